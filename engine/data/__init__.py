@@ -1,0 +1,1 @@
+"""Stage 1: sources, formats, splits, rendering to tokens and masks."""

@@ -1,0 +1,1 @@
+"""Stage 5: before and after, metrics, report."""

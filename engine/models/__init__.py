@@ -1,0 +1,1 @@
+"""Stage 2: loading models and tokenizers."""

@@ -1,0 +1,1 @@
+"""What they learn: one module per objective."""

@@ -1,0 +1,1 @@
+"""What this machine will do with a recipe. Light."""

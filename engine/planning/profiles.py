@@ -1,0 +1,112 @@
+"""What the plan knows of a model and of data: measured facts, no opinions. Plain data, JSON in and out."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Profile(BaseModel):
+    """Base of the documents around a plan: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Finding(Profile):
+    """A `engine.recipe.problems.Problem` inside a JSON document."""
+
+    code: str
+    message: str
+    fix: str = ""
+    path: str = ""
+    severity: Literal["error", "warning", "note"] = "error"
+
+
+class ModelProfile(Profile):
+    """Facts of a base model, read from its `config.json`, tokenizer files and weight headers.
+
+    Attributes:
+        base: What the recipe says: folder, hub id or `builtin:starter`.
+        folder: Local folder with the files; None when the model is not on this machine yet.
+        revision: 40-digit commit of a hub model, None for folders.
+        architecture: Class name from the configuration, such as `LlamaForCausalLM`.
+        model_type: Family name from the configuration, such as `llama`.
+        num_params: Number of weights; tied weights count once.
+        context_length: Longest sequence that the model was built for, in tokens.
+        weights_bytes: Size of the safetensors files; 0 when not on this machine.
+        weights_dtype: Number format of the stored weights.
+        linear_shapes: Per transformer block `(in, out)` of each linear layer, for adapters and memory.
+        findings: What is wrong with the folder (no weights, pickle only, no tokenizer, ...).
+    """
+
+    base: str
+    folder: str | None = None
+    revision: str | None = None
+    architecture: str
+    model_type: str
+    num_params: int
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    context_length: int
+    tied_embeddings: bool
+    weights_bytes: int = 0
+    weights_dtype: str = "float32"
+    linear_shapes: list[tuple[str, int, int]] = Field(default_factory=list)
+    has_chat_template: bool = False
+    eos_token: str | None = None
+    pad_token: str | None = None
+    bos_token: str | None = None
+    findings: list[Finding] = Field(default_factory=list)
+
+
+class LengthProfile(Profile):
+    """Lengths of rows in tokens (or estimated from characters when no tokenizer was at hand)."""
+
+    count: int
+    mean: float
+    p50: int
+    p90: int
+    p99: int
+    longest: int
+    total: int
+    estimated: bool = False
+
+
+class DataProfile(Profile):
+    """Facts of the data after reading, cleaning and splitting.
+
+    Attributes:
+        format: Detected or chosen shape of the rows.
+        mapping: `{role: column}` in use.
+        evidence: One sentence that says why this shape was taken.
+        columns: Columns found, in order.
+        num_rows: Rows read, before anything was dropped.
+        num_train: Training rows after cleaning and split.
+        num_held_out: Held-out rows after cleaning and split.
+        dropped: `{reason: count}` of rows that are not used.
+        lengths: Lengths of whole training rows in tokens, before cutting.
+        answer_lengths: Lengths of the trained part of the rows in tokens; None for plain text.
+        sha256: Hash over the files read.
+        examples: Up to five rows as they will be used: `{"prompt": ..., "completion": ...}` or `{"text": ...}`.
+        findings: What is wrong, with file and line.
+    """
+
+    format: Literal["messages", "prompt_completion", "alpaca", "text"] | None
+    mapping: dict[str, str] = Field(default_factory=dict)
+    evidence: str = ""
+    columns: list[str] = Field(default_factory=list)
+    num_rows: int = 0
+    num_train: int = 0
+    num_held_out: int = 0
+    dropped: dict[str, int] = Field(default_factory=dict)
+    lengths: LengthProfile | None = None
+    answer_lengths: LengthProfile | None = None
+    held_out_answer_longest: int = 0
+    sha256: str = ""
+    bytes: int = 0
+    examples: list[dict[str, Any]] = Field(default_factory=list)
+    findings: list[Finding] = Field(default_factory=list)

@@ -1,0 +1,1 @@
+"""What the person wants: schema, strict YAML, layers and rules. Light."""

@@ -1,0 +1,359 @@
+"""The recipe: what the person wants, declared once.
+
+The form of the wizard, the `--set` option, the plain prompts, the docs page and the JSON Schema are generated from
+these fields: type, default, bounds, title and description. A field whose default is `None` is derived by the plan
+from the model, the data and the machine; the plan says from what.
+
+`json_schema_extra` carries what a form needs beyond JSON Schema:
+    `level`: `basic` (always shown) or `advanced` (folded away); `basic` when absent.
+    `why`: why the default is what it is, one sentence.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ADVANCED: dict[str, Any] = {"level": "advanced"}
+
+
+def _why(reason: str, *, level: str = "basic") -> dict[str, Any]:
+    return {"why": reason, "level": level}
+
+
+class Section(BaseModel):
+    """Base of all recipe sections: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ModelSection(Section):
+    """The model to start from."""
+
+    base: str = Field(
+        title="Base model",
+        min_length=1,
+        description="A folder with safetensors weights, a hub id such as Qwen/Qwen3-0.6B, or builtin:starter.",
+    )
+    revision: str | None = Field(
+        None,
+        title="Revision",
+        description="Branch, tag or commit of a hub model; the plan pins it to a commit.",
+        json_schema_extra=_why("The newest commit of the main branch is pinned when the plan is made.", level="advanced"),
+    )
+    chat_template: str | None = Field(
+        None,
+        title="Chat template",
+        description="chatml, or a Jinja file, to use instead of the template that the tokenizer brings.",
+        json_schema_extra=_why("The model's own template; ChatML where it has none.", level="advanced"),
+    )
+    trust_remote_code: bool = Field(
+        False,
+        title="Run code from the model",
+        description="Allow Python files shipped with this model to run on this machine.",
+        json_schema_extra=_why("Code from a model can do anything that you can do.", level="advanced"),
+    )
+
+
+class MethodSection(Section):
+    """Which weights learn."""
+
+    name: Literal["full", "lora", "qlora"] | None = Field(
+        None,
+        title="Method",
+        description="full trains every weight, lora small added matrices, qlora the same on a 4-bit base model.",
+        json_schema_extra=_why("The most capable method that fits the machine."),
+    )
+    rank: int | None = Field(
+        None,
+        title="LoRA rank",
+        ge=1,
+        le=1024,
+        description="Inner width of the added matrices; higher learns more and needs more memory.",
+        json_schema_extra=_why("16 is enough for most tasks; quality rarely grows past 64."),
+    )
+    alpha: float | None = Field(
+        None,
+        title="LoRA alpha",
+        gt=0,
+        description="Scale of the added matrices; their output is multiplied by alpha / rank.",
+        json_schema_extra=_why("Twice the rank, so that a change of rank keeps the scale.", level="advanced"),
+    )
+    dropout: float | None = Field(
+        None,
+        title="LoRA dropout",
+        ge=0,
+        lt=1,
+        description="Share of adapter inputs dropped at random while training.",
+        json_schema_extra=_why("0: short fine-tunes gain nothing from it.", level="advanced"),
+    )
+    targets: Literal["all-linear", "attention"] | list[str] | None = Field(
+        None,
+        title="LoRA targets",
+        description="Layers that get an adapter: all-linear, attention, or a list of module names.",
+        json_schema_extra=_why("all-linear comes closest to full fine-tuning.", level="advanced"),
+    )
+
+
+class DataSection(Section):
+    """What the model learns from."""
+
+    source: str | list[str] = Field(
+        title="Data",
+        description="A file, several files, or builtin:commands; JSONL, JSON, CSV, TSV, Parquet or text.",
+    )
+    format: Literal["messages", "prompt_completion", "alpaca", "text"] | None = Field(
+        None,
+        title="Shape of the rows",
+        description="How a row is read: messages, prompt_completion, alpaca or text.",
+        json_schema_extra=_why("Detected from the columns."),
+    )
+    mapping: dict[str, str] = Field(
+        default_factory=dict,
+        title="Columns",
+        description="Which column plays which role, such as prompt: question, completion: answer.",
+        json_schema_extra=_why("Detected from the usual names of columns.", level="advanced"),
+    )
+    held_out: str | float | None = Field(
+        None,
+        title="Held-out rows",
+        description="Share of rows kept for evaluation (0.1), or a file with rows of their own.",
+        json_schema_extra=_why("A tenth of the rows, at most 500, drawn with the seed."),
+    )
+    max_rows: int | None = Field(
+        None,
+        title="Row limit",
+        ge=2,
+        description="Use at most this many rows, drawn with the seed.",
+        json_schema_extra=_why("All rows.", level="advanced"),
+    )
+    system_prompt: str | None = Field(
+        None,
+        title="System prompt",
+        description="System message put in front of each conversation that has none.",
+        json_schema_extra=_why("None is added.", level="advanced"),
+    )
+    drop_duplicates: bool = Field(
+        True,
+        title="Drop exact duplicates",
+        description="Keep the first of rows that are equal to the letter; the number dropped is reported.",
+        json_schema_extra=_why("Duplicates teach nothing new and leak into the held-out rows.", level="advanced"),
+    )
+
+
+class TrainingSection(Section):
+    """How it learns."""
+
+    epochs: float = Field(
+        3.0,
+        title="Epochs",
+        gt=0,
+        le=1000,
+        description="How many times the model sees all training rows.",
+        json_schema_extra=_why("Three passes suit a few thousand rows; use one or two for more."),
+    )
+    max_steps: int | None = Field(
+        None,
+        title="Step limit",
+        ge=1,
+        description="Stop after this many optimizer steps, whatever the number of epochs.",
+        json_schema_extra=_why("The epochs decide.", level="advanced"),
+    )
+    effective_batch: int = Field(
+        16,
+        title="Effective batch",
+        ge=1,
+        le=65536,
+        description="Rows that one optimizer step learns from; the machine decides how they are cut up.",
+        json_schema_extra=_why("16 rows give a steady gradient with few rows of data."),
+    )
+    micro_batch: int | None = Field(
+        None,
+        title="Micro-batch",
+        ge=1,
+        description="Rows in memory at once; must divide the effective batch.",
+        json_schema_extra=_why("The largest that fits the memory.", level="advanced"),
+    )
+    max_length: int | None = Field(
+        None,
+        title="Sequence length",
+        ge=8,
+        description="Longest row in tokens; longer rows are cut and counted.",
+        json_schema_extra=_why("The shortest length that cuts at most 1 % of the rows and fits the model."),
+    )
+    learning_rate: float | None = Field(
+        None,
+        title="Learning rate",
+        gt=0,
+        lt=1,
+        description="Size of each step at its peak.",
+        json_schema_extra=_why("2e-4 for LoRA and QLoRA, 2e-5 for full fine-tuning, more for very small models."),
+    )
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine",
+        title="Schedule",
+        description="How the learning rate moves after the warm-up.",
+        json_schema_extra=_why("Cosine ends gently and needs no tuning.", level="advanced"),
+    )
+    warmup: float = Field(
+        0.03,
+        title="Warm-up",
+        ge=0,
+        lt=1,
+        description="Share of the steps over which the learning rate rises from zero.",
+        json_schema_extra=_why("A short rise keeps the first steps from breaking the base model.", level="advanced"),
+    )
+    weight_decay: float = Field(
+        0.0,
+        title="Weight decay",
+        ge=0,
+        le=1,
+        description="Pull of each weight towards zero per step, times the learning rate.",
+        json_schema_extra=_why("0: a short fine-tune should not shrink what the base model knows.", level="advanced"),
+    )
+    max_grad_norm: float = Field(
+        1.0,
+        title="Gradient clip",
+        gt=0,
+        description="Gradients longer than this are shortened to it.",
+        json_schema_extra=_why("1.0 stops single bad batches and leaves normal ones alone.", level="advanced"),
+    )
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] | None = Field(
+        None,
+        title="Optimizer",
+        description="adamw keeps 32-bit states, the 8-bit ones need a quarter of that memory.",
+        json_schema_extra=_why("adamw; paged_adamw_8bit with QLoRA on a GPU.", level="advanced"),
+    )
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None,
+        title="Precision",
+        description="Number format of the arithmetic.",
+        json_schema_extra=_why("bfloat16 where the hardware is fast at it, else float32.", level="advanced"),
+    )
+    activation_checkpointing: bool | None = Field(
+        None,
+        title="Activation checkpointing",
+        description="Recompute activations in the backward pass: less memory, about a third slower.",
+        json_schema_extra=_why("Only when the run does not fit without it.", level="advanced"),
+    )
+    packing: bool | None = Field(
+        None,
+        title="Packing",
+        description="Fill each sequence with several rows, kept apart by the attention mask.",
+        json_schema_extra=_why("On for plain text, off for conversations.", level="advanced"),
+    )
+    evaluate_every: int | None = Field(
+        None,
+        title="Evaluate every",
+        ge=1,
+        description="Optimizer steps between evaluations.",
+        json_schema_extra=_why("About eight evaluations in a run.", level="advanced"),
+    )
+    checkpoint_every: int | None = Field(
+        None,
+        title="Checkpoint every",
+        ge=1,
+        description="Optimizer steps between checkpoints.",
+        json_schema_extra=_why("About ten checkpoints in a run.", level="advanced"),
+    )
+    keep_checkpoints: int = Field(
+        2,
+        title="Checkpoints kept",
+        ge=2,
+        description="Newest whole checkpoints that stay on the disk.",
+        json_schema_extra=_why("Two: the newest may be the one a fault hits.", level="advanced"),
+    )
+    seed: int = Field(
+        17,
+        title="Seed",
+        ge=0,
+        lt=2**32,
+        description="Starts every random choice: split, order, initial adapters, dropout.",
+        json_schema_extra=_why("Fixed, so that the same recipe gives the same run.", level="advanced"),
+    )
+
+
+class EvaluationSection(Section):
+    """How it is judged, fixed before training."""
+
+    metrics: list[Literal["perplexity", "token_accuracy", "exact_match", "rouge"]] | None = Field(
+        None,
+        title="Metrics",
+        description="perplexity, token_accuracy, exact_match, rouge; measured before and after on held-out rows.",
+        json_schema_extra=_why("All for conversations; perplexity and token_accuracy for plain text."),
+    )
+    max_rows: int = Field(
+        200,
+        title="Rows for the loss",
+        ge=1,
+        description="Held-out rows used for perplexity and token accuracy.",
+        json_schema_extra=_why("200 rows settle the second digit and cost little.", level="advanced"),
+    )
+    generate_rows: int = Field(
+        50,
+        title="Rows for generation",
+        ge=1,
+        description="Held-out rows answered by the model for exact match and ROUGE.",
+        json_schema_extra=_why("Generating is slow; 50 answers show a clear change.", level="advanced"),
+    )
+    max_new_tokens: int | None = Field(
+        None,
+        title="Answer length",
+        ge=1,
+        le=8192,
+        description="Longest generated answer in tokens.",
+        json_schema_extra=_why("The longest held-out answer and a tenth, at most 256.", level="advanced"),
+    )
+    sample_prompts: list[str] | None = Field(
+        None,
+        title="Sample prompts",
+        description="Prompts answered at each evaluation, shown in the monitor.",
+        json_schema_extra=_why("The first three held-out rows.", level="advanced"),
+    )
+
+
+class DeliverySection(Section):
+    """What is left in your hands."""
+
+    merge: bool = Field(
+        True,
+        title="Merge the adapter",
+        description="Also write the base model with the adapter merged in, ready for any runtime.",
+        json_schema_extra=_why("A merged model loads anywhere without peft."),
+    )
+    output: str | None = Field(
+        None,
+        title="Output folder",
+        description="New folder that the finished model is copied to.",
+        json_schema_extra=_why("The model stays in the run directory.", level="advanced"),
+    )
+
+
+class Recipe(Section):
+    """What the person wants. Every key is optional but objective, model and data."""
+
+    name: str | None = Field(
+        None,
+        title="Name",
+        max_length=80,
+        description="Title of the run in lists.",
+        json_schema_extra=_why("Made from the model and the data."),
+    )
+    objective: Literal["chat", "domain-adaptation"] = Field(
+        title="Objective",
+        description="chat learns answers from examples; domain-adaptation reads plain text.",
+    )
+    model: ModelSection = Field(title="Model", description="The model to start from.")
+    method: MethodSection = Field(default_factory=MethodSection, title="Method", description="Which weights learn.")
+    data: DataSection = Field(title="Data", description="What the model learns from.")
+    training: TrainingSection = Field(
+        default_factory=TrainingSection, title="Training", description="How it learns."
+    )
+    evaluation: EvaluationSection = Field(
+        default_factory=EvaluationSection, title="Evaluation", description="How it is judged."
+    )
+    delivery: DeliverySection = Field(
+        default_factory=DeliverySection, title="Delivery", description="What is left in your hands."
+    )
+
+
+RECIPE_SECTIONS: tuple[str, ...] = ("model", "method", "data", "training", "evaluation", "delivery")

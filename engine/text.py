@@ -1,0 +1,91 @@
+"""The one sanitiser: every string that was not written by us passes here before it reaches a terminal or a page."""
+
+import unicodedata
+
+# Categories that act on a terminal instead of being read: controls (escapes, C1), format characters (bidirectional
+# overrides, zero-width joiners), surrogates, private use, line and paragraph separators.
+_ACTING_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+_VISIBLE_CONTROLS = {"\t": "    ", "\r": ""}
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+MAX_COMBINING = 4
+"""Combining marks kept after one base character; more than that is drawn over other lines by terminals."""
+
+
+def clean(text: object, *, max_chars: int | None = None, newlines: bool = True) -> str:
+    r"""Return text that a terminal shows as it is written and that cannot act on it.
+
+    Args:
+        text: Anything; it is passed through `str`.
+        max_chars: Cut to this many characters, the last one an ellipsis.
+        newlines: Keep line feeds; otherwise they become a visible `⏎`.
+    """
+    raw = str(text)
+    if max_chars is not None and len(raw) > 4 * max_chars + 64:
+        raw = raw[: 4 * max_chars + 64]
+    if raw.isascii() and raw.isprintable():
+        kept = raw
+    else:
+        kept = _kept(raw, newlines=newlines)
+    if max_chars is not None and len(kept) > max_chars:
+        kept = kept[: max(0, max_chars - 1)] + "…"
+    return kept
+
+
+def _kept(raw: str, *, newlines: bool) -> str:
+    pieces: list[str] = []
+    combining = 0
+    for character in raw:
+        if character == "\n":
+            pieces.append("\n" if newlines else "⏎")
+            continue
+        if character in _VISIBLE_CONTROLS:
+            pieces.append(_VISIBLE_CONTROLS[character])
+            continue
+        category = unicodedata.category(character)
+        if category in _ACTING_CATEGORIES:
+            pieces.append(_REPLACEMENT)
+            continue
+        combining = combining + 1 if category in ("Mn", "Me") else 0
+        if combining <= MAX_COMBINING:
+            pieces.append(character)
+    return "".join(pieces)
+
+
+def clean_line(text: object, *, max_chars: int | None = None) -> str:
+    """Return `clean` text on one line."""
+    return clean(text, max_chars=max_chars, newlines=False)
+
+
+def human_bytes(num_bytes: float | None) -> str:
+    """Return a size such as `1.4 GiB`; `n/a` for None."""
+    if num_bytes is None:
+        return "n/a"
+    size = float(num_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 100 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def human_duration(seconds: float | None) -> str:
+    """Return a duration such as `2 h 05 min`, `3 min 20 s` or `45 s`; `n/a` for None."""
+    if seconds is None or seconds != seconds or seconds < 0:
+        return "n/a"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def human_count(number: float | None) -> str:
+    """Return a count such as `1.2 B`, `656 k` or `812`; `n/a` for None."""
+    if number is None:
+        return "n/a"
+    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= limit:
+            scaled = number / limit
+            return f"{scaled:.0f} {unit}" if abs(scaled) >= 100 else f"{scaled:.1f} {unit}"
+    return f"{number:.0f}"

@@ -1,0 +1,1 @@
+"""The first screen: the machine, recent runs, presets."""

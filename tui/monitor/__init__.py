@@ -1,0 +1,1 @@
+"""One run, live or finished, rebuilt from its run directory."""

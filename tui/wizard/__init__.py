@@ -1,0 +1,1 @@
+"""One step after another from an objective to a launched run."""
