@@ -22,10 +22,7 @@ def clean(text: object, *, max_chars: int | None = None, newlines: bool = True) 
     raw = str(text)
     if max_chars is not None and len(raw) > 4 * max_chars + 64:
         raw = raw[: 4 * max_chars + 64]
-    if raw.isascii() and raw.isprintable():
-        kept = raw
-    else:
-        kept = _kept(raw, newlines=newlines)
+    kept = raw if raw.isascii() and raw.isprintable() else _kept(raw, newlines=newlines)
     if max_chars is not None and len(kept) > max_chars:
         kept = kept[: max(0, max_chars - 1)] + "…"
     return kept

@@ -38,7 +38,7 @@ class ModelSection(Section):
         None,
         title="Revision",
         description="Branch, tag or commit of a hub model; the plan pins it to a commit.",
-        json_schema_extra=_why("The newest commit of the main branch is pinned when the plan is made.", level="advanced"),
+        json_schema_extra=_why("The newest commit of the main branch is pinned by the plan.", level="advanced"),
     )
     chat_template: str | None = Field(
         None,
@@ -345,9 +345,7 @@ class Recipe(Section):
     model: ModelSection = Field(title="Model", description="The model to start from.")
     method: MethodSection = Field(default_factory=MethodSection, title="Method", description="Which weights learn.")
     data: DataSection = Field(title="Data", description="What the model learns from.")
-    training: TrainingSection = Field(
-        default_factory=TrainingSection, title="Training", description="How it learns."
-    )
+    training: TrainingSection = Field(default_factory=TrainingSection, title="Training", description="How it learns.")
     evaluation: EvaluationSection = Field(
         default_factory=EvaluationSection, title="Evaluation", description="How it is judged."
     )

@@ -1,0 +1,1 @@
+"""Client of the inspection helper process. Light."""

@@ -1,0 +1,1 @@
+"""Stage entry points for the inspection helper process."""
