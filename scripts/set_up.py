@@ -1,0 +1,28 @@
+"""Set up the virtual environment of the checkout: `python scripts/set_up.py .venv`. Standard library only."""
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+OLDEST = (3, 11)
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(folder: str) -> int:
+    """Create the environment and install the tested versions and the checkout itself, editable."""
+    if sys.version_info < OLDEST:
+        found = ".".join(map(str, sys.version_info[:3]))
+        print(
+            f"ftwizard needs Python {OLDEST[0]}.{OLDEST[1]} or newer; this is {found}. Use make PYTHON=python3.12 ..."
+        )
+        return 2
+    print(f"Setting up {folder} with the tested versions; the first time takes some minutes.", flush=True)
+    if not (Path(folder) / "bin" / "python").exists():
+        venv.create(folder, with_pip=True)
+    install = [str(Path(folder) / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    return subprocess.call([*install, "-c", str(ROOT / "constraints.txt"), "-e", f"{ROOT}[dev]"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else ".venv"))
