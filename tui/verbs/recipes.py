@@ -59,7 +59,8 @@ def plan_lines(made: "Plan") -> list[str]:
         f"Steps    {steps.total_steps} ({steps.steps_per_epoch} per epoch), "
         f"micro-batch {steps.micro_batch} x accumulation {steps.accumulation}",
         f"Memory   {human_bytes(memory.expected_bytes)} expected, {human_bytes(memory.low_bytes)} to "
-        f"{human_bytes(memory.high_bytes)}, {human_bytes(memory.available_bytes)} free ({memory.where}, {memory.basis})",
+        f"{human_bytes(memory.high_bytes)}, {human_bytes(memory.available_bytes)} free "
+        f"({memory.where}, {memory.basis})",
         f"         {parts}",
     ]
     if made.time is not None:

@@ -1,0 +1,215 @@
+"""The `ftwizard` command: the wizard by default, and every verb without a screen.
+
+This module imports typer and nothing else of weight, so that `ftwizard --help` answers at once; each verb imports what
+it needs when it is called.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tui.verbs.output import EXIT_WRONG_USE, run_verb
+
+EPILOG = (
+    "Exit codes: 0 done; 1 failed; 2 wrong use, or a plan that must not be started; "
+    "75 interrupted, resumable; 130 left with ctrl+c."
+)
+
+app = typer.Typer(
+    name="ftwizard",
+    help="Fine-tune models on your own machine, and see them learn. Without a verb the wizard starts.",
+    epilog=EPILOG,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Change one value of the recipe; may be given several times."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Plain lines instead of screens.")]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Start the run and come back at once.")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="Id of a run, the beginning of one, its folder, or `latest`.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def wizard(
+    context: typer.Context,
+    preset: Annotated[
+        str | None,
+        typer.Option("--preset", metavar="NAME", help="Open the wizard at its review, filled from a preset."),
+    ] = None,
+    plain: Plain = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Start the wizard."""
+    if version:
+        from importlib import metadata
+
+        typer.echo(f"ftwizard {metadata.version('ftwizard')}")
+        raise typer.Exit()
+    if context.invoked_subcommand is None:
+        run_verb(lambda: _open_wizard(preset, plain))
+    elif preset is not None or plain:
+        typer.echo("--preset and --plain before a verb have no effect; put --plain after it.", err=True)
+        raise typer.Exit(EXIT_WRONG_USE)
+
+
+def _open_wizard(preset: str | None, plain: bool) -> int:
+    from tui.verbs.wizard import open_wizard
+
+    return open_wizard(preset, plain=plain)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE_OR_PRESET", help="A recipe file, or the name of a preset.")],
+    changes: Changes = None,
+    detach: Detach = False,
+    plain: Plain = False,
+    as_json: Json = False,
+) -> None:
+    """Start a run and watch it; ctrl+c leaves the run alone."""
+    from tui.verbs.run import run as start
+
+    run_verb(lambda: start(recipe, changes or [], detach=detach, plain=plain, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def plan(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE_OR_PRESET", help="A recipe file, or the name of a preset.")],
+    changes: Changes = None,
+    as_json: Json = False,
+) -> None:
+    """Say what this machine would do with a recipe.
+
+    Every value with its source, memory by component, time, disk, and the problems found.
+    """
+    from tui.verbs.recipes import plan as show_plan
+
+    run_verb(lambda: show_plan(recipe, changes or [], as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def attach(
+    run_name: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="A run; the newest live one if left out.")
+    ] = None,
+    plain: Plain = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every event as one JSON line until the end.")] = False,
+) -> None:
+    """Watch a run that goes on elsewhere."""
+    from tui.verbs.run import attach as watch
+
+    run_verb(lambda: watch(run_name, plain=plain, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def runs(as_json: Json = False) -> None:
+    """List the runs, newest first."""
+    from tui.verbs.runs import runs as list_all
+
+    run_verb(lambda: list_all(as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def show(run_name: RunName = "latest", as_json: Json = False) -> None:
+    """Show what a run wanted, did and brought."""
+    from tui.verbs.runs import show as show_run
+
+    run_verb(lambda: show_run(run_name, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def stop(
+    run_name: RunName = "latest",
+    kill: Annotated[bool, typer.Option("--kill", help="End it now, without saving first.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Save and stop a run; it can be resumed."""
+    from tui.verbs.runs import stop as stop_run
+
+    run_verb(lambda: stop_run(run_name, kill=kill, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def resume(run_name: RunName = "latest", detach: Detach = False, plain: Plain = False, as_json: Json = False) -> None:
+    """Continue a stopped or crashed run from its last whole checkpoint."""
+    from tui.verbs.run import resume as continue_run
+
+    run_verb(lambda: continue_run(run_name, detach=detach, plain=plain, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def chat(
+    run_name: RunName = "latest",
+    prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="Ask once and leave.")] = None,
+    base: Annotated[bool, typer.Option("--base", help="Talk to the base model instead, for comparison.")] = False,
+    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="System message.")] = None,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0, max=2, help="0 always takes the likeliest token.")
+    ] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")] = 256,
+    as_json: Json = False,
+) -> None:
+    """Talk to the model that a run made."""
+    from tui.verbs.chat import ChatSettings
+    from tui.verbs.chat import chat as talk
+
+    settings = ChatSettings(base=base, system=system, temperature=temperature, max_new_tokens=max_new_tokens)
+    run_verb(lambda: talk(run_name, prompt, settings, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def presets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this preset as a recipe.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the presets, or print one as a recipe to start from."""
+    from tui.verbs.recipes import presets as list_presets
+
+    run_verb(lambda: list_presets(name, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check GPUs, driver, libraries and disk.
+
+    Says how to mend what is wrong; exit code 1 when something is.
+    """
+    from tui.verbs.doctor import doctor as examine
+
+    run_verb(lambda: examine(as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the recipe."""
+    from tui.verbs.recipes import schema as print_schema
+
+    run_verb(print_schema)
+
+
+def main() -> None:
+    """Run the command; refuse to run with another distribution's `engine` package."""
+    import engine
+
+    if Path(engine.__file__ or "").parent.parent != Path(__file__).parent.parent:
+        sys.stderr.write(
+            f"ftwizard: the package `engine` at {engine.__file__} is not ours. "
+            "Install ftwizard into a virtual environment of its own.\n"
+        )
+        sys.exit(1)
+    app()
+
+
+if __name__ == "__main__":
+    main()
