@@ -1,0 +1,67 @@
+"""Objectives: what a model can learn, in plain words. Each is done by a module of `engine.objectives`."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """One way of learning.
+
+    Attributes:
+        name: What a recipe says; the module of `engine.objectives` has the same name, with underscores.
+        title: Two or three words for lists.
+        summary: What the model learns, one sentence.
+        when: When to take it.
+        when_not: When another choice is better.
+        needs: What the data must look like.
+        formats: Shapes of rows that it reads, as in `data.format`.
+        metrics: Names for `evaluation.metrics` that make sense with it, all of them the default.
+        metrics_why: Why the others are left out; empty when none is.
+    """
+
+    name: str
+    title: str
+    summary: str
+    when: str
+    when_not: str
+    needs: str
+    formats: tuple[str, ...]
+    metrics: tuple[str, ...]
+    metrics_why: str = ""
+
+
+OBJECTIVES: tuple[Objective, ...] = (
+    Objective(
+        name="chat",
+        title="Chat and instructions",
+        summary="Learns to answer the way your examples answer.",
+        when="You have requests with the answers that you want: support, extraction, a house style, commands.",
+        when_not="You only have running text without questions; take domain adaptation.",
+        needs="Conversations, prompt and completion pairs, or instruction rows; a few hundred good ones are enough.",
+        formats=("messages", "prompt_completion", "alpaca"),
+        metrics=("perplexity", "token_accuracy", "exact_match", "rouge"),
+    ),
+    Objective(
+        name="domain-adaptation",
+        title="Domain adaptation",
+        summary="Goes on reading your plain text, so that its words and facts become familiar.",
+        when="You have much text of a field or a language that the base model knows little of.",
+        when_not="You want answers of a certain kind; text alone teaches no answering, and can weaken it.",
+        needs="Plain text, or rows with one text column; a megabyte is little, ten are better.",
+        formats=("text",),
+        metrics=("perplexity", "token_accuracy"),
+        metrics_why="plain text has no expected answer to compare with",
+    ),
+)
+
+
+def find_objective(name: str) -> Objective:
+    """Return the objective of this name.
+
+    Raises:
+        KeyError: No objective has this name.
+    """
+    for objective in OBJECTIVES:
+        if objective.name == name:
+            return objective
+    raise KeyError(name)
