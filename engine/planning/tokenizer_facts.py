@@ -1,0 +1,91 @@
+"""What the tokenizer files of a model folder say, read without transformers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAX_JSON_BYTES = 64_000_000
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
+_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFacts:
+    """Facts of a tokenizer.
+
+    Attributes:
+        present: Whether there is a vocabulary.
+        has_chat_template: Whether the tokenizer brings a chat template of its own.
+        remote_code: Whether it wants Python files of its own to run.
+    """
+
+    present: bool
+    has_chat_template: bool
+    eos_token: str | None
+    pad_token: str | None
+    bos_token: str | None
+    remote_code: bool
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object from a file; empty when the file is missing, too large, broken or no object."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            return {}
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_tokenizer_facts(folder: Path, config: Mapping[str, Any]) -> TokenizerFacts:
+    """Return what the tokenizer files of a folder say.
+
+    Args:
+        folder: Local model folder.
+        config: Its parsed `config.json`, for ids of special tokens that the tokenizer files leave out.
+    """
+    settings = read_json(folder / "tokenizer_config.json")
+    special = read_json(folder / "special_tokens_map.json")
+    generation = read_json(folder / "generation_config.json")
+    ids = {**config, **generation}
+    names = {
+        role: _token(settings.get(f"{role}_token")) or _token(special.get(f"{role}_token"))
+        for role in ("eos", "pad", "bos")
+    }
+    if not names["eos"]:
+        names["eos"] = _token_of_id(folder, settings, ids.get("eos_token_id"))
+    return TokenizerFacts(
+        present=any((folder / name).is_file() for name in _TOKENIZER_FILES),
+        has_chat_template=bool(settings.get("chat_template"))
+        or any((folder / name).is_file() for name in _TEMPLATE_FILES)
+        or any(folder.glob("additional_chat_templates/*.jinja")),
+        eos_token=names["eos"],
+        pad_token=names["pad"],
+        bos_token=names["bos"],
+        remote_code="auto_map" in settings,
+    )
+
+
+def _token(value: Any) -> str | None:
+    """Return the text of a special token: files give a string or `{"content": string, ...}`."""
+    if isinstance(value, Mapping):
+        value = value.get("content")
+    return value if isinstance(value, str) and value else None
+
+
+def _token_of_id(folder: Path, settings: Mapping[str, Any], token_id: Any) -> str | None:
+    if isinstance(token_id, list) and token_id:
+        token_id = token_id[0]
+    if type(token_id) is not int:
+        return None
+    decoder = settings.get("added_tokens_decoder")
+    if isinstance(decoder, Mapping) and (found := _token(decoder.get(str(token_id)))):
+        return found
+    tokenizer = read_json(folder / "tokenizer.json")
+    for entry in tokenizer.get("added_tokens") or []:
+        if isinstance(entry, Mapping) and entry.get("id") == token_id:
+            return _token(entry)
+    return None
