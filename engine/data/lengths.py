@@ -1,0 +1,63 @@
+"""Lengths of rows: estimated from characters, or measured by a renderer."""
+
+from collections.abc import Sequence
+
+from engine.data.rows import Row, turns
+from engine.planning.profiles import LengthProfile
+
+CHARS_PER_TOKEN = 4.0
+TURN_OVERHEAD_TOKENS = 5
+"""Tokens that a chat template puts around one turn."""
+
+
+def length_profile(
+    lengths: Sequence[int], *, total: int | None = None, estimated: bool = False
+) -> LengthProfile | None:
+    """Return the distribution of lengths; None without any.
+
+    Args:
+        lengths: One length in tokens per row.
+        total: Tokens of all rows, when `lengths` is a sample of them.
+        estimated: Whether the lengths are estimates.
+    """
+    if not lengths:
+        return None
+    ordered = sorted(lengths)
+    return LengthProfile(
+        count=len(ordered),
+        mean=sum(ordered) / len(ordered),
+        p50=percentile(ordered, 0.50),
+        p90=percentile(ordered, 0.90),
+        p99=percentile(ordered, 0.99),
+        longest=ordered[-1],
+        total=sum(ordered) if total is None else total,
+        estimated=estimated,
+    )
+
+
+def percentile(ordered: Sequence[int], share: float) -> int:
+    """Return the smallest of sorted values that at least `share` of them do not exceed."""
+    rank = -(-len(ordered) * round(share * 100) // 100)
+    return ordered[max(0, rank - 1)]
+
+
+def estimate_lengths(rows: Sequence[Row]) -> tuple[LengthProfile | None, LengthProfile | None]:
+    """Return lengths of whole rows and of their answers (None for plain text), from characters."""
+    whole = [_estimate_row(row) for row in rows]
+    answers = [_estimate_answers(row) for row in rows if "messages" in row]
+    return length_profile(whole, estimated=True), length_profile(answers, estimated=True)
+
+
+def _tokens(text: str) -> int:
+    # Scripts outside ASCII take about one token per character, so bytes are the better measure.
+    return max(1, round(len(text.encode("utf-8", "replace")) / CHARS_PER_TOKEN))
+
+
+def _estimate_row(row: Row) -> int:
+    if "text" in row:
+        return _tokens(row["text"]) + 1
+    return sum(_tokens(turn["content"]) + TURN_OVERHEAD_TOKENS for turn in turns(row))
+
+
+def _estimate_answers(row: Row) -> int:
+    return sum(_tokens(turn["content"]) + 1 for turn in turns(row) if turn["role"] == "assistant")
