@@ -1,0 +1,204 @@
+"""What the screens ask of the engine, in one place: plain facts in, plain facts out.
+
+The screens know this protocol only; `tui.engine_backend` answers it with the engine, tests answer it with fixed facts.
+Calls without `async` may take a moment (they read files or ask the driver), so the screens make them in a thread.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from engine.planning.plan import Plan
+from engine.planning.profiles import DataProfile, ModelProfile
+from engine.recipe.problems import Problem
+from engine.recipe.sources import Layered
+
+TokenRole = Literal["trained", "context", "padding", "special"]
+FieldKind = Literal["text", "int", "float", "bool", "choice", "choices", "list"]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The machine in words and the memory that a plan may use.
+
+    Attributes:
+        headline: One short line, such as `CPU only: 2 cores, 3.1 of 7.6 GiB RAM free`.
+        lines: One line per GPU, then the host.
+        training_bytes: Free memory of the device that would train; None when unknown.
+        where: `GPU 0` or `host RAM`.
+    """
+
+    headline: str
+    lines: tuple[str, ...] = ()
+    training_bytes: int | None = None
+    where: str = "host RAM"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run in a list. `state` is `crashed` when the worker is gone without an exit file."""
+
+    path: Path
+    run_id: str
+    name: str
+    state: str
+    step: int | None = None
+    total_steps: int | None = None
+    changed_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PresetRow:
+    """One preset in a list."""
+
+    name: str
+    title: str
+    summary: str
+    needs: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One thing that can be chosen, in plain words."""
+
+    name: str
+    title: str
+    summary: str
+    when: str = ""
+    when_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOffer:
+    """One base model of the catalogue.
+
+    Attributes:
+        reference: What the recipe says: `builtin:starter`, a hub id or a folder.
+        where: `built in`, `on this machine` or `download`.
+        fit: How it fits this machine, in a few words, such as `full, LoRA, QLoRA`.
+        blocked: Why it cannot be taken here; empty when it can.
+    """
+
+    reference: str
+    title: str
+    summary: str
+    num_params: int = 0
+    download_bytes: int = 0
+    licence: str = ""
+    where: str = ""
+    fit: str = ""
+    blocked: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldFacts:
+    """One recipe field, as forms need it; see `engine.recipe.fields`."""
+
+    path: str
+    title: str
+    description: str
+    why: str
+    level: str
+    kind: FieldKind
+    choices: tuple[str, ...] = ()
+    default: Any = None
+    optional: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewToken:
+    """One token as the model will see it."""
+
+    text: str
+    role: TokenRole
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewRow:
+    """One row as the model will see it; `num_trained` of `num_tokens` tokens carry loss, `cut` were cut off."""
+
+    tokens: tuple[PreviewToken, ...]
+    num_tokens: int
+    num_trained: int
+    cut: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MethodOutlook:
+    """What one method would need here: its plan, or why there is none."""
+
+    name: str
+    plan: Plan | None = None
+    problems: tuple[Problem, ...] = field(default=())
+
+
+class Backend(Protocol):
+    """The engine, as the screens see it."""
+
+    @property
+    def drafts_folder(self) -> Path:
+        """Where drafts are kept."""
+
+    def machine(self) -> Machine:
+        """Read the hardware."""
+
+    def runs(self, limit: int) -> list[RunRow]:
+        """Return the newest runs first."""
+
+    def presets(self) -> list[PresetRow]:
+        """Return all presets."""
+
+    def preset_tree(self, name: str) -> dict[str, Any]:
+        """Return the nested recipe dictionary of a preset; raises `ProblemError` for an unknown name."""
+
+    def objectives(self) -> list[Choice]:
+        """Return what a model can learn."""
+
+    def methods(self) -> list[Choice]:
+        """Return which weights can learn."""
+
+    def model_offers(self) -> list[ModelOffer]:
+        """Return the base models of the catalogue, judged for this machine."""
+
+    def builtin_data(self) -> list[Choice]:
+        """Return the data sets that ship with ftwizard; `name` is what the recipe says."""
+
+    def fields(self) -> list[FieldFacts]:
+        """Return every field of a recipe in order."""
+
+    def parse(self, path: str, text: str) -> Any:
+        """Return the value that `text` means for the field at `path`; the text itself when it means none."""
+
+    def check(self, layered: Layered) -> list[Problem]:
+        """Return what is wrong with the answers given so far; missing answers are no findings here."""
+
+    async def model_profile(self, base: str, revision: str | None) -> ModelProfile:
+        """Return the facts of a base model; raises `ProblemError`."""
+
+    async def profile_data(self, tree: Mapping[str, Any]) -> DataProfile:
+        """Inspect the data of a recipe; raises `ProblemError`."""
+
+    async def preview(self, tree: Mapping[str, Any], start: int, count: int) -> list[PreviewRow]:
+        """Return rows as the model will see them; raises `ProblemError`."""
+
+    def plan(self, layered: Layered, model: ModelProfile, data: DataProfile) -> Plan:
+        """Plan the run on this machine; raises `ProblemError`."""
+
+    def recipe_text(self, tree: Mapping[str, Any]) -> str:
+        """Return the recipe as YAML."""
+
+    def warm_up(self) -> None:
+        """Start a worker that imports while the person answers."""
+
+    def cool_down(self) -> None:
+        """End the warm worker, if it was not used, and the inspection helper."""
+
+    def launch(self, tree: Mapping[str, Any], plan: Plan) -> Path:
+        """Create the run, start its worker and return the run directory; raises `ProblemError` or `OSError`."""
+
+
+def find_choice(choices: Sequence[Choice], name: str) -> Choice | None:
+    """Return the choice called `name`."""
+    return next((choice for choice in choices if choice.name == name), None)

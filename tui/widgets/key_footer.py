@@ -1,0 +1,83 @@
+"""The keys that matter now, on one row; what does not fit is dropped from the right, never `F1`."""
+
+from textual import events
+from textual.binding import Binding
+from textual.content import Content
+from textual.screen import Screen
+from textual.widget import Widget
+
+MAX_KEYS = 6
+_KEY_NAMES = {"escape": "esc", "enter": "enter", "question_mark": "?", "space": "space", "tab": "tab"}
+
+
+def key_name(key: str) -> str:
+    """Return how a key is written for people, such as `^q`, `F1` or `esc`."""
+    first = key.split(",")[0].strip()
+    if first.startswith("ctrl+"):
+        return "^" + first.removeprefix("ctrl+")
+    if first.startswith("f") and first[1:].isdigit():
+        return first.upper()
+    return _KEY_NAMES.get(first, first)
+
+
+class KeyFooter(Widget):
+    """One row with at most six active keys; a click runs the key's action.
+
+    Bindings are shown in the order: focused widget, screen, app. `Binding(show=False)` keeps a key out.
+    """
+
+    DEFAULT_CSS = """
+    KeyFooter {
+        dock: bottom;
+        height: 1;
+        padding: 0 1;
+        background: $footer-background;
+        color: $footer-description-foreground;
+    }
+    """
+
+    def __init__(self) -> None:
+        super().__init__(id="key-footer")
+        self._spans: list[tuple[int, int, str]] = []
+
+    def on_mount(self) -> None:
+        """Follow the screen's active bindings."""
+        self.screen.bindings_updated_signal.subscribe(self, self._changed)
+
+    def _changed(self, _screen: Screen[object]) -> None:
+        self.refresh()
+
+    def shown_bindings(self) -> list[tuple[Binding, bool]]:
+        """Return the keys to show with whether each is enabled, at most six, one per action."""
+        seen: dict[str, tuple[Binding, bool]] = {}
+        for _node, binding, enabled, _tooltip in self.screen.active_bindings.values():
+            if binding.show and binding.description:
+                seen.setdefault(binding.action, (binding, enabled))
+        return list(seen.values())[:MAX_KEYS]
+
+    def render(self) -> Content:
+        """Return the row."""
+        self._spans = []
+        parts: list[tuple[str, str]] = []
+        column = 0
+        for binding, enabled in self.shown_bindings():
+            key, words = key_name(binding.key), binding.description
+            width = len(key) + 1 + len(words)
+            if column + width > self.size.width:
+                break
+            self._spans.append((column, column + width, binding.action))
+            parts += [
+                (key, "bold $footer-key-foreground" if enabled else "$text-disabled"),
+                (f" {words}", "" if enabled else "$text-disabled"),
+                ("   ", ""),
+            ]
+            column += width + 3
+        return Content.assemble(*parts)
+
+    async def on_click(self, event: events.Click) -> None:
+        """Run the action of the key under the mouse."""
+        column = event.get_content_offset_capture(self).x
+        for start, end, action in self._spans:
+            if start <= column < end:
+                await self.run_action(action)
+                return

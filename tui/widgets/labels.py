@@ -1,0 +1,66 @@
+"""Pieces of text that several screens show: states, ages, findings. Every one is `Content`, never markup."""
+
+from textual.content import Content
+
+from engine.recipe.problems import Problem
+from engine.text import clean_line
+
+STATE_MARKS: dict[str, tuple[str, str]] = {
+    "created": ("○", "$text-muted"),
+    "preparing": ("◌", "$primary"),
+    "training": ("▶", "$primary"),
+    "paused": ("‖", "$warning"),
+    "evaluating": ("◆", "$primary"),
+    "exporting": ("◆", "$primary"),
+    "finished": ("✓", "$success"),
+    "stopped": ("■", "$warning"),
+    "failed": ("✗", "$error"),
+    "crashed": ("✗", "$error"),
+}
+SEVERITY_MARKS: dict[str, tuple[str, str]] = {
+    "error": ("✗", "$error"),
+    "warning": ("!", "$warning"),
+    "note": ("i", "$primary"),
+}
+
+
+def safe(text: object, style: str = "", *, max_chars: int | None = None) -> Content:
+    """Return text that somebody else wrote as one line of `Content`."""
+    return Content.styled(clean_line(text, max_chars=max_chars), style)
+
+
+def muted(text: object) -> Content:
+    """Return text of minor weight."""
+    return safe(text, "$text-muted")
+
+
+def state_label(state: str, *, width: int = 0) -> Content:
+    """Return glyph and word of a run's state, the word padded to `width`."""
+    glyph, style = STATE_MARKS.get(state, ("?", "$text-muted"))
+    return Content.styled(f"{glyph} {clean_line(state):<{width}}", style)
+
+
+def problem_label(problem: Problem) -> Content:
+    """Return mark, message and fix of a finding."""
+    glyph, style = SEVERITY_MARKS[problem.severity]
+    parts: list[Content | tuple[str, str]] = [(f"{glyph} ", f"bold {style}"), (clean_line(problem.message), style)]
+    if problem.fix:
+        parts.append((" " + clean_line(problem.fix), "$text-muted"))
+    return Content.assemble(*parts)
+
+
+def age(seconds: float) -> str:
+    """Return how long ago something happened, such as `5 min ago`."""
+    if seconds < 60:
+        return "just now"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min ago"
+    if seconds < 86400:
+        return f"{int(seconds // 3600)} h ago"
+    days = int(seconds // 86400)
+    return "yesterday" if days == 1 else f"{days} days ago"
+
+
+def fit(text: str, width: int) -> str:
+    """Return `text` cut or padded to `width` characters."""
+    return text[: width - 1] + "…" if len(text) > width else text.ljust(width)

@@ -1,0 +1,210 @@
+"""What the wizard has found out about the answers: profiles, plans, problems; and what that means for each step.
+
+Nothing here is saved: it is read again when a draft is continued.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from engine.planning.plan import Plan
+from engine.planning.profiles import DataProfile, Finding, ModelProfile
+from engine.recipe.problems import Problem, blocking
+from engine.recipe.sources import unflatten
+from tui.backend import Machine, MethodOutlook, PreviewRow
+from tui.wizard.draft import STEPS, Draft, StepName, step_of
+
+Progress = Literal["none", "busy", "done", "failed"]
+Mark = Literal["done", "current", "problem", "busy", "todo"]
+
+_MODEL_PATHS = ("model.base", "model.revision", "model.trust_remote_code")
+_DATA_PREFIXES = ("objective", "model.", "data.", "training.seed")
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """Something that is read in the background.
+
+    Attributes:
+        key: The answers it was read for; other answers make it stale.
+        progress: How far reading is.
+        problems: Why it failed, or what is wrong with it.
+    """
+
+    key: str = ""
+    progress: Progress = "none"
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything found out so far."""
+
+    machine: Machine | None = None
+    model_state: Inspected = field(default_factory=Inspected)
+    model: ModelProfile | None = None
+    data_state: Inspected = field(default_factory=Inspected)
+    data: DataProfile | None = None
+    preview: tuple[PreviewRow, ...] | None = None
+    preview_problem: str = ""
+    plan_state: Inspected = field(default_factory=Inspected)
+    plan: Plan | None = None
+    outlooks: Mapping[str, MethodOutlook] = field(default_factory=dict)
+    outlooks_key: str = ""
+    answer_problems: tuple[Problem, ...] = ()
+
+
+def model_key(draft: Draft) -> str:
+    """Return what decides the model profile; empty without a base model."""
+    if not draft.value("model.base"):
+        return ""
+    return json.dumps([draft.value(path) for path in _MODEL_PATHS], default=str)
+
+
+def data_key(draft: Draft) -> str:
+    """Return what decides the data profile; empty while objective, model or data is open."""
+    if not all(draft.value(path) for path in ("objective", "model.base", "data.source")):
+        return ""
+    answers = {**draft.preset_values, **draft.you}
+    return json.dumps({path: answers[path] for path in sorted(answers) if path.startswith(_DATA_PREFIXES)}, default=str)
+
+
+def plan_key(draft: Draft, facts: Facts) -> str:
+    """Return what decides the plan; empty while a profile is missing or an answer is wrong."""
+    if not data_ready(draft, facts) or not model_ready(draft, facts):
+        return ""
+    return json.dumps({**draft.preset_values, **draft.you}, sort_keys=True, default=str)
+
+
+def outlooks_key(draft: Draft, facts: Facts) -> str:
+    """Return what decides the comparison of methods: everything but the choice of method itself."""
+    return plan_key(draft.without("method.name"), facts)
+
+
+def inspection_tree(draft: Draft) -> dict[str, Any]:
+    """Return the part of the recipe that the data profile depends on."""
+    answers = {**draft.preset_values, **draft.you}
+    return unflatten({path: value for path, value in answers.items() if path.startswith(_DATA_PREFIXES)})
+
+
+def model_ready(draft: Draft, facts: Facts) -> bool:
+    """Whether the profile of the chosen model is there."""
+    return facts.model is not None and facts.model_state.key == model_key(draft) and facts.model_state.progress == "done"
+
+
+def data_ready(draft: Draft, facts: Facts) -> bool:
+    """Whether the profile of the chosen data is there."""
+    return facts.data is not None and facts.data_state.key == data_key(draft) and facts.data_state.progress == "done"
+
+
+def problem_of(finding: Finding) -> Problem:
+    """Return a finding of a document as a problem."""
+    return Problem(finding.code, finding.message, finding.fix, finding.path, finding.severity)
+
+
+def step_problems(step: StepName, draft: Draft, facts: Facts) -> list[Problem]:
+    """Return what is wrong on one step, errors first."""
+    found = [problem for problem in facts.answer_problems if step_of(problem.path) == step]
+    if step == "model" and facts.model_state.key == model_key(draft):
+        found += facts.model_state.problems
+        found += [problem_of(finding) for finding in facts.model.findings] if model_ready(draft, facts) and facts.model else []
+    if step == "data" and facts.data_state.key == data_key(draft):
+        found += facts.data_state.problems
+        found += [problem_of(finding) for finding in facts.data.findings] if data_ready(draft, facts) and facts.data else []
+    if step in ("method", "settings", "review"):
+        found += _plan_problems(step, facts)
+    return sorted(_distinct(found), key=lambda problem: ("error", "warning", "note").index(problem.severity))
+
+
+def _distinct(problems: list[Problem]) -> list[Problem]:
+    return list({(problem.code, problem.message): problem for problem in problems}.values())
+
+
+def _plan_problems(step: StepName, facts: Facts) -> list[Problem]:
+    found = list(facts.plan_state.problems)
+    if facts.plan is not None and facts.plan_state.progress == "done":
+        found += [problem_of(finding) for finding in facts.plan.findings]
+    return found if step == "review" else [problem for problem in found if problem.path and step_of(problem.path) == step]
+
+
+def blocked_reason(step: StepName, draft: Draft, facts: Facts) -> str:
+    """Return why the step after `step` cannot be opened, as a short sentence; empty when it can."""
+    reason = _missing_reason(step, draft, facts)
+    if reason:
+        return reason
+    errors = blocking(step_problems(step, draft, facts))
+    return errors[0].message if errors else ""
+
+
+def _missing_reason(step: StepName, draft: Draft, facts: Facts) -> str:
+    if step == "objective" and not draft.value("objective"):
+        return "Choose what the model should learn."
+    if step == "model":
+        if not draft.value("model.base"):
+            return "Choose a base model."
+        if facts.model_state.progress == "busy":
+            return "The model is being read."
+    if step == "data":
+        if not draft.value("data.source"):
+            return "Choose the data."
+        if not data_ready(draft, facts) and facts.data_state.progress != "failed":
+            return "The data is being read."
+    if step == "review":
+        return _review_reason(draft, facts)
+    return ""
+
+
+def _review_reason(draft: Draft, facts: Facts) -> str:
+    for step in STEPS[:-1]:
+        reason = blocked_reason(step, draft, facts)
+        if reason:
+            return reason
+    if facts.plan is None or facts.plan_state.progress == "busy" or facts.plan_state.key != plan_key(draft, facts):
+        return "" if facts.plan_state.progress == "failed" else "The plan is being made."
+    return ""
+
+
+def first_open_step(draft: Draft, facts: Facts, wanted: StepName) -> tuple[StepName, str]:
+    """Return the step to open when `wanted` is asked for, and why it is another one.
+
+    Every step before `wanted` must let the person through; steps before the current one always open.
+    """
+    if STEPS.index(wanted) <= STEPS.index(draft.step):
+        return wanted, ""
+    for step in STEPS[: STEPS.index(wanted)]:
+        reason = _missing_reason(step, draft, facts) or _error_of(step, draft, facts)
+        if reason:
+            return step, reason
+    return wanted, ""
+
+
+def _error_of(step: StepName, draft: Draft, facts: Facts) -> str:
+    errors = blocking(step_problems(step, draft, facts))
+    return errors[0].message if errors else ""
+
+
+def step_mark(step: StepName, draft: Draft, facts: Facts) -> Mark:
+    """Return how a step is marked in the rail."""
+    if step in draft.visited and blocking(step_problems(step, draft, facts)):
+        return "problem"
+    if step == draft.step:
+        return "current"
+    busy = (step == "model" and facts.model_state.progress == "busy") or (
+        step == "data" and facts.data_state.progress == "busy"
+    )
+    if busy:
+        return "busy"
+    answered = {"objective": "objective", "model": "model.base", "data": "data.source"}.get(step)
+    done = bool(draft.value(answered)) if answered else step in draft.visited
+    return "done" if done and step != "review" else "todo"
+
+
+def forget_stale(draft: Draft, facts: Facts) -> Facts:
+    """Return the facts without what was read for other answers."""
+    fresh = facts
+    if facts.model_state.key != model_key(draft):
+        fresh = replace(fresh, model=None, model_state=Inspected())
+    if facts.data_state.key != data_key(draft):
+        fresh = replace(fresh, data=None, data_state=Inspected(), preview=None, preview_problem="")
+    return fresh

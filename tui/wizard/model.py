@@ -1,0 +1,147 @@
+"""Step 2: the base model."""
+
+from textual import on
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.widgets import Static
+
+from engine.text import clean_line, human_bytes, human_count
+from tui.backend import ModelOffer
+from tui.widgets.help_line import Explanation
+from tui.widgets.labels import fit, problem_label
+from tui.widgets.path_input import PathSuggester, looks_like_path
+from tui.widgets.pick_list import PickList, PickRow
+from tui.wizard.facts import model_key, step_problems
+from tui.wizard.step_view import Answered, Explained, StepView
+
+TYPED = "typed"
+
+
+class ModelStep(StepView):
+    """The catalogue, and any folder or hub id that is typed."""
+
+    def compose(self) -> ComposeResult:
+        """Yield the input over the catalogue and what is known of the choice."""
+        self._offers = self.backend.model_offers()
+        yield PickList(
+            placeholder="Filter, or type a folder or a hub id",
+            suggester=PathSuggester(folders_only=True),
+        )
+        yield Static(id="model-facts", classes="facts")
+
+    def on_mount(self) -> None:
+        """Show every offer, the cursor on the answer given."""
+        self._list_rows(self._chosen_row())
+        self.show()
+
+    def focus_start(self) -> None:
+        """Focus the input."""
+        self.query_one(PickList).take_focus()
+
+    def leave_transient(self) -> bool:
+        """Empty the filter."""
+        picker = self.query_one(PickList)
+        had_text = bool(picker.text)
+        picker.text = ""
+        return had_text
+
+    def show(self) -> None:
+        """Move the mark to the answer and show its facts or problems."""
+        picker = self.query_one(PickList)
+        for row in self._rows(picker.text):
+            if row.row_id.startswith("offer-"):
+                picker.replace_row(row)
+        self.query_one("#model-facts", Static).update(self._facts())
+
+    def _chosen_row(self) -> str | None:
+        base = self.draft.value("model.base")
+        return next((f"offer-{index}" for index, offer in enumerate(self._offers) if offer.reference == base), None)
+
+    def _list_rows(self, highlight: str | None = None) -> None:
+        picker = self.query_one(PickList)
+        picker.set_rows(self._rows(picker.text), highlight=highlight)
+
+    def _rows(self, text: str) -> list[PickRow]:
+        wanted = text.strip()
+        rows: list[PickRow] = []
+        if looks_like_path(wanted) or wanted.count("/") == 1:
+            kind = "Use the folder" if looks_like_path(wanted) else "Use the hub model"
+            rows.append(PickRow(TYPED, Content.assemble((f" → {kind} ", "bold $success"), (clean_line(wanted), "bold"))))
+        elif not wanted and self.draft.value("model.base") and self._chosen_row() is None:
+            base = clean_line(self.draft.value("model.base"))
+            rows.append(PickRow("chosen", Content.assemble((" (●) ", "bold $success"), (base, "bold"))))
+        for index, offer in enumerate(self._offers):
+            if not wanted or wanted.lower() in f"{offer.title} {offer.reference} {offer.kind}".lower():
+                rows.append(PickRow(f"offer-{index}", self._offer_row(offer)))
+        if not rows:
+            hint = "   No such model in the catalogue. Type a folder (~/models/mine) or a hub id (owner/name)."
+            rows.append(PickRow("none", Content.styled(hint, "$text-muted"), pickable=False))
+        return rows
+
+    def _offer_row(self, offer: ModelOffer) -> Content:
+        chosen = offer.reference == self.draft.value("model.base")
+        weight = "$text-disabled" if offer.blocked else ""
+        mark = (" (●) ", "bold $success") if chosen else (" ( ) ", "$text-muted")
+        if offer.blocked:
+            mark = ("  ✗  ", "$error")
+        size = human_bytes(offer.download_bytes) if offer.download_bytes else ""
+        return Content.assemble(
+            mark,
+            (fit(clean_line(offer.title), 27), f"bold {weight}".strip()),
+            (f"{human_count(offer.num_params):>7} ", weight),
+            (f"{size:>9}  ", weight or "$text-muted"),
+            (fit(clean_line(offer.licence), 11) + " ", weight or "$text-muted"),
+            (clean_line(offer.blocked and "does not fit" or offer.fit), "$error" if offer.blocked else "$success"),
+        )
+
+    def _facts(self) -> Content:
+        problems = step_problems("model", self.draft, self.facts)
+        if problems:
+            return Content("\n").join([problem_label(problem) for problem in problems[:3]])
+        if self.facts.model_state.progress == "busy" and self.facts.model_state.key == model_key(self.draft):
+            return Content.styled("◌ Reading the model…", "$primary")
+        model = self.facts.model
+        if model is None:
+            return Content.styled("Enter takes the model under the cursor.", "$text-muted")
+        template = "brings a chat template" if model.has_chat_template else "no chat template of its own"
+        where = "on this machine" if model.folder else "to be downloaded"
+        return Content.assemble(
+            ("✓ ", "bold $success"),
+            (clean_line(model.base, max_chars=40), "bold"),
+            (f"  {clean_line(model.architecture)} · {human_count(model.num_params)} weights", ""),
+            (f" · context {model.context_length:,} tokens · {template} · {where}", "$text-muted"),
+        )
+
+    @on(PickList.TextChanged)
+    def _filter(self, _event: PickList.TextChanged) -> None:
+        self._list_rows(None if self.query_one(PickList).text else self._chosen_row())
+
+    @on(PickList.Highlighted)
+    def _highlighted(self, event: PickList.Highlighted) -> None:
+        self.post_message(Explained(self._explanation(event.row_id)))
+
+    def _explanation(self, row_id: str) -> Explanation:
+        if not row_id.startswith("offer-"):
+            text = "A folder with config.json and safetensors weights, or a model of the hub by its id."
+            return Explanation("Base model", text)
+        offer = self._offers[int(row_id.removeprefix("offer-"))]
+        text = f"{offer.blocked} " if offer.blocked else ""
+        return Explanation(offer.reference, text + offer.summary)
+
+    @on(PickList.Picked)
+    def _picked(self, event: PickList.Picked) -> None:
+        if event.row_id.startswith("offer-"):
+            offer = self._offers[int(event.row_id.removeprefix("offer-"))]
+            if offer.blocked:
+                self.post_message(Explained(Explanation(offer.title, offer.blocked)))
+                self.app.bell()
+                return
+            self._choose(offer.reference)
+        elif event.row_id == TYPED:
+            self._choose(self.query_one(PickList).text.strip())
+        else:
+            self.post_message(Answered({}, advance=True))
+
+    def _choose(self, base: str) -> None:
+        known = any(offer.reference == base for offer in self._offers)
+        self.post_message(Answered({"model.base": base}, ("model.revision",), advance=known))

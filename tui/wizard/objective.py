@@ -1,0 +1,65 @@
+"""Step 1: what the model should learn."""
+
+from textual import on
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from engine.text import clean_line
+from tui.backend import Choice
+from tui.widgets.help_line import Explanation
+from tui.wizard.step_view import Answered, Explained, StepView
+
+
+class ObjectiveStep(StepView):
+    """Cards with when to take each objective and when not."""
+
+    def compose(self) -> ComposeResult:
+        """Yield the question and one card per objective."""
+        self._choices = self.backend.objectives()
+        yield Static(Content("What should the model learn?"), classes="question")
+        yield OptionList(*[self._option(choice) for choice in self._choices], id="objectives", markup=False)
+
+    def on_mount(self) -> None:
+        """Put the cursor on the answer given."""
+        chosen = self.draft.value("objective")
+        names = [choice.name for choice in self._choices]
+        self.query_one(OptionList).highlighted = names.index(chosen) if chosen in names else 0
+
+    def focus_start(self) -> None:
+        """Focus the cards."""
+        self.query_one(OptionList).focus()
+
+    def show(self) -> None:
+        """Move the mark to the answer."""
+        cards = self.query_one(OptionList)
+        for choice in self._choices:
+            cards.replace_option_prompt(choice.name, self._card(choice))
+
+    def _option(self, choice: Choice) -> Option:
+        return Option(self._card(choice), id=choice.name)
+
+    def _card(self, choice: Choice) -> Content:
+        chosen = self.draft.value("objective") == choice.name
+        mark = ("(●) ", "bold $success") if chosen else ("( ) ", "$text-muted")
+        return Content.assemble(
+            "\n ",
+            mark,
+            (clean_line(choice.title), "bold"),
+            ("\n     " + clean_line(choice.summary), ""),
+            ("\n     Take it when  ", "$success"),
+            (clean_line(choice.when), "$text-muted"),
+            ("\n     Not when      ", "$warning"),
+            (clean_line(choice.when_not), "$text-muted"),
+            "\n",
+        )
+
+    @on(OptionList.OptionHighlighted)
+    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        choice = self._choices[event.option_index]
+        self.post_message(Explained(Explanation(choice.title, choice.summary)))
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        self.post_message(Answered({"objective": self._choices[event.option_index].name}, advance=True))

@@ -1,0 +1,204 @@
+"""What the wizard finds out in the background: machine, model, data, plans. Results come back as facts.
+
+Every reading carries the key of the answers it was made for; a result for older answers is thrown away.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual.worker import Worker
+
+from engine.planning.plan import Plan
+from engine.recipe.problems import Problem, ProblemError
+from tui.backend import MethodOutlook
+from tui.wizard.draft import Draft
+from tui.wizard.facts import (
+    Inspected,
+    data_key,
+    inspection_tree,
+    model_key,
+    model_ready,
+    outlooks_key,
+    plan_key,
+)
+
+if TYPE_CHECKING:
+    from tui.wizard.screen import WizardScreen
+
+PREVIEW_ROWS = 5
+_PLANNED_STEPS = ("method", "settings", "review")
+
+
+def problems_of(error: Exception, *, code: str, path: str = "") -> tuple[Problem, ...]:
+    """Return the findings that an error carries; an unexpected one becomes a finding of its own."""
+    if isinstance(error, ProblemError):
+        return error.problems
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return (Problem(code, text, "Change the answer, or go back and forth to try again.", path),)
+
+
+class Readings:
+    """Starts readings when the answers they depend on change, and never two of a kind."""
+
+    def __init__(self, screen: "WizardScreen") -> None:
+        self.screen = screen
+        self._model: Worker[None] | None = None
+        self._data: Worker[None] | None = None
+        self._plan: Worker[None] | None = None
+        self._outlooks: Worker[None] | None = None
+        self._checked: Draft | None = None
+
+    def _work(self, work: Coroutine[Any, Any, None], group: str) -> Worker[None]:
+        return self.screen.run_worker(work, group=group, exit_on_error=False, exclusive=True)
+
+    def start(self) -> None:
+        """Read the machine and warm up the worker."""
+        self._work(self._read_machine(), "machine")
+        self._work(self._warm_up(), "warm-up")
+        self.look()
+
+    def stop(self) -> None:
+        """Give up everything that is being read."""
+        for worker in (self._model, self._data, self._plan, self._outlooks):
+            if worker is not None:
+                worker.cancel()
+
+    def look(self) -> None:
+        """Start the readings that the draft needs and that are not there or under way."""
+        self._look_at_answers()
+        self._look_at_model()
+        self._look_at_data()
+        self._look_at_plan()
+        self._look_at_outlooks()
+
+    def answer(self, request: str) -> None:
+        """Do what a step asks for."""
+        if request == "cancel" and self._data is not None:
+            self._data.cancel()
+            problem = Problem("data.cancelled", "Reading was cancelled.", "Press enter to read the data again.", "data.source")
+            self._take_data(data_key(self.screen.draft), "failed", (problem,))
+        elif request == "inspect":
+            self.screen.take_facts(data_state=Inspected())
+
+    async def _read_machine(self) -> None:
+        machine = await asyncio.to_thread(self.screen.backend.machine)
+        self.screen.take_facts(machine=machine)
+
+    async def _warm_up(self) -> None:
+        await asyncio.to_thread(self.screen.backend.warm_up)
+
+    def _look_at_answers(self) -> None:
+        draft = self.screen.draft
+        if draft is self._checked:
+            return
+        self._checked = draft
+        self.screen.take_facts(answer_problems=tuple(self.screen.backend.check(draft.layered)))
+
+    def _look_at_model(self) -> None:
+        key = model_key(self.screen.draft)
+        if not key or self.screen.facts.model_state.key == key:
+            return
+        self.screen.take_facts(model=None, model_state=Inspected(key, "busy"))
+        self._model = self._work(self._read_model(key), "model")
+
+    async def _read_model(self, key: str) -> None:
+        draft = self.screen.draft
+        try:
+            profile = await self.screen.backend.model_profile(draft.value("model.base"), draft.value("model.revision"))
+        except (ProblemError, OSError, ValueError) as error:
+            found = problems_of(error, code="model.unreadable", path="model.base")
+            if model_key(self.screen.draft) == key:
+                self.screen.take_facts(model=None, model_state=Inspected(key, "failed", found))
+            return
+        if model_key(self.screen.draft) == key:
+            self.screen.take_facts(model=profile, model_state=Inspected(key, "done"))
+
+    def _look_at_data(self) -> None:
+        facts, key = self.screen.facts, data_key(self.screen.draft)
+        if not key or facts.data_state.key == key or not model_ready(self.screen.draft, facts):
+            return
+        self.screen.take_facts(data=None, preview=None, preview_problem="", data_state=Inspected(key, "busy"))
+        self._data = self._work(self._read_data(key), "data")
+
+    async def _read_data(self, key: str) -> None:
+        tree = inspection_tree(self.screen.draft)
+        try:
+            profile = await self.screen.backend.profile_data(tree)
+        except (ProblemError, OSError, ValueError) as error:
+            self._take_data(key, "failed", problems_of(error, code="data.unreadable", path="data.source"))
+            return
+        if data_key(self.screen.draft) != key:
+            return
+        self.screen.take_facts(data=profile, data_state=Inspected(key, "done"))
+        try:
+            rows = await self.screen.backend.preview(tree, 0, PREVIEW_ROWS)
+        except (ProblemError, OSError, ValueError) as error:
+            self.screen.take_facts(preview_problem=str(error))
+            return
+        if data_key(self.screen.draft) == key:
+            self.screen.take_facts(preview=tuple(rows))
+
+    def _take_data(self, key: str, progress: Any, problems: tuple[Problem, ...]) -> None:
+        if data_key(self.screen.draft) == key:
+            self.screen.take_facts(data=None, data_state=Inspected(key, progress, problems))
+
+    def _look_at_plan(self) -> None:
+        draft, facts = self.screen.draft, self.screen.facts
+        key = plan_key(draft, facts)
+        if not key or draft.step not in _PLANNED_STEPS or facts.plan_state.key == key:
+            return
+        self.screen.take_facts(plan_state=Inspected(key, "busy"))
+        self._plan = self._work(self._make_plan(key), "plan")
+
+    async def _make_plan(self, key: str) -> None:
+        draft, facts = self.screen.draft, self.screen.facts
+        if facts.model is None or facts.data is None:
+            return
+        try:
+            plan = await asyncio.to_thread(self.screen.backend.plan, draft.layered, facts.model, facts.data)
+        except (ProblemError, OSError, ValueError) as error:
+            found = problems_of(error, code="plan.failed")
+            self._take_plan(key, plan=None, plan_state=Inspected(key, "failed", found))
+            return
+        self._take_plan(key, plan=plan, plan_state=Inspected(key, "done"))
+
+    def _take_plan(self, key: str, **changes: Any) -> None:
+        if plan_key(self.screen.draft, self.screen.facts) == key:
+            self.screen.take_facts(**changes)
+
+    def _look_at_outlooks(self) -> None:
+        draft, facts = self.screen.draft, self.screen.facts
+        key = outlooks_key(draft, facts)
+        if not key or draft.step != "method" or facts.outlooks_key == key:
+            return
+        self.screen.take_facts(outlooks={}, outlooks_key=key)
+        self._outlooks = self._work(self._compare_methods(key), "outlooks")
+
+    async def _compare_methods(self, key: str) -> None:
+        draft, facts, backend = self.screen.draft, self.screen.facts, self.screen.backend
+        if facts.model is None or facts.data is None:
+            return
+        outlooks: dict[str, MethodOutlook] = {}
+        for choice in backend.methods():
+            tried = draft.with_value("method.name", choice.name).layered
+            try:
+                plan = await asyncio.to_thread(backend.plan, tried, facts.model, facts.data)
+                outlooks[choice.name] = MethodOutlook(choice.name, plan)
+            except (ProblemError, OSError, ValueError) as error:
+                outlooks[choice.name] = MethodOutlook(choice.name, problems=problems_of(error, code="plan.failed"))
+        if outlooks_key(self.screen.draft, self.screen.facts) == key:
+            self.screen.take_facts(outlooks=outlooks)
+
+    def launch(self, draft: Draft, plan: Plan) -> None:
+        """Create and start the run, then tell the screen."""
+        self._work(self._launch(draft, plan), "launch")
+
+    async def _launch(self, draft: Draft, plan: Plan) -> None:
+        try:
+            run_path: Path = await asyncio.to_thread(self.screen.backend.launch, draft.layered.tree, plan)
+        except (ProblemError, OSError) as error:
+            self.screen.launch_failed(str(error))
+            return
+        self.screen.launched(run_path)

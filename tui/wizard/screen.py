@@ -1,0 +1,200 @@
+"""The wizard: one screen that mounts one step at a time from the draft.
+
+One direction only: a step posts an answer, the screen reduces the draft, `tui.wizard.readings` finds out what it means,
+draft and facts are pushed down. Every change of step saves the draft.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import Screen
+
+from engine.text import clean_line
+from tui.backend import Backend
+from tui.widgets.bars import TopBar
+from tui.widgets.help_line import HelpLine
+from tui.widgets.key_footer import KeyFooter
+from tui.wizard.draft import STEPS, Draft, StepName, forget_draft, save_draft
+from tui.wizard.facts import Facts, blocked_reason, first_open_step, forget_stale
+from tui.wizard.rail import NavBar, StepRail
+from tui.wizard.readings import Readings
+from tui.wizard.step_view import Answered, Asked, Explained, StepContext, StepView
+from tui.wizard.steps import build_step
+
+if TYPE_CHECKING:
+    from tui.app import FtwizardApp
+
+
+class WizardScreen(Screen[None]):
+    """Six steps to a run."""
+
+    CSS_PATH = "wizard.tcss"
+    app: "FtwizardApp"  # type: ignore[assignment]
+    BINDINGS: list[BindingType] = [
+        Binding("escape", "back", "Back", id="wizard.back"),
+        Binding("f3", "previous_step", "Back", id="wizard.previous", show=False),
+        Binding("f4,ctrl+o", "next_step", "Next", id="wizard.next"),
+    ]
+
+    def __init__(self, backend: Backend, draft: Draft) -> None:
+        super().__init__()
+        self.backend = backend
+        self.draft = draft
+        self.facts = Facts()
+        self.readings = Readings(self)
+        self._launching = False
+
+    def compose(self) -> ComposeResult:
+        """Yield bar, rail, the place of the step, way on, explanation and keys."""
+        yield TopBar("New run" if not self.draft.preset else f"New run from preset {self.draft.preset}")
+        yield StepRail()
+        yield Vertical(id="body")
+        yield NavBar()
+        yield HelpLine(id="wizard-help")
+        yield KeyFooter()
+
+    async def on_mount(self) -> None:
+        """Open the draft's step and start what takes time."""
+        await self._open(self.draft.step)
+        self.readings.start()
+
+    @property
+    def step(self) -> StepView:
+        """The step that is open."""
+        return self.query_one("#step", StepView)
+
+    async def _open(self, step: StepName) -> None:
+        self.draft = self.draft.at_step(step)
+        self._save()
+        body = self.query_one("#body", Vertical)
+        await body.remove_children()
+        await body.mount(build_step(step, StepContext(self.backend, self.draft, self.facts)))
+        self.step.focus_start()
+        self.readings.look()
+        self._show_frame()
+
+    def _save(self) -> None:
+        if self.draft.is_empty:
+            return
+        try:
+            save_draft(self.draft, self.backend.drafts_folder)
+        except OSError as error:
+            self.notify(f"The draft cannot be saved: {clean_line(error)}", severity="warning", markup=False)
+
+    def _show_frame(self) -> None:
+        self.query_one(StepRail).mark(self.draft, self.facts)
+        reason = blocked_reason(self.draft.step, self.draft, self.facts)
+        self.query_one(NavBar).point(self.draft.step, reason)
+        machine = self.facts.machine
+        if machine is not None:
+            self.query_one(TopBar).show_fact(machine.headline)
+
+    def take_facts(self, **changes: Any) -> None:
+        """Put new facts in place and show them everywhere."""
+        self.facts = replace(self.facts, **changes)
+        self._push_down()
+        self.readings.look()
+
+    def _push_down(self) -> None:
+        if self.is_mounted and self.query("#step"):
+            self.step.push_down(self.draft, self.facts)
+            self._show_frame()
+
+    @on(Answered)
+    async def _reduce(self, message: Answered) -> None:
+        draft = self.draft.without(*message.cleared)
+        for path, value in message.changes.items():
+            draft = draft.with_value(path, value)
+        self.draft = draft
+        self.facts = forget_stale(draft, self.facts)
+        self.readings.look()
+        self._push_down()
+        if message.advance:
+            await self._advance(explain=False)
+
+    @on(Explained)
+    def _explain(self, message: Explained) -> None:
+        self.query_one(HelpLine).explain(message.explanation)
+
+    @on(Asked)
+    def _asked(self, message: Asked) -> None:
+        self.readings.answer(message.request)
+
+    @on(StepRail.Wanted)
+    async def _wanted(self, message: StepRail.Wanted) -> None:
+        await self.open_step(message.step)
+
+    async def open_step(self, wanted: StepName) -> None:
+        """Open a step, or the one before it that still needs an answer, and say which."""
+        step, reason = first_open_step(self.draft, self.facts, wanted)
+        if step != self.draft.step:
+            await self._open(step)
+        if reason:
+            self._say(reason)
+
+    def _say(self, reason: str) -> None:
+        self.notify(clean_line(reason), title="Not yet", severity="warning", markup=False, timeout=4)
+
+    @on(NavBar.Next)
+    async def _next_pressed(self) -> None:
+        await self._advance()
+
+    async def action_next_step(self) -> None:
+        """Open the next step, or start the run on the last one."""
+        await self._advance()
+
+    async def _advance(self, *, explain: bool = True) -> None:
+        reason = blocked_reason(self.draft.step, self.draft, self.facts)
+        if reason:
+            if explain:
+                self._say(reason)
+            self.query_one(NavBar).focus_next()
+            return
+        if self.draft.step == "review":
+            self._launch()
+            return
+        await self._open(STEPS[STEPS.index(self.draft.step) + 1])
+
+    @on(NavBar.Back)
+    async def _back_pressed(self) -> None:
+        await self.action_previous_step()
+
+    async def action_back(self) -> None:
+        """Leave what is open inside the step; otherwise go back one step."""
+        if not self.step.leave_transient():
+            await self.action_previous_step()
+
+    async def action_previous_step(self) -> None:
+        """Go back one step, or home from the first one; the draft is kept."""
+        index = STEPS.index(self.draft.step)
+        if index:
+            await self._open(STEPS[index - 1])
+            return
+        self._save()
+        self.readings.stop()
+        self.app.pop_screen()
+
+    def on_unmount(self) -> None:
+        """Save the draft when the app ends with the wizard open."""
+        if not self._launching:
+            self._save()
+
+    def _launch(self) -> None:
+        if self._launching or self.facts.plan is None:
+            return
+        self._launching = True
+        self.readings.launch(self.draft, self.facts.plan)
+
+    def launched(self, run_path: Any) -> None:
+        """Forget the draft and show the run."""
+        forget_draft(self.draft, self.backend.drafts_folder)
+        self.app.open_monitor(run_path, replacing=True)
+
+    def launch_failed(self, message: str) -> None:
+        """Say why no run was started; everything is as before."""
+        self._launching = False
+        self.notify(clean_line(message), title="Not started", severity="error", markup=False, timeout=15)
