@@ -1,0 +1,294 @@
+"""Measure a model on held-out rows: teacher-forced numbers, generated answers, samples to read."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from engine.catalog.metrics import GENERATING_CHOICES
+from engine.evaluation.batches import by_length, with_halving
+from engine.evaluation.generation import Answerer, EvaluationInterrupted, context_length
+from engine.evaluation.isolation import undisturbed
+from engine.evaluation.measurement import Measurement, Phase, Sample, save_measurement
+from engine.evaluation.measures import default_metrics
+from engine.evaluation.prompts import (
+    CONTINUATION_TOKENS,
+    Question,
+    RowRenderer,
+    question_from_prompt,
+    question_from_row,
+)
+from engine.evaluation.scores import score_answers, score_sums
+from engine.evaluation.scoring import RowScore, TokenRow, TokenScorer
+from engine.recipe.problems import Problem, ProblemError
+from engine.recipe.schema import Recipe
+
+Row = Mapping[str, Any]
+Emit = Callable[..., None]
+
+NUM_SAMPLES = 3
+"""Held-out rows that are answered as samples when the recipe names no prompts."""
+SAMPLE_TOKENS_DURING = 64
+"""Longest sample while training waits."""
+DEFAULT_NEW_TOKENS = 256
+_GENERATION_SHARE = 4
+"""Tokens of a generation batch for each token of a training batch: keys and values need far less than activations."""
+
+__all__ = ["EvaluationInterrupted", "Measurement", "measure"]
+
+
+def measure(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    renderer: RowRenderer,
+    rows: Sequence[Row],
+    recipe: Recipe,
+    *,
+    phase: Phase,
+    step: int,
+    emit: Emit | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    want_generation: bool = True,
+    folder: Path | None = None,
+) -> Measurement:
+    """Measure a model; training goes on afterwards as if nothing had happened.
+
+    Loss, perplexity and token accuracy cover the trained tokens of the first `evaluation.max_rows` rows; every token
+    weighs the same. Exact match and ROUGE cover greedy answers to the first `evaluation.generate_rows` rows and are
+    left out during training, which only answers the sample prompts.
+
+    Args:
+        model: Full, PEFT or 4-bit model.
+        rows: Held-out rows in canonical form.
+        recipe: The plan's recipe, with every value filled in.
+        emit: Called as `emit(type, **payload)` with `evaluation.*`, `samples.generated` and `notice.raised` events.
+        should_stop: Asked between batches and at every generated token.
+        want_generation: Generate at all; otherwise only the teacher-forced numbers.
+        folder: The run's `evaluation/` folder; the measurement is written there when given.
+
+    Raises:
+        EvaluationInterrupted: `should_stop` became true; nothing was written.
+        ProblemError: A single row does not fit the memory of the device.
+    """
+    job = _Job(model, tokenizer, renderer, rows, recipe, phase, step, emit or _ignore, should_stop or _never)
+    try:
+        with undisturbed(model):
+            measurement = job.run(want_generation)
+    except torch.OutOfMemoryError as error:
+        raise ProblemError(_out_of_memory(recipe)) from error
+    finally:
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+    if folder is not None:
+        save_measurement(measurement, folder)
+    job.report(measurement)
+    return measurement
+
+
+@dataclass
+class _Job:
+    """One measurement under way; holds what its steps share."""
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    renderer: RowRenderer
+    rows: Sequence[Row]
+    recipe: Recipe
+    phase: Phase
+    step: int
+    emit: Emit
+    should_stop: Callable[[], bool]
+    remarks: list[str] = field(default_factory=list)
+    done: int = 0
+    total: int = 0
+
+    @property
+    def plain_text(self) -> bool:
+        return self.recipe.objective == "domain-adaptation"
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        return self.recipe.evaluation.metrics or default_metrics(self.recipe.objective)
+
+    @property
+    def precision(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.recipe.training.precision or "float32")
+        return dtype
+
+    @property
+    def max_batch_tokens(self) -> int:
+        """Tokens of one training micro-batch: what fitted with gradients fits without."""
+        training = self.recipe.training
+        return (training.micro_batch or 1) * (training.max_length or 1024)
+
+    def run(self, want_generation: bool) -> Measurement:
+        """Measure; the caller has put the model in evaluation mode."""
+        started = time.monotonic()
+        token_rows = self._token_rows()
+        questions = self._scored_questions() if want_generation else []
+        num_scored = len(questions)
+        sample_places = self._add_samples(questions) if want_generation else []
+        self.total = len(token_rows) + len(questions)
+        self.emit("evaluation.started", phase=self.phase, step=self.step, num_rows=len(token_rows))
+        scores = self._score(token_rows)
+        texts = self._answer(questions)
+        answers = [
+            {"id": question.id, "prompt": question.prompt, "expected": question.expected, "text": text}
+            for question, text in zip(questions[:num_scored], texts, strict=False)
+            if text is not None
+        ]
+        metrics = self._numbers(scores) | score_answers(
+            [answer["text"] for answer in answers], [answer["expected"] for answer in answers], self.metrics
+        )
+        self._remark(metrics, num_too_long=sum(text is None for text in texts))
+        return Measurement(
+            phase=self.phase,
+            step=self.step,
+            metrics=metrics,
+            samples=[
+                Sample(questions[place].prompt, questions[place].expected, texts[place] or "")
+                for place in sample_places
+                if texts[place] is not None
+            ],
+            num_rows=len(scores),
+            num_tokens=sum(score.tokens for score in scores),
+            num_generated=len(answers),
+            elapsed_s=round(time.monotonic() - started, 3),
+            answers=answers,
+            remarks=self.remarks,
+        )
+
+    def report(self, measurement: Measurement) -> None:
+        """Emit what was found."""
+        for remark in measurement.remarks:
+            self.emit("notice.raised", severity="warning", code="evaluation.remark", message=remark)
+        self.emit(
+            "evaluation.completed",
+            phase=self.phase,
+            step=self.step,
+            metrics=measurement.metrics,
+            num_rows=measurement.num_rows,
+            elapsed_s=measurement.elapsed_s,
+        )
+        if measurement.samples:
+            samples = [asdict(sample) for sample in measurement.samples]
+            self.emit("samples.generated", phase=self.phase, step=self.step, samples=samples)
+
+    def _token_rows(self) -> list[TokenRow]:
+        rendered = [self.renderer.render(row) for row in self.rows[: self.recipe.evaluation.max_rows]]
+        rows = [TokenRow(row.input_ids, row.trained_mask) for row in rendered]
+        kept = [row for row in rows if row.num_trained]
+        if len(kept) < len(rows):
+            self.remarks.append(
+                f"{len(rows) - len(kept)} of {len(rows)} held-out rows have no trained token within "
+                f"{self.recipe.training.max_length} tokens and count in no loss."
+            )
+        return kept
+
+    def _scored_questions(self) -> list[Question]:
+        """Return the held-out rows to be answered and compared; none during training."""
+        if self.phase == "during" or not GENERATING_CHOICES.intersection(self.metrics):
+            return []
+        return self._questions(self.recipe.evaluation.generate_rows)
+
+    def _questions(self, limit: int) -> list[Question]:
+        questions: list[Question] = []
+        for row in self.rows:
+            if len(questions) == limit:
+                break
+            question = question_from_row(row, self.tokenizer, self.renderer)
+            if question is not None:
+                questions.append(question)
+        return questions
+
+    def _add_samples(self, questions: list[Question]) -> list[int]:
+        """Append the sample questions that are not asked anyway; return where all of them stand."""
+        prompts = self.recipe.evaluation.sample_prompts
+        if prompts is None:
+            if not questions:
+                questions.extend(self._questions(NUM_SAMPLES))
+            return list(range(min(NUM_SAMPLES, len(questions))))
+        first = len(questions)
+        questions.extend(
+            question_from_prompt(prompt, plain_text=self.plain_text, tokenizer=self.tokenizer, renderer=self.renderer)
+            for prompt in prompts
+        )
+        return list(range(first, len(questions)))
+
+    def _score(self, rows: Sequence[TokenRow]) -> list[RowScore]:
+        pad_id = self.tokenizer.pad_token_id
+        scorer = TokenScorer(self.model, precision=self.precision, pad_id=int(pad_id) if pad_id is not None else 0)
+        scores: list[RowScore] = []
+        for batch in by_length(rows, lambda row: len(row.input_ids), self.max_batch_tokens):
+            if self.should_stop():
+                raise EvaluationInterrupted
+            scores.extend(with_halving(batch, scorer.score))
+            self._advance(len(batch))
+        return scores
+
+    def _answer(self, questions: Sequence[Question]) -> list[str | None]:
+        if not questions:
+            return []
+        answerer = Answerer(
+            self.model,
+            self.tokenizer,
+            max_new_tokens=self._max_new_tokens(),
+            max_batch_tokens=_GENERATION_SHARE * self.max_batch_tokens,
+            precision=self.precision,
+            should_stop=self.should_stop,
+        )
+        return answerer.answer([question.input_ids for question in questions], self._advance)
+
+    def _max_new_tokens(self) -> int:
+        limit = self.recipe.evaluation.max_new_tokens or DEFAULT_NEW_TOKENS
+        if self.plain_text:
+            limit = min(limit, CONTINUATION_TOKENS)
+        return min(limit, SAMPLE_TOKENS_DURING) if self.phase == "during" else limit
+
+    def _advance(self, number: int) -> None:
+        if number:
+            self.done += number
+            self.emit("evaluation.progressed", phase=self.phase, done=self.done, total=self.total)
+
+    def _numbers(self, scores: Sequence[RowScore]) -> dict[str, float]:
+        """Return the teacher-forced numbers: the loss always, the others when the recipe asks for them."""
+        values = score_sums(
+            [score.loss for score in scores], [score.right for score in scores], [score.tokens for score in scores]
+        )
+        return {name: value for name, value in values.items() if name == "loss" or name in self.metrics}
+
+    def _remark(self, metrics: Mapping[str, float], *, num_too_long: int) -> None:
+        if "loss" not in metrics:
+            self.remarks.append("There is no held-out row to measure the loss on.")
+        for name in ("loss", "perplexity"):
+            if name in metrics and not math.isfinite(metrics[name]):
+                self.remarks.append(f"The held-out {name} is no finite number.")
+                break
+        if num_too_long:
+            self.remarks.append(
+                f"{num_too_long} prompts fill the model's context of {context_length(self.model)} tokens; "
+                "they were not answered and count in no score."
+            )
+
+
+def _out_of_memory(recipe: Recipe) -> Problem:
+    return Problem(
+        code="evaluation.out_of_memory",
+        message=f"One held-out row of {recipe.training.max_length} tokens does not fit the memory of the device.",
+        fix="Lower training.max_length or evaluation.max_new_tokens.",
+        path="training.max_length",
+    )
+
+
+def _ignore(event_type: str, **payload: Any) -> None:
+    """Drop an event."""
+
+
+def _never() -> bool:
+    return False

@@ -1,0 +1,140 @@
+"""Greedy answers in batches: left padding, sorted by length, stopped at every token that ends an answer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+
+from engine.evaluation.batches import by_length, with_halving
+from engine.evaluation.scoring import autocast_like_training, causal_model
+from engine.evaluation.stopping import stop_token_ids
+
+
+class EvaluationInterrupted(Exception):  # noqa: N818 - a request, not an error
+    """Raised when `should_stop` became true in the middle of an evaluation; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt in tokens, with its place in the list of answers."""
+
+    index: int
+    input_ids: Sequence[int]
+
+
+class Answerer:
+    """Generates greedy answers with one model.
+
+    Sampling settings and penalties of the model's own generation configuration are overridden, so that the same model
+    gives the same answer before and after training and on every machine.
+
+    Args:
+        model: A causal model, with or without adapter.
+        max_new_tokens: Longest answer, in tokens.
+        max_batch_tokens: Most tokens (prompts and answers, padded) in one batch.
+        should_stop: Asked at every token; true raises `EvaluationInterrupted`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_new_tokens: int,
+        max_batch_tokens: int,
+        precision: torch.dtype | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self._model = causal_model(model)
+        self._tokenizer = tokenizer
+        self._max_new_tokens = max_new_tokens
+        self._max_batch_tokens = max_batch_tokens
+        self._autocast = autocast_like_training(self._model, precision)
+        self._should_stop = should_stop or (lambda: False)
+        self._stop_ids = stop_token_ids(tokenizer, self._model)
+        self._context = context_length(self._model)
+
+    def answer(self, prompts: Sequence[Sequence[int]], advance: Callable[[int], None]) -> list[str | None]:
+        """Return the text of each answer in order; None where the prompt fills the model's context.
+
+        Args:
+            prompts: Token ids, each with the generation prompt at its end.
+            advance: Called with the number of prompts answered since the last call.
+        """
+        answers: list[str | None] = [None] * len(prompts)
+        fitting = [Prompt(index, ids) for index, ids in enumerate(prompts) if 0 < len(ids) < self._context]
+        advance(len(prompts) - len(fitting))
+
+        def length(prompt: Prompt) -> int:
+            return len(prompt.input_ids) + self._max_new_tokens
+
+        for batch in by_length(fitting, length, self._max_batch_tokens):
+            for prompt, text in zip(batch, with_halving(batch, self._answer_batch), strict=True):
+                answers[prompt.index] = text
+            advance(len(batch))
+        return answers
+
+    def _answer_batch(self, batch: Sequence[Prompt]) -> list[str]:
+        longest = max(len(prompt.input_ids) for prompt in batch)
+        pad = self._tokenizer.pad_token_id
+        pad_id = int(pad) if pad is not None else (self._stop_ids or [0])[0]
+        ids = torch.full((len(batch), longest), pad_id)
+        attention = torch.zeros_like(ids)
+        for row, prompt in enumerate(batch):
+            ids[row, longest - len(prompt.input_ids) :] = torch.tensor(list(prompt.input_ids))
+            attention[row, longest - len(prompt.input_ids) :] = 1
+        device = self._model.device
+        watch = _StopWhenAsked(self._should_stop)
+        with self._autocast():
+            output = self._model.generate(
+                input_ids=ids.to(device),
+                attention_mask=attention.to(device),
+                generation_config=self._settings(pad_id, min(self._max_new_tokens, self._context - longest)),
+                stopping_criteria=StoppingCriteriaList([watch]),
+            )
+        if watch.asked:
+            raise EvaluationInterrupted
+        return [self._text(row) for row in output[:, longest:].tolist()]
+
+    def _settings(self, pad_id: int, max_new_tokens: int) -> GenerationConfig:
+        # Every value is given: what is left out is taken from the model's own configuration.
+        return GenerationConfig(
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            temperature=1.0,
+            top_k=50,
+            top_p=1.0,
+            min_p=None,
+            typical_p=1.0,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            eos_token_id=self._stop_ids or None,
+            pad_token_id=pad_id,
+            use_cache=True,
+        )
+
+    def _text(self, ids: Sequence[int]) -> str:
+        stops = set(self._stop_ids)
+        end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
+        return str(self._tokenizer.decode(ids[:end], skip_special_tokens=True))
+
+
+class _StopWhenAsked(StoppingCriteria):
+    """Ends a generation at the next token once the run was asked to stop."""
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop = should_stop
+        self.asked = False
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: object) -> torch.Tensor:
+        self.asked = self.asked or self._should_stop()
+        return torch.full((input_ids.shape[0],), self.asked, device=input_ids.device, dtype=torch.bool)
+
+
+def context_length(model: nn.Module) -> int:
+    """Return the longest sequence that the model was built for, in tokens; a large number where it names none."""
+    limit = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
+    return int(limit) if limit else 1_000_000

@@ -1,0 +1,145 @@
+"""Teacher-forced loss over trained tokens, without ever holding the logits of a whole batch.
+
+Shapes: B rows, T tokens, H hidden width, V vocabulary, N trained positions of the batch.
+
+At a vocabulary of 150 000 the logits of 8 000 tokens take 5 GB in float32, several times the model's other activations;
+trainers with a chunked loss never hold them, so evaluation must not either. The decoder runs once, the head runs on
+chunks of trained positions.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+CHUNK_BYTES = 64 * 1024**2
+"""Float32 logits held at once."""
+_MIN_CHUNK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """One row ready for the model: ids, and which of them are learned from."""
+
+    input_ids: Sequence[int]
+    trained_mask: Sequence[bool | int]
+
+    @property
+    def num_trained(self) -> int:
+        """Tokens with a loss; the first token of a row never has one, as nothing predicts it."""
+        return sum(1 for flag in self.trained_mask[1:] if flag)
+
+
+@dataclass(frozen=True, slots=True)
+class RowScore:
+    """Sums over one row: cross-entropy in nats, tokens ranked first, tokens."""
+
+    loss: float
+    right: int
+    tokens: int
+
+
+def causal_model(model: nn.Module) -> PreTrainedModel:
+    """Return the transformers model inside, with the adapter's layers in place and active."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+class TokenScorer:
+    """Scores batches of rows with one model.
+
+    Args:
+        model: A causal model, with or without adapter.
+        precision: Number format that training computes in; weights in float32 are run under autocast as in training.
+        pad_id: Any valid token id; padding is masked.
+    """
+
+    def __init__(self, model: nn.Module, *, precision: torch.dtype | None = None, pad_id: int = 0) -> None:
+        self._model = causal_model(model)
+        self._decoder: nn.Module = self._model.get_decoder()
+        self._head: nn.Module | None = self._model.get_output_embeddings()
+        self._pad_id = pad_id
+        self._autocast = autocast_like_training(self._model, precision)
+        self._head_is_all: bool | None = None
+
+    def score(self, rows: Sequence[TokenRow]) -> list[RowScore]:
+        """Return the sums of each row, in order; rows must have at least one trained token."""
+        ids, attention, targets = self._pad(rows)
+        with self._autocast():
+            if self._can_chunk():
+                hidden = self._decoder(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state
+                return self._score_hidden(hidden, targets)
+            logits = self._model(input_ids=ids, attention_mask=attention, use_cache=False).logits
+            return self._reduce(logits.__getitem__, targets, logits.shape[-1])
+
+    def _pad(self, rows: Sequence[TokenRow]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return ids, attention mask and targets, each (B, T); the target at t is token t + 1, -100 if untrained."""
+        longest = max(len(row.input_ids) for row in rows)
+        ids = torch.full((len(rows), longest), self._pad_id)
+        attention = torch.zeros_like(ids)
+        targets = torch.full_like(ids, -100)
+        for index, row in enumerate(rows):
+            length = len(row.input_ids)
+            row_ids = torch.tensor(list(row.input_ids))
+            mask = torch.tensor([bool(flag) for flag in row.trained_mask])
+            ids[index, :length] = row_ids
+            attention[index, :length] = 1
+            targets[index, : length - 1] = torch.where(mask[1:], row_ids[1:], -100)
+        device = self._model.device
+        return ids.to(device), attention.to(device), targets.to(device)
+
+    def _can_chunk(self) -> bool:
+        """Say whether head(hidden) is what the model returns; some families scale or cap logits after the head."""
+        if self._head_is_all is None:
+            self._head_is_all = self._head is not None and self._head_gives_logits()
+        return self._head_is_all
+
+    def _head_gives_logits(self) -> bool:
+        probe = torch.arange(4, device=self._model.device).remainder(self._model.config.get_text_config().vocab_size)
+        whole = self._model(input_ids=probe[None], use_cache=False).logits
+        output = self._decoder(input_ids=probe[None], use_cache=False)
+        hidden = getattr(output, "last_hidden_state", None)
+        if hidden is None or self._head is None:
+            return False
+        by_head = self._head(hidden)
+        return by_head.shape == whole.shape and torch.allclose(by_head, whole.to(by_head.dtype), rtol=1e-3, atol=1e-3)
+
+    def _score_hidden(self, hidden: torch.Tensor, targets: torch.Tensor) -> list[RowScore]:
+        assert self._head is not None
+        head = self._head
+        return self._reduce(lambda where: head(hidden[where]), targets, self._model.config.get_text_config().vocab_size)
+
+    def _reduce(
+        self,
+        logits_at: Callable[[tuple[torch.Tensor, torch.Tensor]], torch.Tensor],
+        targets: torch.Tensor,
+        vocab_size: int,
+    ) -> list[RowScore]:
+        """Sum cross-entropy and hits per row, chunk by chunk; sums are float64 so that order does not show."""
+        rows_n, columns_n = torch.nonzero(targets != -100, as_tuple=True)
+        chunk = max(_MIN_CHUNK, CHUNK_BYTES // (4 * vocab_size))
+        loss = torch.zeros(len(targets), dtype=torch.float64, device=targets.device)
+        right = torch.zeros(len(targets), dtype=torch.int64, device=targets.device)
+        for start in range(0, len(rows_n), chunk):
+            where = (rows_n[start : start + chunk], columns_n[start : start + chunk])
+            logits = logits_at(where).float()
+            expected = targets[where]
+            losses = functional.cross_entropy(logits, expected, reduction="none")
+            loss.index_add_(0, where[0], losses.double())
+            right.index_add_(0, where[0], (logits.argmax(dim=-1) == expected).long())
+        tokens = (targets != -100).sum(dim=1)
+        columns = zip(loss.tolist(), right.tolist(), tokens.tolist(), strict=True)
+        return [RowScore(float(row_loss), int(hits), int(count)) for row_loss, hits, count in columns]
+
+
+def autocast_like_training(
+    model: PreTrainedModel, precision: torch.dtype | None
+) -> Callable[[], AbstractContextManager[object]]:
+    """Return the context that the trainer computes in: autocast over float32 weights, nothing over others."""
+    if precision in (torch.bfloat16, torch.float16) and model.dtype == torch.float32:
+        return lambda: torch.autocast(model.device.type, dtype=precision)
+    return nullcontext

@@ -1,0 +1,367 @@
+"""What `measure` reports, against values computed the slow and plain way, and what it must leave alone."""
+
+import json
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tiny_models import command_rows, text_rows, tiny_llama, tiny_tokenizer
+from torch.nn import functional
+
+from engine.evaluation import scoring
+from engine.evaluation.batches import by_length, with_halving
+from engine.evaluation.evaluate import EvaluationInterrupted, measure
+from engine.evaluation.generation import Answerer
+from engine.evaluation.measurement import load_measurement
+from engine.evaluation.scoring import TokenRow, TokenScorer
+from engine.evaluation.stopping import end_of_turn_ids, stop_token_ids
+from engine.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Rendered:
+    input_ids: list[int]
+    trained_mask: list[bool]
+    cut: bool = False
+
+
+class PlainRenderer:
+    """The least that evaluation needs of `engine.data.rendering.Renderer`: ChatML by hand."""
+
+    def __init__(self, tokenizer, max_length=128):
+        self.tokenizer, self.max_length = tokenizer, max_length
+
+    def _ids(self, text):
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def render(self, row):
+        if "text" in row:
+            ids = [*self._ids(row["text"]), self.tokenizer.eos_token_id]
+            return Rendered(ids[: self.max_length], [True] * len(ids[: self.max_length]))
+        prompt, answer = self.prompt_ids(row), self._ids(row["messages"][-1]["content"] + "<|im_end|>")
+        ids, mask = prompt + answer, [False] * len(prompt) + [True] * len(answer)
+        return Rendered(ids[: self.max_length], mask[: self.max_length], len(ids) > self.max_length)
+
+    def prompt_ids(self, row):
+        return self._ids(
+            self.tokenizer.apply_chat_template(row["messages"][:-1], tokenize=False, add_generation_prompt=True)
+        )
+
+
+def recipe(objective="chat", *, micro_batch=2, max_length=128, **evaluation):
+    defaults = {"max_rows": 20, "generate_rows": 6, "max_new_tokens": 12, "metrics": None}
+    return Recipe.model_validate(
+        {
+            "objective": objective,
+            "model": {"base": "made"},
+            "data": {"source": "made.jsonl"},
+            "training": {"micro_batch": micro_batch, "max_length": max_length},
+            "evaluation": defaults | evaluation,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_tokenizer()
+
+
+@pytest.fixture
+def model(tokenizer):
+    return tiny_llama(len(tokenizer)).train()
+
+
+def lora(model, *, seed=3):
+    torch.manual_seed(seed)
+    adapted = get_peft_model(
+        model, LoraConfig(r=4, target_modules="all-linear", lora_dropout=0.2, task_type="CAUSAL_LM")
+    )
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3)
+    return adapted
+
+
+def reference_sums(model, rows):
+    """Loss sum, hits and token count, one row at a time from the whole logits."""
+    loss, hits, count = 0.0, 0, 0
+    model.eval()
+    for row in rows:
+        ids = torch.tensor([row.input_ids])
+        with torch.no_grad():
+            logits = model(input_ids=ids).logits[0, :-1].double()
+        keep = torch.tensor(row.trained_mask[1:])
+        targets = ids[0, 1:]
+        loss += functional.cross_entropy(logits, targets, reduction="none")[keep].sum().item()
+        hits += int((logits.argmax(-1) == targets)[keep].sum())
+        count += int(keep.sum())
+    return loss, hits, count
+
+
+def greedy_text(model, tokenizer, ids, max_new_tokens, stops):
+    """Greedy decoding without cache, padding or batches."""
+    ids, new = list(ids), []
+    model.eval()
+    while len(new) < max_new_tokens:
+        with torch.no_grad():
+            token = int(model(input_ids=torch.tensor([ids + new])).logits[0, -1].argmax())
+        if token in stops:
+            break
+        new.append(token)
+    return tokenizer.decode(new, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("with_adapter", [False, True])
+def test_loss_accuracy_and_answers_equal_a_plain_computation(model, tokenizer, with_adapter):
+    model = lora(model) if with_adapter else model
+    renderer, rows = PlainRenderer(tokenizer), command_rows(20)
+    measured = measure(model, tokenizer, renderer, rows, recipe(), phase="before", step=0)
+    loss, hits, count = reference_sums(model, [renderer.render(row) for row in rows])
+    assert measured.num_rows == 20
+    assert measured.num_tokens == count
+    assert measured.metrics["loss"] == pytest.approx(loss / count, rel=1e-5)
+    assert measured.metrics["perplexity"] == pytest.approx(math.exp(loss / count), rel=1e-5)
+    assert measured.metrics["token_accuracy"] == pytest.approx(hits / count)
+    expected = [greedy_text(model, tokenizer, renderer.prompt_ids(row), 12, {2}) for row in rows[:6]]
+    assert [answer["text"] for answer in measured.answers] == expected
+    assert [sample.text for sample in measured.samples] == expected[:3]
+    assert measured.samples[0].prompt == rows[0]["messages"][0]["content"]
+
+
+def test_a_token_weighs_the_same_in_short_and_long_rows(model, tokenizer):
+    renderer = PlainRenderer(tokenizer)
+    rows = [
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": text}]}
+        for text in ("on", "on(red_lamp) " * 20)
+    ]
+    measured = measure(model, tokenizer, renderer, rows, recipe(metrics=["perplexity"]), phase="before", step=0)
+    loss, _, count = reference_sums(model, [renderer.render(row) for row in rows])
+    assert measured.metrics["loss"] == pytest.approx(loss / count, rel=1e-5)
+    assert set(measured.metrics) == {"loss", "perplexity"}
+    assert measured.num_generated == 0
+
+
+def test_chunked_head_equals_whole_logits(model, tokenizer, monkeypatch):
+    rows = [TokenRow(r.input_ids, r.trained_mask) for r in map(PlainRenderer(tokenizer).render, text_rows(9))]
+    model.eval()
+    with torch.no_grad():
+        whole = TokenScorer(model).score(rows)
+        monkeypatch.setattr(scoring, "CHUNK_BYTES", 1)
+        chunked = TokenScorer(model).score(rows)
+    assert [score.tokens for score in chunked] == [score.tokens for score in whole]
+    assert [score.loss for score in chunked] == pytest.approx([score.loss for score in whole], rel=1e-6)
+
+
+def test_models_that_change_logits_after_the_head_are_scored_whole(tokenizer):
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    torch.manual_seed(1)
+    model = GraniteForCausalLM(
+        GraniteConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+            num_attention_heads=2, num_key_value_heads=2, logits_scaling=0.25, max_position_embeddings=128,
+            eos_token_id=2, bos_token_id=None, pad_token_id=0,
+        )
+    ).eval()  # fmt: skip
+    rows = [PlainRenderer(tokenizer).render(row) for row in text_rows(4)]
+    scorer = TokenScorer(model)
+    with torch.no_grad():
+        scores = scorer.score([TokenRow(row.input_ids, row.trained_mask) for row in rows])
+    loss, hits, count = reference_sums(model, rows)
+    assert sum(score.loss for score in scores) == pytest.approx(loss, rel=1e-5)
+    assert (sum(score.right for score in scores), sum(score.tokens for score in scores)) == (hits, count)
+
+
+def training_losses(model, tokenizer, *, evaluate_after):
+    """Losses of eight steps with dropout, and whether an evaluation happened in between."""
+    renderer = PlainRenderer(tokenizer)
+    adapted = lora(model)
+    adapted.gradient_checkpointing_enable()
+    adapted.config.use_cache = False
+    adapted.train()
+    optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=1e-2)
+    torch.manual_seed(11)
+    losses = []
+    for step in range(6):
+        if step == evaluate_after:
+            measure(adapted, tokenizer, renderer, command_rows(8), recipe(), phase="during", step=step)
+        ids = torch.tensor([renderer.render(command_rows(6)[step]).input_ids])
+        loss = adapted(input_ids=ids, labels=ids).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses, random.random(), numpy.random.random(), adapted.config.use_cache
+
+
+def test_evaluation_does_not_change_the_training_trajectory(tokenizer):
+    results = []
+    for evaluate_after in (None, 3):
+        random.seed(5)
+        numpy.random.seed(5)
+        results.append(training_losses(tiny_llama(len(tokenizer)), tokenizer, evaluate_after=evaluate_after))
+    assert results[0] == results[1]
+    assert results[0][0][0] != results[0][0][1]
+
+
+def test_every_module_gets_its_own_training_flag_back(model, tokenizer):
+    model.train()
+    model.model.layers[0].eval()
+    flags = [module.training for module in model.modules()]
+    measure(model, tokenizer, PlainRenderer(tokenizer), command_rows(4), recipe(), phase="during", step=1)
+    assert [module.training for module in model.modules()] == flags
+    assert len(set(flags)) == 2
+
+
+def test_during_training_only_samples_are_generated(model, tokenizer):
+    measured = measure(model, tokenizer, PlainRenderer(tokenizer), command_rows(9), recipe(), phase="during", step=40)
+    assert set(measured.metrics) == {"loss", "perplexity", "token_accuracy"}
+    assert measured.num_generated == 0
+    assert len(measured.samples) == 3
+
+
+def test_typed_prompts_are_answered_as_samples_and_scored_nowhere(model, tokenizer):
+    prompts = ["turn on the red lamp", "hello"]
+    measured = measure(
+        model,
+        tokenizer,
+        PlainRenderer(tokenizer),
+        command_rows(9),
+        recipe(sample_prompts=prompts),
+        phase="after",
+        step=9,
+    )
+    assert [sample.prompt for sample in measured.samples] == prompts
+    assert measured.num_generated == 6
+
+
+def test_plain_text_is_continued_from_its_start(model, tokenizer):
+    rows = text_rows(6)
+    measured = measure(
+        model, tokenizer, PlainRenderer(tokenizer), rows, recipe("domain-adaptation"), phase="before", step=0
+    )
+    assert set(measured.metrics) == {"loss", "perplexity", "token_accuracy"}
+    for row, sample in zip(rows, measured.samples, strict=False):
+        assert (sample.prompt + sample.expected) == row["text"]
+
+
+def test_answers_stop_at_every_end_token_and_ignore_the_models_sampling_settings(model, tokenizer):
+    model.generation_config.repetition_penalty = 5.0
+    model.generation_config.do_sample = True
+    model.generation_config.temperature = 3.0
+    ids = PlainRenderer(tokenizer).prompt_ids(command_rows(1)[0])
+    free = greedy_text(model, tokenizer, ids, 12, set())
+    answerer = Answerer(model.eval(), tokenizer, max_new_tokens=12, max_batch_tokens=100)
+    answerer._stop_ids = []
+    with torch.no_grad():
+        assert answerer.answer([ids], lambda number: None) == [free]
+        third = int(tokenizer.encode(free, add_special_tokens=False)[2])
+        answerer._stop_ids = [third]
+        assert answerer.answer([ids], lambda number: None) == [greedy_text(model, tokenizer, ids, 12, {third})]
+
+
+def test_the_end_of_turn_is_read_from_the_template(model):
+    template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}<|im_start|>\n{% endfor %}"
+    tokenizer = tiny_tokenizer(chat_template=template)
+    assert end_of_turn_ids(tokenizer) == [1]
+    assert stop_token_ids(tokenizer, model) == [1, 2]
+    assert end_of_turn_ids(tiny_tokenizer(chat_template=None)) == []
+    assert end_of_turn_ids(tiny_tokenizer(chat_template="{{ raise_exception('no') }}")) == []
+
+
+def test_prompts_longer_than_the_context_are_left_out_and_said(tokenizer):
+    model = tiny_llama(len(tokenizer), max_position_embeddings=48)
+    rows = command_rows(4)
+    rows[1]["messages"][0]["content"] = "lamp " * 60
+    measured = measure(
+        model, tokenizer, PlainRenderer(tokenizer, max_length=40), rows, recipe(), phase="before", step=0
+    )
+    assert measured.num_generated == 3
+    assert measured.num_rows == 3
+    assert any("48 tokens" in remark for remark in measured.remarks)
+    assert any("no trained token" in remark for remark in measured.remarks)
+
+
+def test_a_broken_model_is_reported_as_such_and_never_as_zero(model, tokenizer, tmp_path):
+    with torch.no_grad():
+        model.model.norm.weight.fill_(math.nan)
+    measured = measure(
+        model, tokenizer, PlainRenderer(tokenizer), command_rows(4), recipe(), phase="after", step=3, folder=tmp_path
+    )
+    assert math.isnan(measured.metrics["loss"])
+    assert any("no finite number" in remark for remark in measured.remarks)
+    written = json.loads((tmp_path / "after.json").read_text(), parse_constant=pytest.fail)
+    assert written["metrics"]["loss"] == "NaN"
+    assert math.isnan(load_measurement(tmp_path / "after.json")["metrics"]["loss"])
+
+
+def test_a_request_to_stop_ends_the_evaluation_and_writes_nothing(model, tokenizer, tmp_path):
+    for allowed in (0, 3, 12):
+        asked = iter(range(10_000))
+
+        def should_stop(limit=allowed, asked=asked):
+            return next(asked) >= limit
+
+        with pytest.raises(EvaluationInterrupted):
+            measure(
+                model, tokenizer, PlainRenderer(tokenizer), command_rows(8), recipe(), phase="before", step=0,
+                should_stop=should_stop, folder=tmp_path,
+            )  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+    assert model.training
+
+
+def test_events_tell_the_progress_and_the_result(model, tokenizer, tmp_path: Path):
+    events = []
+    measured = measure(
+        model, tokenizer, PlainRenderer(tokenizer), command_rows(8), recipe(), phase="before", step=0,
+        emit=lambda kind, **payload: events.append((kind, payload)), folder=tmp_path,
+    )  # fmt: skip
+    kinds = [kind for kind, _ in events]
+    assert kinds[0] == "evaluation.started"
+    assert kinds[-2:] == ["evaluation.completed", "samples.generated"]
+    progress = [payload for kind, payload in events if kind == "evaluation.progressed"]
+    assert [p["done"] for p in progress] == sorted(p["done"] for p in progress)
+    assert progress[-1]["done"] == progress[-1]["total"] == 14
+    assert json.loads((tmp_path / "before.json").read_text()) == measured.to_json()
+
+
+def test_no_rows_is_said_and_not_a_number(model, tokenizer):
+    measured = measure(model, tokenizer, PlainRenderer(tokenizer), [], recipe(), phase="before", step=0)
+    assert measured.metrics == {}
+    assert measured.remarks == ["There is no held-out row to measure the loss on."]
+
+
+def test_batches_keep_to_the_budget_and_lose_no_row():
+    dice = random.Random(4)
+    lengths = [dice.randint(1, 60) for _ in range(200)]
+    batches = list(by_length(lengths, lambda length: length, 100))
+    assert sorted(length for batch in batches for length in batch) == sorted(lengths)
+    assert all(max(batch) * len(batch) <= 100 for batch in batches)
+    assert max(len(batch) for batch in batches) > 10
+    assert [len(batch) for batch in by_length([500, 3], lambda length: length, 100)] == [1, 1]
+
+
+def test_a_batch_that_does_not_fit_is_halved_down_to_single_rows():
+    tried = []
+
+    def work(batch):
+        tried.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [row * 10 for row in batch]
+
+    assert with_halving([1, 2, 3, 4, 5], work) == [10, 20, 30, 40, 50]
+    assert tried == [5, 2, 3, 1, 2]
+
+    def never(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        with_halving([1, 2], never)
