@@ -1,0 +1,381 @@
+"""The run directory: made whole or not at all, found by id, prefix, path or `latest`."""
+
+import os
+import re
+import secrets
+import shutil
+import time
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.recipe.problems import Problem, ProblemError
+from engine.runs.disk import disk_problem, private_folder, sync_folder, write_new
+from engine.runs.events import Event, decode_lines, encode_event
+from engine.runs.home import HomeFolders
+from engine.text import clean_line
+
+if TYPE_CHECKING:
+    from engine.planning.plan import Plan
+
+_STAGED_PREFIX = ".new-"
+_STALE_STAGING_S = 24 * 3600
+# No 0/o, 1/l/i: ids are read aloud and typed.
+_SUFFIX_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
+_MAX_SLUG_CHARS = 40
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths inside one run; touching none of them."""
+
+    path: Path
+
+    @property
+    def folder_name(self) -> str:
+        """Name that people give to verbs; the run id unless the folder was renamed."""
+        return self.path.name
+
+    @property
+    def run_id(self) -> str:
+        """Id that the run was created with, also after its folder was copied to another name."""
+        created = self.read_created()
+        recorded = created.payload.get("run_id") if created else None
+        return str(recorded) if recorded else self.path.name
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def plan_file(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def events_file(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def control_file(self) -> Path:
+        return self.path / "control.jsonl"
+
+    @property
+    def picture_file(self) -> Path:
+        return self.path / "picture.json"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "run.lock"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "worker.log"
+
+    @property
+    def exit_file(self) -> Path:
+        return self.path / "exit.json"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def data_folder(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def train_file(self) -> Path:
+        return self.data_folder / "train.jsonl"
+
+    @property
+    def held_out_file(self) -> Path:
+        return self.data_folder / "held_out.jsonl"
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def evaluation_folder(self) -> Path:
+        return self.path / "evaluation"
+
+    @property
+    def report_json_file(self) -> Path:
+        return self.path / "report.json"
+
+    @property
+    def report_markdown_file(self) -> Path:
+        return self.path / "report.md"
+
+    @property
+    def report_html_file(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def model_folder(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def adapter_folder(self) -> Path:
+        return self.model_folder / "adapter"
+
+    @property
+    def merged_folder(self) -> Path:
+        return self.model_folder / "merged"
+
+    def read_created(self) -> Event | None:
+        """Return the `run.created` event; None when the first line of the log is none."""
+        try:
+            with self.events_file.open("rb") as log:
+                first = log.readline(64 * 1024)
+        except OSError:
+            return None
+        events, _ = decode_lines([first.rstrip(b"\n")])
+        return events[0] if events and events[0].type == "run.created" else None
+
+    def read_plan(self) -> "Plan":
+        """Return the plan of the run.
+
+        Raises:
+            ProblemError: `run.no_plan` when it is missing or not readable.
+        """
+        from engine.planning.plan import Plan
+
+        try:
+            return Plan.model_validate_json(self.plan_file.read_bytes())
+        except (OSError, ValueError) as error:
+            problem = Problem(
+                "run.no_plan",
+                f"The plan of run {clean_line(self.folder_name)} cannot be read: {clean_line(error, max_chars=300)}",
+                "Start a new run from its recipe.yaml.",
+            )
+            raise ProblemError(problem) from error
+
+
+def create_run(home: HomeFolders, recipe_text: str, plan: "Plan") -> RunDirectory:
+    """Make the directory of a new run: recipe, plan and the event `run.created`.
+
+    It is written beside its place and renamed, so that half a run never shows.
+
+    Args:
+        home: Folders of the user.
+        recipe_text: What the preset and the person set, as YAML.
+        plan: What this machine will do with it.
+
+    Raises:
+        ProblemError: `disk.full`, `disk.not_writable` or `disk.failed`.
+    """
+    runs = private_folder(home.runs)
+    _clear_stale_staging(runs)
+    title = plan.recipe.name or f"{Path(plan.recipe.model.base).name.split(':')[-1]} {plan.recipe.objective}"
+    run_id = new_run_id(title)
+    staged = runs / f"{_STAGED_PREFIX}{run_id}"
+    payload = {
+        "run_id": run_id,
+        "name": title,
+        "objective": plan.recipe.objective,
+        "base": plan.recipe.model.base,
+        "method": plan.recipe.method.name,
+    }
+    created = Event(1, time.time(), "run.created", payload)
+    try:
+        try:
+            staged.mkdir(mode=0o700)
+            staged.chmod(0o700)
+            write_new(staged / "recipe.yaml", recipe_text.encode(), sync=True)
+            write_new(staged / "plan.json", plan.model_dump_json(indent=2).encode() + b"\n", sync=True)
+            write_new(staged / "events.jsonl", encode_event(created), sync=True)
+            sync_folder(staged)
+            os.rename(staged, runs / run_id)
+            sync_folder(runs)
+        except BaseException:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise ProblemError(disk_problem(error, runs / run_id, "create the run")) from error
+    return RunDirectory(runs / run_id)
+
+
+def new_run_id(title: str, moment: float | None = None) -> str:
+    """Return an id that sorts by time (UTC), such as `20261120-143055-commands-lora-k3f9`.
+
+    Args:
+        title: Words for people; only ASCII letters and digits are kept.
+        moment: Unix seconds; now when None.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(moment))
+    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:_MAX_SLUG_CHARS].strip("-") or "run"
+    suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(4))
+    return f"{stamp}-{slug}-{suffix}"
+
+
+def _clear_stale_staging(runs: Path) -> None:
+    """Remove what a killed `create_run` left behind a day ago or earlier."""
+    oldest_kept = time.time() - _STALE_STAGING_S
+    for folder in runs.glob(f"{_STAGED_PREFIX}*"):
+        try:
+            stale = folder.stat().st_mtime < oldest_kept
+        except FileNotFoundError:
+            continue
+        if stale:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- finding --------------------------------------------------------------------------------------------------------
+
+
+def run_folders(home: HomeFolders) -> list[RunDirectory]:
+    """Return all runs, the newest first; folders without an event log or a plan are not runs."""
+    try:
+        names = sorted((entry.name for entry in os.scandir(home.runs) if entry.is_dir()), reverse=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise ProblemError(disk_problem(error, home.runs, "list the runs")) from error
+    found = [RunDirectory(home.runs / name) for name in names if not name.startswith(".")]
+    return [run for run in found if is_run(run)]
+
+
+def is_run(run: RunDirectory) -> bool:
+    """Return whether a folder holds a run, whole or damaged."""
+    return run.events_file.exists() or run.plan_file.exists()
+
+
+def find_run(home: HomeFolders, text: str) -> RunDirectory:
+    """Return the run that a person means.
+
+    Args:
+        home: Folders of the user.
+        text: Id, a prefix or other part of one that fits a single run, a path, or `latest`.
+
+    Raises:
+        ProblemError: `run.not_found` with the nearest names, or `run.ambiguous` with the candidates.
+    """
+    wanted = text.strip()
+    as_path = Path(wanted).expanduser()
+    if wanted and (os.sep in wanted or wanted.startswith("~")) and is_run(RunDirectory(as_path)):
+        return RunDirectory(as_path.absolute())
+    runs = run_folders(home)
+    if wanted == "latest" and runs:
+        return runs[0]
+    for fits in (str.__eq__, str.startswith, str.__contains__):
+        found = [run for run in runs if wanted and fits(run.folder_name, wanted)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ProblemError(_ambiguous(wanted, found))
+    if wanted and is_run(RunDirectory(as_path)):
+        return RunDirectory(as_path.absolute())
+    raise ProblemError(_not_found(wanted, runs, home))
+
+
+def _ambiguous(wanted: str, found: list[RunDirectory]) -> Problem:
+    names = ", ".join(clean_line(run.folder_name) for run in found[:5])
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    message = f"{len(found)} runs fit {clean_line(wanted, max_chars=80)!r}: {names}{more}."
+    return Problem("run.ambiguous", message, "Give more of the name.")
+
+
+def _not_found(wanted: str, runs: list[RunDirectory], home: HomeFolders) -> Problem:
+    where = clean_line(home.runs)
+    if not runs:
+        return Problem("run.not_found", f"There are no runs in {where}.", "Start one with `ftwizard`.")
+    names = [run.folder_name for run in runs]
+    near = get_close_matches(wanted, names, n=3, cutoff=0.4) or names[:3]
+    shown = ", ".join(clean_line(name) for name in near)
+    message = f"No run {clean_line(wanted, max_chars=80)!r} in {where}."
+    return Problem("run.not_found", message, f"Nearest: {shown}. `ftwizard runs` lists all.")
+
+
+# --- listing --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """One line of the list of runs.
+
+    Attributes:
+        run: The directory.
+        run_id: Name of the folder, as verbs take it.
+        state: As in `liveness.RunStatus`, or `damaged`.
+        alive: A worker holds the lock.
+        created_time: Unix seconds; None when unknown.
+        loss: Newest training loss; None before the first step.
+        eval_loss: Newest evaluation loss.
+        damage: What is wrong with the files; empty for a whole run.
+    """
+
+    run: RunDirectory
+    run_id: str
+    name: str
+    state: str
+    alive: bool
+    created_time: float | None = None
+    objective: str = ""
+    base: str = ""
+    method: str = ""
+    step: int = 0
+    total_steps: int | None = None
+    loss: float | None = None
+    eval_loss: float | None = None
+    exit_code: int | None = None
+    damage: str = ""
+
+
+def list_runs(home: HomeFolders) -> list[RunSummary]:
+    """Return all runs, the newest first; damaged ones are listed as such."""
+    return [summarize(run) for run in run_folders(home)]
+
+
+def newest_live_run(home: HomeFolders) -> RunDirectory | None:
+    """Return the newest run whose worker is alive; None when none is."""
+    from engine.runs.liveness import is_alive
+
+    return next((run for run in run_folders(home) if is_alive(run)), None)
+
+
+def summarize(run: RunDirectory) -> RunSummary:
+    """Return the line of one run; reads a few kilobytes, whatever the length of its log."""
+    from engine.runs.liveness import derive_state, is_alive, read_exit
+    from engine.runs.picture import read_head
+
+    try:
+        head = read_head(run)
+        exit_record = read_exit(run)
+        alive = is_alive(run)
+    except (OSError, ProblemError) as error:
+        damage = clean_line(error, max_chars=200)
+        return RunSummary(run, run.folder_name, run.folder_name, "damaged", False, damage=damage)
+    damage = _damage(run, head)
+    state = derive_state(head.get("state", "created"), int(head.get("attempts", 0)), alive, exit_record)
+    return RunSummary(
+        run=run,
+        run_id=run.folder_name,
+        name=str(head.get("name") or run.folder_name),
+        state="damaged" if damage and not alive else state,
+        alive=alive,
+        created_time=head.get("created_time"),
+        objective=str(head.get("objective") or ""),
+        base=str(head.get("base") or ""),
+        method=str(head.get("method") or ""),
+        step=int(head.get("step") or 0),
+        total_steps=head.get("total_steps"),
+        loss=head.get("loss"),
+        eval_loss=head.get("eval_loss"),
+        exit_code=exit_record.exit_code if exit_record else None,
+        damage=damage,
+    )
+
+
+def _damage(run: RunDirectory, head: dict[str, Any]) -> str:
+    if not run.events_file.exists():
+        return "events.jsonl is missing"
+    if not head.get("created_time"):
+        return "events.jsonl does not begin with run.created"
+    try:
+        with run.plan_file.open("rb") as file:
+            plan = file.read(1)
+    except OSError as error:
+        return f"plan.json: {clean_line(error.strerror)}"
+    return "" if plan == b"{" else "plan.json is not a plan"
