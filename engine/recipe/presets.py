@@ -1,4 +1,4 @@
-"""Presets: recipes with holes, shipped with ftwizard or kept by the person. Imports no pydantic, to list them at once."""
+"""Presets: recipes with holes, shipped with ftwizard or kept by the person. Imports no pydantic, to be quick."""
 
 import os
 import re
@@ -168,8 +168,8 @@ def _read(source: _Source) -> Preset:
     holes = tuple(header.get("holes") or ())
     _check_holes(name, holes, tree)
     _refuse_remote_code(name, tree)
-    texts = [clean_line(header[key]) for key in HEADER_TEXTS]
-    return Preset(source.name, *texts, holes=holes, tree=tree, builtin=source.builtin)
+    title, summary, needs = (clean_line(header[key]) for key in HEADER_TEXTS)
+    return Preset(source.name, title, summary, needs, holes, tree, source.builtin)
 
 
 def _check_header(name: str, header: dict[str, Any]) -> None:

@@ -49,6 +49,10 @@ class WrittenInt(int):
         number.text = text
         return number
 
+    def __getnewargs__(self) -> tuple[int, str]:
+        """Return what `copy` and `pickle` make an equal number from."""
+        return int(self), self.text
+
 
 class WrittenFloat(float):
     """A number that remembers how it was written, such as `1.10`."""
@@ -60,6 +64,10 @@ class WrittenFloat(float):
         number = super().__new__(cls, value)
         number.text = text
         return number
+
+    def __getnewargs__(self) -> tuple[float, str]:
+        """Return what `copy` and `pickle` make an equal number from."""
+        return float(self), self.text
 
 
 @dataclass(frozen=True, slots=True)
