@@ -11,8 +11,8 @@ BUILTIN_MODEL = "builtin:starter"
 BUILTIN_DATA = "builtin:commands"
 
 _PLACES = {
-    BUILTIN_MODEL: "builtin/starter",
-    BUILTIN_DATA: "builtin/commands.jsonl",
+    BUILTIN_MODEL: "starter",
+    BUILTIN_DATA: "commands/commands.jsonl",
 }
 
 

@@ -49,9 +49,9 @@ class WrittenInt(int):
         number.text = text
         return number
 
-    def __getnewargs__(self) -> tuple[int, str]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Return what `copy` and `pickle` make an equal number from."""
-        return int(self), self.text
+        return WrittenInt, (int(self), self.text)
 
 
 class WrittenFloat(float):
@@ -65,9 +65,9 @@ class WrittenFloat(float):
         number.text = text
         return number
 
-    def __getnewargs__(self) -> tuple[float, str]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Return what `copy` and `pickle` make an equal number from."""
-        return float(self), self.text
+        return WrittenFloat, (float(self), self.text)
 
 
 @dataclass(frozen=True, slots=True)
