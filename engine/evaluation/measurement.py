@@ -1,12 +1,13 @@
 """One measurement of a model: numbers, samples and what was odd about it; a JSON file in `evaluation/`."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.evaluation.measures import numbers_to_words, words_to_numbers
+from engine.recipe.problems import ProblemError
+from engine.runs.disk import disk_problem, private_folder, write_atomically
+from engine.runs.events import numbers_to_words, word_to_number
 
 Phase = Literal["before", "during", "after"]
 MEASUREMENT_VERSION = 1
@@ -59,28 +60,29 @@ class Measurement:
         return f"during-{self.step:06d}.json" if self.phase == "during" else f"{self.phase}.json"
 
 
-def write_json_atomically(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> None:
     """Write strict JSON so that readers see the old file or the whole new one, never a part."""
-    write_text_atomically(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 text through a file beside the target, fsynced, then renamed over it; mode 0600."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    # Model output may hold half a surrogate pair, which UTF-8 cannot carry.
-    data = text.encode("utf-8", errors="replace")
-    with os.fdopen(os.open(staging, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staging, path)
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text whole or not at all, into a folder that is made when missing.
+
+    Raises:
+        ProblemError: `disk.full`, `disk.not_writable` or `disk.failed`.
+    """
+    private_folder(path.parent)
+    try:
+        # Model output may hold half a surrogate pair, which UTF-8 cannot carry.
+        write_atomically(path, text.encode("utf-8", errors="replace"))
+    except OSError as error:
+        raise ProblemError(disk_problem(error, path, "write the file")) from error
 
 
 def save_measurement(measurement: Measurement, folder: Path) -> Path:
     """Write a measurement into the run's `evaluation/` folder and return its path."""
     path = folder / measurement.file_name
-    write_json_atomically(path, measurement.to_json())
+    write_json(path, measurement.to_json())
     return path
 
 
@@ -96,4 +98,9 @@ def load_measurement(path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} holds no JSON object")
-    return {**content, "metrics": words_to_numbers(content.get("metrics") or {})}
+    return {**content, "metrics": _numbers(content.get("metrics"))}
+
+
+def _numbers(metrics: Any) -> dict[str, float]:
+    values = {str(name): word_to_number(value) for name, value in metrics.items()} if isinstance(metrics, dict) else {}
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}

@@ -1,8 +1,8 @@
 """What a change of a measured number means. Pure; the metrics themselves are described in `engine.catalog.metrics`."""
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Literal
 
 from engine.catalog.metrics import METRICS, Metric
 
@@ -12,8 +12,6 @@ SAME_SHARE = 0.0005
 """Shares closer than this are called unchanged: they print as the same tenth of a per cent."""
 SAME_RELATIVE = 0.001
 """Numbers closer than this share of the larger one are called unchanged."""
-
-_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def default_metrics(objective: str) -> tuple[str, ...]:
@@ -39,28 +37,3 @@ def known_metrics(names: Iterable[str]) -> list[Metric]:
     """Return the metrics of these names in the order of the catalogue."""
     wanted = set(names)
     return [metric for metric in METRICS if metric.name in wanted]
-
-
-def numbers_to_words(values: Mapping[str, float]) -> dict[str, float | str]:
-    """Return numbers with those that JSON cannot carry as the words that the event log uses."""
-    return {
-        name: value
-        if math.isfinite(value)
-        else "NaN"
-        if math.isnan(value)
-        else "Infinity"
-        if value > 0
-        else "-Infinity"
-        for name, value in values.items()
-    }
-
-
-def words_to_numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Undo `numbers_to_words`; entries that are neither numbers nor those words are left out."""
-    found: dict[str, float] = {}
-    for name, value in values.items():
-        if isinstance(value, str) and value in _WORDS:
-            found[name] = _WORDS[value]
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[name] = float(value)
-    return found

@@ -1,0 +1,62 @@
+"""Write an adapter alone, and merge one into its base model in full precision."""
+
+import json
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from engine.deployment.base_reference import BaseReference
+from engine.deployment.weights import save_tokenizer, store_as
+from engine.recipe.problems import Problem, ProblemError
+
+
+def save_adapter(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    *,
+    base: BaseReference,
+    base_vocab_size: int,
+) -> None:
+    """Write adapter weights, adapter configuration, tokenizer and chat template.
+
+    Args:
+        base: How others may call the base model; the path of this machine is not written.
+        base_vocab_size: Rows of the base model's embedding; when tokens were added, the embeddings belong to the
+            adapter, as no base model brings them.
+    """
+    grown = model.get_input_embeddings().weight.shape[0] != base_vocab_size
+    # "auto" would ask the hub about the base model.
+    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=grown)
+    _name_base(folder / "adapter_config.json", base)
+    save_tokenizer(tokenizer, folder)
+
+
+def _name_base(path: Path, base: BaseReference) -> None:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base.name
+    config["revision"] = base.revision
+    config["inference_mode"] = True
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def merge(model: PeftModel, dtype: torch.dtype) -> PreTrainedModel:
+    """Return the base model with the adapter added in, in the number format to store; the adapter model is used up.
+
+    Each weight is rounded once: the product of the adapter's matrices is added in its own, wider format.
+
+    Raises:
+        ProblemError: `export.not_finite` when the adapter holds values that are no numbers.
+    """
+    try:
+        merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        problem = Problem(
+            "export.not_finite",
+            "The adapter holds values that are no finite numbers, so it cannot be merged.",
+            "Resume from an earlier checkpoint with a lower training.learning_rate.",
+        )
+        raise ProblemError(problem) from error
+    return store_as(merged, dtype)

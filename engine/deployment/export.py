@@ -1,0 +1,267 @@
+"""Leave the result behind: adapter, merged model, a copy where the person wants it; checked before it counts."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from engine.deployment.adapter import merge, save_adapter
+from engine.deployment.base_reference import base_reference
+from engine.deployment.model_card import read_card_facts, write_model_card
+from engine.deployment.parity import Parity, compare, prompt_logits
+from engine.deployment.staging import folder_bytes, staged_folder
+from engine.deployment.weights import save_whole_model, store_as, stored_dtype
+from engine.evaluation.measurement import write_json
+from engine.evaluation.prompts import RowRenderer
+from engine.evaluation.scoring import causal_model
+from engine.planning.plan import Plan
+from engine.recipe.problems import Problem, ProblemError
+from engine.recipe.schema import Recipe
+from engine.runs.directory import RunDirectory
+from engine.runs.disk import free_bytes
+from engine.text import clean_line, human_bytes
+
+EXPORT_FILE = "export.json"
+EXPORT_VERSION = 1
+_DISK_RESERVE = 1.05
+"""Free space asked for, as a multiple of the weights: tokenizer, card and rounding of the file system."""
+
+Kind = Literal["adapter", "merged"]
+Emit = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One finished folder; `folder` is relative to the run directory."""
+
+    kind: Kind
+    folder: str
+    bytes: int
+    elapsed_s: float
+
+
+def export_run(
+    run: RunDirectory,
+    plan: Plan,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    prompts: Sequence[Sequence[int]],
+    emit: Emit | None = None,
+) -> list[Exported]:
+    """Write `model/adapter` and `model/merged` with model cards, and the copy in `delivery.output`.
+
+    The merged model must give the logits of the trained one on `prompts` up to rounding, and its files must hold the
+    bits of the model in memory; each folder appears under its name only when it is whole. A QLoRA adapter is merged
+    into the base model in full precision, never into the 4-bit one. Calling it again replaces the folders.
+
+    Args:
+        run: The run; scores and versions for the cards are read from its files.
+        plan: What was carried out.
+        model: The trained model; used up, as an adapter is merged in place.
+        prompts: Token ids to compare logits on, see `parity_prompts`.
+        emit: Called as `emit(type, **payload)` with `export.completed` and `notice.raised`.
+
+    Raises:
+        ProblemError: No space, output folder in use, or the export is not the trained model.
+    """
+    job = _Export(run, plan, tokenizer, prompts, emit or _ignore)
+    refuse(check_output(plan.recipe) + job.check_space(model))
+    exported = job.run(model)
+    job.deliver(exported)
+    return exported
+
+
+def parity_prompts(rows: Sequence[Mapping[str, Any]], renderer: RowRenderer) -> list[list[int]]:
+    """Return whole rows in tokens for the parity check, answers included, as those are what was learned."""
+    return [list(renderer.render(row).input_ids) for row in rows[:8]]
+
+
+def check_output(recipe: Recipe) -> list[Problem]:
+    """Return why `delivery.output` cannot be used: it holds something, is a file, or may not be made."""
+    if recipe.delivery.output is None:
+        return []
+    folder = Path(recipe.delivery.output).expanduser()
+    shown = clean_line(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        message, fix = f"The output folder {shown} already holds files.", "Name a new folder in delivery.output."
+        return [Problem("delivery.output_in_use", message, fix, "delivery.output")]
+    if folder.exists() and not folder.is_dir():
+        message, fix = f"The output folder {shown} is a file.", "Name a new folder in delivery.output."
+        return [Problem("delivery.output_is_file", message, fix, "delivery.output")]
+    return []
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """Raise the problems, if there are any."""
+    if problems:
+        raise ProblemError(*problems)
+
+
+@dataclass
+class _Export:
+    """What the steps of one export share."""
+
+    run_directory: RunDirectory
+    plan: Plan
+    tokenizer: PreTrainedTokenizerBase
+    prompts: Sequence[Sequence[int]]
+    emit: Emit
+    parity: Parity | None = None
+    quantization_gap: Parity | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return stored_dtype(self.plan.model.weights_dtype)
+
+    def check_space(self, model: nn.Module) -> list[Problem]:
+        """Return why the disks do not have room for what will be written."""
+        is_adapter = isinstance(model, PeftModel)
+        num_adapter = sum(p.numel() for p in model.parameters() if p.requires_grad) if is_adapter else 0
+        num_whole = self.plan.model.num_params if not is_adapter or self.plan.recipe.delivery.merge else 0
+        needed = math.ceil(_DISK_RESERVE * (4 * num_adapter + self.dtype.itemsize * num_whole))
+        places = {self.run_directory.path: "FTWIZARD_HOME"}
+        if self.plan.recipe.delivery.output:
+            places[Path(self.plan.recipe.delivery.output).expanduser().absolute()] = "delivery.output"
+        return [problem for place, name in places.items() if (problem := _space_problem(place, needed, name))]
+
+    def run(self, model: nn.Module) -> list[Exported]:
+        """Write the folders of the run directory."""
+        trained = prompt_logits(model, self.prompts)
+        if not isinstance(model, PeftModel):
+            exported = [self._whole(store_as(causal_model(model), self.dtype), trained)]
+        else:
+            exported = [self._adapter(model)]
+            if self.plan.recipe.delivery.merge:
+                model, trained = self._unquantized(model, trained)
+                exported.append(self._whole(merge(model, self.dtype), trained))
+        self._record(exported)
+        return exported
+
+    def _adapter(self, model: PeftModel) -> Exported:
+        started = time.monotonic()
+        base = base_reference(self.plan.model)
+        with staged_folder(self.run_directory.adapter_folder) as folder:
+            vocab_size = self.plan.model.vocab_size
+            save_adapter(model, self.tokenizer, folder, base=base, base_vocab_size=vocab_size)
+            self._card(folder, "adapter")
+        return self._completed("adapter", self.run_directory.adapter_folder, started)
+
+    def _whole(self, model: PreTrainedModel, trained: Sequence[torch.Tensor]) -> Exported:
+        started = time.monotonic()
+        self.parity = compare(trained, prompt_logits(model, self.prompts), self.dtype)
+        self._judge(self.parity)
+        with staged_folder(self.run_directory.merged_folder) as folder:
+            save_whole_model(model, self.tokenizer, folder)
+            self._card(folder, "merged")
+        return self._completed("merged", self.run_directory.merged_folder, started)
+
+    def _unquantized(self, model: PeftModel, trained: list[torch.Tensor]) -> tuple[PeftModel, list[torch.Tensor]]:
+        """Return the adapter on the base model in full precision, with its logits; the model itself unless 4-bit."""
+        if self.plan.recipe.method.name != "qlora":
+            return model, trained
+        from engine.models.loading import load_model
+
+        device = _device_with_room(causal_model(model).device, self.dtype.itemsize * self.plan.model.num_params)
+        base = load_model(self.plan.recipe, device, quantized=False)
+        whole = PeftModel.from_pretrained(base, str(self.run_directory.adapter_folder))
+        logits = prompt_logits(whole, self.prompts)
+        # What 4-bit rounding of the base cost; not a fault of the merge, but worth knowing.
+        self.quantization_gap = compare(trained, logits, self.dtype)
+        return whole, logits
+
+    def _judge(self, parity: Parity) -> None:
+        if parity.refused:
+            raise ProblemError(
+                Problem(
+                    "export.not_the_same_model",
+                    f"The merged model does not say what the trained one says: divergence {parity.divergence:.3g} nats "
+                    f"on {parity.num_prompts} prompts, largest logit difference {parity.max_difference:.3g}.",
+                    "The adapter in model/adapter is whole; use it with the base model, and report this.",
+                )
+            )
+        if not parity.within_tolerance:
+            message = (
+                f"The merged model differs from the trained one by up to {parity.max_difference:.3g} in a logit "
+                f"({100 * parity.relative_difference:.2g} % of the largest), more than rounding to "
+                f"{str(self.dtype).removeprefix('torch.')} explains; {100 * parity.top_token_agreement:.1f} % of the "
+                "most likely tokens are the same."
+            )
+            self.emit("notice.raised", severity="warning", code="export.parity", message=message)
+
+    def _card(self, folder: Path, kind: Kind) -> None:
+        write_model_card(folder, read_card_facts(self.run_directory, self.plan, self.parity), kind)
+
+    def _completed(self, kind: Kind, folder: Path, started: float) -> Exported:
+        elapsed_s = round(time.monotonic() - started, 3)
+        exported = Exported(kind, str(folder.relative_to(self.run_directory.path)), folder_bytes(folder), elapsed_s)
+        self.emit("export.completed", **asdict(exported))
+        return exported
+
+    def _record(self, exported: Sequence[Exported]) -> None:
+        record = {
+            "version": EXPORT_VERSION,
+            "exports": [asdict(item) for item in exported],
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "parity": self.parity.to_json() if self.parity else None,
+            "quantization_gap": self.quantization_gap.to_json() if self.quantization_gap else None,
+        }
+        write_json(self.run_directory.model_folder / EXPORT_FILE, record)
+
+    def deliver(self, exported: Sequence[Exported]) -> None:
+        """Copy the result to the output folder: the whole model at its top, the adapter beside it or alone."""
+        output = self.plan.recipe.delivery.output
+        if output is None:
+            return
+        target = Path(output).expanduser().absolute()
+        folders = {item.kind: self.run_directory.path / item.folder for item in exported}
+        with staged_folder(target) as staging:
+            if "merged" in folders:
+                _copy_files(folders["merged"], staging)
+            if "adapter" in folders:
+                _copy_files(folders["adapter"], staging / "adapter" if "merged" in folders else staging)
+            # Unlike a run directory, this is for others too: as open as the person's umask says.
+            staging.chmod(0o777 & ~_umask())
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, copy_function=shutil.copyfile, dirs_exist_ok=True)
+
+
+def _umask() -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o077
+
+
+def _space_problem(place: Path, needed_bytes: int, name: str) -> Problem | None:
+    free = free_bytes(place)
+    if free is None or free >= needed_bytes:
+        return None
+    return Problem(
+        "export.no_space",
+        f"Writing the model needs {human_bytes(needed_bytes)}, {human_bytes(free)} are free at {clean_line(place)}.",
+        f"Free space there or choose another disk ({name}), then run `ftwizard resume`.",
+        "delivery.output" if name == "delivery.output" else "",
+    )
+
+
+def _device_with_room(device: torch.device, needed_bytes: int) -> torch.device:
+    """Return the GPU when a second copy of the weights fits beside the trained model, else the CPU."""
+    if device.type != "cuda":
+        return torch.device("cpu")
+    free, _ = torch.cuda.mem_get_info(device)
+    return device if free > 1.3 * needed_bytes else torch.device("cpu")
+
+
+def _ignore(event_type: str, **payload: Any) -> None:
+    """Drop an event."""

@@ -1,0 +1,251 @@
+"""The card beside an exported model: what it is, how it was made, how it scored, how to load it."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from engine.catalog.base_models import BASE_MODELS
+from engine.catalog.metrics import Metric
+from engine.deployment.base_reference import BaseReference, base_reference
+from engine.deployment.parity import Parity
+from engine.evaluation.markup import code_block, escape_markdown, inline_code
+from engine.evaluation.measurement import load_measurement, write_text
+from engine.evaluation.measures import direction, known_metrics
+from engine.planning.plan import Plan
+from engine.recipe.schema import Recipe
+from engine.recipe.sources import flatten, unflatten
+from engine.runs.directory import RunDirectory
+from engine.text import clean_line, human_count
+
+Kind = Literal["adapter", "merged"]
+_METHOD_WORDS = {"full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What a card says.
+
+    Attributes:
+        before: Measurement before training, as in `evaluation/before.json`; None when there is none.
+        after: The same after training.
+        versions: `{package: version}`.
+        prompt: Prompt used in the loading examples.
+        license: Licence of the base model where the catalogue knows it.
+    """
+
+    run_id: str
+    plan: Plan
+    base: BaseReference
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    parity: Parity | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    prompt: str = "Hello"
+    license: str | None = None
+
+
+def read_card_facts(run: RunDirectory, plan: Plan, parity: Parity | None) -> CardFacts:
+    """Gather the facts of a run from its directory."""
+    before = load_measurement(run.evaluation_folder / "before.json")
+    after = load_measurement(run.evaluation_folder / "after.json")
+    samples = (after or before or {}).get("samples") or [{}]
+    return CardFacts(
+        run_id=run.run_id,
+        plan=plan,
+        base=base_reference(plan.model),
+        before=before,
+        after=after,
+        parity=parity,
+        versions=read_versions(run.environment_file),
+        prompt=str(samples[0].get("prompt") or "Hello"),
+        license=next((card.license for card in BASE_MODELS if card.name == plan.model.base), None),
+    )
+
+
+def read_versions(environment_file: Path) -> dict[str, str]:
+    """Return `{package: version}` from a run's `environment.json`; empty when it is not there or not ours."""
+    try:
+        content = json.loads(environment_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    versions = content.get("versions") if isinstance(content, dict) else None
+    return {str(name): str(value) for name, value in versions.items()} if isinstance(versions, dict) else {}
+
+
+def write_model_card(folder: Path, facts: CardFacts, kind: Kind) -> None:
+    """Write `README.md` into an export folder."""
+    write_text(folder / "README.md", model_card(facts, kind))
+
+
+def model_card(facts: CardFacts, kind: Kind) -> str:
+    """Return the card in Markdown with YAML metadata in front."""
+    return (
+        "\n\n".join(
+            part
+            for part in (
+                _metadata(facts, kind),
+                _introduction(facts, kind),
+                "## Load it\n\n" + code_block(loading_code(facts, kind), "python"),
+                _scores(facts),
+                _training(facts),
+                _recipe(facts.plan.recipe),
+                _provenance(facts),
+            )
+            if part
+        )
+        + "\n"
+    )
+
+
+def _metadata(facts: CardFacts, kind: Kind) -> str:
+    method = facts.plan.recipe.method.name or "full"
+    data: dict[str, Any] = {
+        "library_name": "peft" if kind == "adapter" else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["ftwizard", facts.plan.recipe.objective, *(["lora"] if method in ("lora", "qlora") else [])],
+    }
+    if facts.base.kind == "hub":
+        data["base_model"] = facts.base.name
+        data["base_model_relation"] = "adapter" if kind == "adapter" else "finetune"
+    if facts.license:
+        data["license"] = facts.license.lower()
+    return f"---\n{yaml.safe_dump(data, sort_keys=False).strip()}\n---"
+
+
+def _introduction(facts: CardFacts, kind: Kind) -> str:
+    recipe, method = facts.plan.recipe, facts.plan.recipe.method.name or "full"
+    what = "An adapter for" if kind == "adapter" else "A fine-tuned version of"
+    title = escape_markdown(clean_line(recipe.name or f"{facts.base.name} {recipe.objective}"))
+    lines = [
+        f"# {title}",
+        f"{what} {inline_code(facts.base.name)}{_at_revision(facts.base)}, made with "
+        f"{_METHOD_WORDS.get(method, method)} on {facts.plan.data.num_train:,} rows for {recipe.objective}.",
+    ]
+    if facts.license:
+        lines.append(f"The base model's licence is {escape_markdown(facts.license)}; it covers this model too.")
+    else:
+        lines.append("The base model's licence covers this model too; read it before you pass the model on.")
+    return "\n\n".join(lines)
+
+
+def _at_revision(base: BaseReference) -> str:
+    return f" at revision {inline_code(base.revision)}" if base.revision else ""
+
+
+def loading_code(facts: CardFacts, kind: Kind) -> str:
+    """Return Python that loads the model with plain transformers or peft and lets it answer one prompt."""
+    lines = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
+    if kind == "adapter":
+        lines += ["from peft import PeftModel", *_base_code(facts.base)]
+    lines += ["", 'folder = "."  # this folder', "tokenizer = AutoTokenizer.from_pretrained(folder)"]
+    if kind == "adapter":
+        lines.append("model = PeftModel.from_pretrained(base, folder)")
+    else:
+        lines.append("model = AutoModelForCausalLM.from_pretrained(folder)")
+    lines += [*_input_code(facts), "output = model.generate(**inputs, max_new_tokens=64, do_sample=False)"]
+    lines.append('print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))')
+    return "\n".join(lines)
+
+
+def _base_code(base: BaseReference) -> list[str]:
+    if base.kind == "builtin":
+        name = json.dumps(base.name)
+        return [
+            "from engine.catalog.builtin import builtin_path  # the base model comes with ftwizard",
+            "",
+            f"base = AutoModelForCausalLM.from_pretrained(builtin_path({name}))",
+        ]
+    revision = f", revision={json.dumps(base.revision)}" if base.revision else ""
+    where = "" if base.kind == "hub" else "  # the folder of the base model"
+    return ["", f"base = AutoModelForCausalLM.from_pretrained({json.dumps(base.name)}{revision}){where}"]
+
+
+def _input_code(facts: CardFacts) -> list[str]:
+    if facts.plan.recipe.objective == "domain-adaptation":
+        return [f'inputs = tokenizer({json.dumps(facts.prompt)}, return_tensors="pt")']
+    messages = [{"role": "user", "content": facts.prompt}]
+    if facts.plan.recipe.data.system_prompt:
+        messages.insert(0, {"role": "system", "content": facts.plan.recipe.data.system_prompt})
+    return [
+        f"messages = {json.dumps(messages)}",
+        "inputs = tokenizer.apply_chat_template(",
+        '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
+        ")",
+    ]
+
+
+def _scores(facts: CardFacts) -> str:
+    before, after = (facts.before or {}).get("metrics", {}), (facts.after or {}).get("metrics", {})
+    metrics = known_metrics({*before, *after})
+    if not metrics:
+        return ""
+    rows = [_score_row(metric, before.get(metric.name), after.get(metric.name)) for metric in metrics]
+    measured = facts.after or facts.before or {}
+    parts = [
+        "## Scores",
+        f"Measured on {measured.get('num_rows', 0):,} held-out rows"
+        + (f", answers on {measured['num_generated']:,} of them" if measured.get("num_generated") else "")
+        + ", before and after training.",
+        "\n".join(["| | before | after | |", "|---|---:|---:|---|", *rows]),
+    ]
+    return "\n\n".join(parts)
+
+
+def _score_row(metric: Metric, before: float | None, after: float | None) -> str:
+    verdict = direction(metric, before, after)
+    return (
+        f"| {metric.title} ({metric.better} is better) | {metric.format(before)} | {metric.format(after)} "
+        f"| {'' if verdict == 'unknown' else verdict} |"
+    )
+
+
+def _training(facts: CardFacts) -> str:
+    plan, data = facts.plan, facts.plan.data
+    lines = [
+        f"- Data: {data.num_rows:,} rows read, {data.num_train:,} for training, {data.num_held_out:,} held out; "
+        f"sha256 {inline_code(data.sha256 or 'unknown')}",
+        f"- Base model: {human_count(plan.model.num_params)} weights",
+        f"- Steps: {(facts.after or {}).get('step', plan.steps.total_steps):,} of "
+        f"{plan.recipe.training.effective_batch} rows each",
+        "- Chat template and generation configuration are part of the tokenizer and model files here.",
+    ]
+    if facts.parity is not None:
+        lines.append(
+            f"- Largest logit difference to the model as it was trained: {facts.parity.max_difference:.2g} on "
+            f"{facts.parity.num_positions:,} tokens"
+        )
+    return "## Training\n\n" + "\n".join(lines)
+
+
+def _recipe(recipe: Recipe) -> str:
+    text = yaml.safe_dump(public_recipe(recipe), sort_keys=False, allow_unicode=True)
+    return "## Recipe\n\nEvery value as it was used; folders are shortened to their names.\n\n" + code_block(
+        text, "yaml"
+    )
+
+
+def public_recipe(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe without unset values and without the folders of this machine."""
+    flat = {path: value for path, value in flatten(recipe.model_dump(mode="json")).items() if value is not None}
+    for path in ("model.base", "model.chat_template", "data.source", "data.held_out"):
+        if path in flat:
+            flat[path] = _without_folder(flat[path])
+    flat.pop("delivery.output", None)
+    return unflatten(flat)
+
+
+def _without_folder(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_folder(item) for item in value]
+    if isinstance(value, str) and (Path(value).is_absolute() or value.startswith(("~", ".")) or Path(value).exists()):
+        return Path(value).name
+    return value
+
+
+def _provenance(facts: CardFacts) -> str:
+    versions = ", ".join(f"{escape_markdown(name)} {escape_markdown(value)}" for name, value in facts.versions.items())
+    run = f"Made by ftwizard, run {inline_code(facts.run_id)}."
+    return f"## Made with\n\n{run}" + (f" {versions}." if versions else "")
