@@ -1,0 +1,61 @@
+"""Which curves the monitor's chart shows, and how."""
+
+from dataclasses import dataclass
+
+from engine.runs.picture import Picture
+from tui.widgets.braille import ChartLine, LineStyle
+from tui.widgets.loss_chart import ChartData
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One choice of curves.
+
+    Attributes:
+        title: Name of the main curve in the legend.
+        curve: Name of the main curve in the picture.
+        beside: Curve drawn as points over it; empty for none.
+        beside_title: Its name in the legend.
+        scale: Factor from stored to shown values.
+    """
+
+    title: str
+    curve: str
+    beside: str = ""
+    beside_title: str = ""
+    scale: float = 1.0
+
+
+CHARTS: tuple[Chart, ...] = (
+    Chart("loss", "loss", "eval_loss", "held-out loss"),
+    Chart("learning rate", "learning_rate"),
+    Chart("gradient norm", "grad_norm"),
+    Chart("tokens per second", "tokens_per_s"),
+    Chart("worker RAM, GiB", "rss_bytes", scale=1 / 1024**3),
+    Chart("GPU memory, GiB", "gpu_allocated_bytes", scale=1 / 1024**3),
+)
+
+
+def chart_data(picture: Picture, chart: Chart, *, smooth: bool, log_y: bool) -> ChartData:
+    """Return the lines of a chart from a picture.
+
+    Args:
+        picture: What is known of the run.
+        chart: Which curves.
+        smooth: Draw a running mean over the raw curve.
+        log_y: Draw the y axis in powers of ten.
+    """
+    lines: list[ChartLine] = []
+    main = picture.curves.get(chart.curve)
+    if main is not None and len(main):
+        points = [(bucket.x, bucket.mean * chart.scale) for bucket in main.points()]
+        show_mean = smooth and len(points) > 8
+        style: LineStyle = "raw" if show_mean else "line"
+        lines.append(ChartLine(chart.title, points, style))
+        if show_mean:
+            mean = [(x, value * chart.scale) for x, value in main.smoothed()]
+            lines.append(ChartLine("running mean", mean, "line"))
+    beside = picture.curves.get(chart.beside)
+    if beside is not None and len(beside):
+        lines.append(ChartLine(chart.beside_title, [(b.x, b.mean) for b in beside.points()], "points"))
+    return ChartData(lines, x_high=float(picture.total_steps or 0) or None, log_y=log_y)

@@ -1,0 +1,175 @@
+"""What the panels of the monitor say: pure functions from a picture to lines of `Content`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from textual.content import Content
+
+from engine.catalog.metrics import METRICS, Metric
+from engine.runs.picture import ENDED_STATES, Picture
+from engine.text import clean, clean_line, human_duration
+from tui.widgets.labels import SEVERITY_MARKS, muted, state_label
+
+_TITLES = {"token_accuracy": "token acc.", "exact_match": "exact match"}
+_BAR_MOST = 28
+
+
+def progress_bar(share: float, width: int) -> Content:
+    """Return a bar of `width` cells, filled to `share` of it."""
+    filled = round(min(1.0, max(0.0, share)) * width)
+    return Content.assemble(("━" * filled, "$primary"), ("╌" * (width - filled), "$text-disabled"))
+
+
+def status_line(picture: Picture, state: str, now: float, width: int) -> Content:
+    """Return state, progress and the time that is left, on one row.
+
+    Args:
+        picture: What is known of the run.
+        state: State as liveness sees it, which may be `crashed` where the log still says `training`.
+        now: Unix time, for the time that is left.
+        width: Columns.
+    """
+    parts: list[Content] = [state_label(state), Content("  ")]
+    if picture.total_steps:
+        share = picture.progress or 0.0
+        parts += [progress_bar(share, min(_BAR_MOST, max(8, width // 4))), Content(f" {100 * share:.0f} %")]
+        parts += [muted(f"  step {picture.step:,} of {picture.total_steps:,}")]
+    evaluation = picture.evaluation_progress
+    if evaluation is not None and state not in ENDED_STATES:
+        total = evaluation.get("total") or 0
+        parts += [muted(f"  {clean_line(evaluation.get('phase'))}: {evaluation.get('done', 0)} of {total} rows")]
+    elif state == "training":
+        eta_s = picture.eta_s(now)
+        words = f"{human_duration(eta_s)} left" if eta_s is not None else "measuring the speed"
+        parts += [Content.styled(f"  {words}", "$accent")]
+    elif picture.reason and state in ("stopped", "paused", "preparing", "exporting"):
+        parts += [muted(f"  {clean_line(picture.reason)}")]
+    return Content("").join(parts)
+
+
+def numbers_line(picture: Picture) -> Content:
+    """Return the newest numbers of training, on one row."""
+    latest = picture.latest
+    pairs = [
+        ("loss", _number(latest.get("loss"), "{:.3f}")),
+        ("held-out", _number(latest.get("eval_loss"), "{:.3f}")),
+        ("rate", _number(latest.get("learning_rate"), "{:.1e}")),
+        ("grad", _number(latest.get("grad_norm"), "{:.2f}")),
+        ("tok/s", _number(latest.get("tokens_per_s"), "{:,.0f}")),
+        ("epoch", _number(latest.get("epoch"), "{:.2f}")),
+    ]
+    parts: list[Content] = []
+    for name, value in pairs:
+        if value:
+            parts += [muted(f"{name} "), Content.styled(value, "bold"), Content("   ")]
+    return Content("").join(parts)
+
+
+def _number(value: Any, form: str) -> str:
+    return form.format(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+
+def evaluation_lines(picture: Picture) -> list[Content]:
+    """Return the table of evaluations over time, the newest first, `before` always last."""
+    if not picture.evaluations:
+        return [muted("No evaluation yet. The base model is measured before training starts.")]
+    shown = [m for m in METRICS if any(m.name in item.get("metrics", {}) for item in picture.evaluations)]
+    header = f"{'':<12}" + "".join(f"{_TITLES.get(m.name, m.title.lower()):>13}" for m in shown)
+    lines = [muted(header)]
+    best = picture.best_step()
+    for index in range(len(picture.evaluations) - 1, -1, -1):
+        item = picture.evaluations[index]
+        earlier = picture.evaluations[index - 1] if index else None
+        lines.append(_evaluation_row(item, earlier, shown, is_best=item["step"] == best and index > 0))
+    return lines
+
+
+def _evaluation_row(
+    item: dict[str, Any], earlier: dict[str, Any] | None, shown: Sequence[Metric], *, is_best: bool
+) -> Content:
+    phase = clean_line(item["phase"])
+    label = f"step {item['step']:,}" if phase == "during" else phase
+    parts: list[Content] = [Content.styled(f"{label:<12}", "bold" if phase in ("before", "after") else "")]
+    for metric in shown:
+        parts.append(_metric_cell(metric, item["metrics"].get(metric.name), earlier))
+    if is_best:
+        parts.append(Content.styled("  ★ best", "$accent"))
+    return Content("").join(parts)
+
+
+def _metric_cell(metric: Metric, value: Any, earlier: dict[str, Any] | None) -> Content:
+    if not isinstance(value, int | float):
+        return muted(f"{'·':>13}")
+    text, style = metric.format(value), ""
+    was = earlier["metrics"].get(metric.name) if earlier is not None else None
+    if isinstance(was, int | float) and was != value:
+        better = metric.improved(was, value)
+        text = f"{text} {'▲' if better else '▼'}"
+        style = "$success" if better else "$warning"
+    return Content.styled(f"{text:>13}", style)
+
+
+def sample_lines(picture: Picture, prompt: int) -> list[Content]:
+    """Return what the model answered to one of the fixed prompts, the newest answer first.
+
+    Args:
+        picture: What is known of the run.
+        prompt: Index of the prompt; taken modulo the number of prompts.
+    """
+    newest = picture.samples[-1]["samples"] if picture.samples else []
+    if not newest:
+        return [muted("No samples yet. The same prompts are answered at each evaluation.")]
+    index = prompt % len(newest)
+    lines = [
+        Content.assemble(
+            ("prompt ", "$text-muted"),
+            (f"{index + 1} of {len(newest)}", "bold"),
+            ("   left, right: page", "$text-muted"),
+        )
+    ]
+    lines += _text_lines("asked", newest[index].get("prompt"), "")
+    if newest[index].get("expected"):
+        lines += _text_lines("expected", newest[index].get("expected"), "$text-muted")
+    for item in reversed(picture.samples):
+        if index < len(item["samples"]):
+            phase = clean_line(item["phase"])
+            label = f"step {item['step']:,}" if phase == "during" else phase
+            lines += _text_lines(label, item["samples"][index].get("text"), "$primary")
+    return lines
+
+
+def _text_lines(label: str, text: Any, style: str) -> list[Content]:
+    """Return text that somebody else wrote, its lines under each other beside a label."""
+    rows = clean("" if text is None else text).splitlines() or [""]
+    shown = [row for row in rows if row.strip()][:12] or ["(nothing)"]
+    return [
+        Content.assemble((f"{label if i == 0 else '':<10} ", "$text-muted"), (row, style))
+        for i, row in enumerate(shown)
+    ]
+
+
+def log_lines(picture: Picture, tail: Sequence[str]) -> list[Content]:
+    """Return the notices of the run, a failure if there was one, and the end of the worker's own output."""
+    lines: list[Content] = []
+    for notice in picture.notices:
+        glyph, style = SEVERITY_MARKS.get(str(notice.get("severity")), SEVERITY_MARKS["note"])
+        lines.append(Content.assemble((f"{glyph} ", style), (clean_line(notice.get("message")), "")))
+    for rejected in picture.rejected_checkpoints:
+        text = f"{rejected.get('folder')}: {rejected.get('reason')}"
+        lines.append(Content.assemble(("! ", "$warning"), (f"checkpoint set aside, {clean_line(text)}", "")))
+    if picture.checkpoints:
+        newest = picture.checkpoints[-1]
+        lines.append(Content.assemble(("✓ ", "$success"), (f"checkpoint at step {newest.get('step')} is whole", "")))
+    lines += failure_lines(picture)
+    lines += [muted(line) for line in tail]
+    return lines or [muted("Nothing to report.")]
+
+
+def failure_lines(picture: Picture) -> list[Content]:
+    """Return why the run failed and what to do next; empty when it did not."""
+    if picture.failure is None:
+        return []
+    lines = [Content.assemble(("✗ ", "bold $error"), (clean_line(picture.failure.get("message")), "$error"))]
+    if picture.failure.get("fix"):
+        lines.append(Content.assemble(("  ", ""), (clean_line(picture.failure["fix"]), "")))
+    return lines

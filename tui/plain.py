@@ -1,0 +1,291 @@
+"""The wizard as line prompts: for dumb terminals, screen readers and scripts.
+
+The same steps over the same draft as on the screens. Every prompt accepts `?` for an explanation, `b` to go back and
+`q` to leave; an empty line takes what stands in brackets. A wrong answer is explained and asked again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from engine.recipe.problems import ProblemError
+from engine.text import clean, clean_line, human_bytes, human_count
+from tui.preparation import Prepared, absolute_sources, model_profile, prepare
+from tui.verbs.output import print_problems
+from tui.verbs.recipes import print_plan
+from tui.wizard.draft import STEP_TITLES, Draft, StepName, forget_draft, new_draft, newest_draft, save_draft
+
+if TYPE_CHECKING:
+    from engine.helper import InspectionHelper
+    from engine.planning.profiles import DataProfile
+
+PLAIN_STEPS: tuple[StepName, ...] = ("objective", "model", "data", "method", "settings", "review")
+
+
+class _GoBack(Exception):
+    """The person typed `b`."""
+
+
+class _Leave(Exception):
+    """The person typed `q`, or the input ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One numbered answer."""
+
+    value: str
+    title: str
+    summary: str
+    more: str = ""
+
+
+def run_plain_wizard(draft: Draft | None, helper: "InspectionHelper", drafts: Path) -> Prepared | None:
+    """Ask step by step and return what to launch, or None when the person left.
+
+    Args:
+        draft: A preset's draft, opened at its review; None to start from the first step or the last draft.
+        helper: Process that reads data and counts tokens.
+        drafts: Folder where the draft is saved after each step.
+    """
+    typer.echo(
+        "ftwizard, plain. At every prompt: ? explains, b goes back, q leaves; empty takes [what is in brackets]."
+    )
+    try:
+        current = _opening_draft(drafts) if draft is None else draft
+        return _walk(current, helper, drafts)
+    except _Leave:
+        typer.echo("\nNothing was started. The draft is kept; `ftwizard --plain` offers it again.")
+        return None
+
+
+def _opening_draft(drafts: Path) -> Draft:
+    found = newest_draft(drafts).draft
+    if found is not None:
+        typer.echo(f"There is a draft ({', '.join(f'{p}={v}' for p, v in list(found.you.items())[:4])}).")
+        if _ask_yes("Continue it?", default=True):
+            return found
+    return new_draft()
+
+
+def _walk(draft: Draft, helper: "InspectionHelper", drafts: Path) -> Prepared | None:
+    asks: dict[StepName, Callable[[Draft], Draft]] = {
+        "objective": _ask_objective,
+        "model": lambda current: _ask_model(current, helper),
+        "data": lambda current: _ask_data(current, helper),
+        "method": _ask_method,
+        "settings": _ask_settings,
+    }
+    while True:
+        step = draft.step
+        number = PLAIN_STEPS.index(step)
+        typer.echo(f"\nStep {number + 1} of {len(PLAIN_STEPS)}: {STEP_TITLES[step]}")
+        try:
+            if step == "review":
+                prepared = _review(draft, helper)
+                if prepared is not None:
+                    forget_draft(draft, drafts)
+                    return prepared
+                continue
+            draft = asks[step](draft).at_step(PLAIN_STEPS[number + 1])
+            save_draft(draft, drafts)
+        except _GoBack:
+            draft = draft.at_step(PLAIN_STEPS[max(0, number - 1)])
+
+
+def _ask_objective(draft: Draft) -> Draft:
+    from engine.catalog.objectives import OBJECTIVES
+
+    choices = [
+        Choice(o.name, o.title, o.summary, f"When: {o.when}\nWhen not: {o.when_not}\nNeeds: {o.needs}")
+        for o in OBJECTIVES
+    ]
+    return draft.with_value("objective", _ask_choice(choices, draft.value("objective", "chat")))
+
+
+def _ask_model(draft: Draft, helper: "InspectionHelper") -> Draft:
+    from engine.catalog.base_models import BASE_MODELS
+
+    choices = [
+        Choice(m.name, m.title, _model_summary(m), f"When: {m.when}\nWhen not: {m.when_not}\nLicence: {m.license}")
+        for m in BASE_MODELS
+    ]
+    while True:
+        base = _ask_choice(choices, draft.value("model.base", "builtin:starter"), other="a folder or another hub id")
+        try:
+            profile = model_profile(base, draft.value("model.revision"), helper)
+        except ProblemError as error:
+            print_problems(error.problems)
+            continue
+        print_problems(profile.findings)
+        if not any(finding.severity == "error" for finding in profile.findings):
+            return draft.with_value("model.base", base)
+
+
+def _model_summary(card: Any) -> str:
+    size = f"{human_count(card.num_params)} weights. " if card.num_params else ""
+    return f"{size}{card.summary}"
+
+
+def _ask_data(draft: Draft, helper: "InspectionHelper") -> Draft:
+    while True:
+        given = _ask(
+            "A file, several split by commas, or builtin:commands",
+            draft.value("data.source", "builtin:commands"),
+            _DATA_HELP,
+        )
+        source: str | list[str] = given
+        if isinstance(given, str) and "," in given and not Path(given).exists():
+            source = [part.strip() for part in given.split(",") if part.strip()]
+        answered = draft.with_value("data.source", source)
+        try:
+            profile = _profile(answered, helper)
+        except ProblemError as error:
+            print_problems(error.problems)
+            continue
+        _print_data(profile)
+        if not any(finding.severity == "error" for finding in profile.findings):
+            return answered
+
+
+_DATA_HELP = (
+    "JSONL, JSON, CSV, TSV, Parquet or text. Rows with messages, prompt and completion (or question and answer),\n"
+    "instruction, input and output, or one text column are understood."
+)
+
+
+def _profile(draft: Draft, helper: "InspectionHelper") -> "DataProfile":
+    from engine.planning.profiles import DataProfile
+
+    tree = absolute_sources(draft.layered.tree, (Path.cwd(),))
+    folder = model_profile(draft.value("model.base"), draft.value("model.revision"), helper).folder
+    typer.echo("Reading the data ...")
+    return DataProfile.model_validate(helper.call_blocking("profile_data", recipe=tree, folder=folder))
+
+
+def _print_data(profile: "DataProfile") -> None:
+    dropped = ", ".join(f"{count} {reason}" for reason, count in profile.dropped.items()) or "none"
+    typer.echo(f"{profile.num_rows} rows, read as {profile.format}. {clean_line(profile.evidence)}")
+    typer.echo(f"{profile.num_train} to train on, {profile.num_held_out} held out, dropped: {clean_line(dropped)}.")
+    if profile.lengths is not None:
+        lengths = profile.lengths
+        about = "about " if lengths.estimated else ""
+        typer.echo(
+            f"Tokens per row: {about}{lengths.p50} in the middle, {lengths.p99} for 99 of 100, "
+            f"{lengths.longest} at most."
+        )
+    for role, text in (profile.examples[0] if profile.examples else {}).items():
+        typer.echo(f"  {clean_line(role)}: {clean_line(text, max_chars=200)}")
+    print_problems(profile.findings)
+
+
+def _ask_method(draft: Draft) -> Draft:
+    from engine.catalog.methods import METHODS
+
+    automatic = Choice(
+        "auto", "Decide for me", "The most capable method that fits this machine; the review says which."
+    )
+    choices = [
+        automatic,
+        *(
+            Choice(m.name, m.title, m.summary, f"When: {m.when}\nWhen not: {m.when_not}\nNeeds: {m.needs}")
+            for m in METHODS
+        ),
+    ]
+    name = _ask_choice(choices, draft.value("method.name") or "auto")
+    return draft.without("method.name") if name == "auto" else draft.with_value("method.name", name)
+
+
+def _ask_settings(draft: Draft) -> Draft:
+    from engine.recipe.fields import recipe_fields
+    from engine.recipe.read import set_value
+    from engine.recipe.sources import flatten, unflatten
+
+    fields = [
+        field
+        for field in recipe_fields()
+        if field.path.split(".")[0] in ("training", "method", "evaluation", "delivery", "data")
+    ]
+    typer.echo(
+        "The defaults suit most. Type path=value to change one (training.epochs=2), ? for the list, empty to go on."
+    )
+    while True:
+        line = _ask("Change", "", "\n".join(f"{f.path}: {f.description} Default: {f.why}" for f in fields))
+        if not line:
+            return draft
+        try:
+            changed = flatten(set_value(unflatten(draft.you), line))
+        except ProblemError as error:
+            print_problems(error.problems)
+            continue
+        for path, value in changed.items():
+            if draft.you.get(path) != value:
+                draft = draft.with_value(path, value)
+                typer.echo(f"{path} = {clean_line(value)}")
+
+
+def _review(draft: Draft, helper: "InspectionHelper") -> Prepared | None:
+    try:
+        prepared = prepare(draft.layered, helper, reference=draft.preset or "draft")
+    except ProblemError as error:
+        print_problems(error.problems)
+        _ask("Go back with b", "b", "The draft is not complete or not valid; go back and change it.")
+        raise _GoBack from None
+    print_plan(prepared.plan)
+    if prepared.plan.blocked:
+        _ask("This plan must not be started; go back with b", "b", "Each problem above names what to change.")
+        raise _GoBack
+    needed = human_bytes(prepared.plan.memory.expected_bytes)
+    if _ask_yes(f"Start the run ({prepared.plan.steps.total_steps} steps, about {needed})?", default=True):
+        return prepared
+    raise _GoBack
+
+
+def _ask_choice(choices: Sequence[Choice], default: str, *, other: str = "") -> str:
+    for number, choice in enumerate(choices, 1):
+        typer.echo(f"  {number}. {choice.title}: {choice.summary}")
+    explained = "\n".join(f"{choice.title}\n{choice.more}" for choice in choices if choice.more)
+    question = f"Number, or {other}" if other else "Number"
+    names = {choice.value: choice.value for choice in choices}
+    names.update({str(number): choice.value for number, choice in enumerate(choices, 1)})
+    while True:
+        answer = _ask(question, default, explained)
+        if answer in names:
+            return names[answer]
+        if other and answer:
+            return answer
+        typer.echo(f"{clean_line(answer)} is not in the list; type a number from 1 to {len(choices)}.")
+
+
+def _ask_yes(question: str, *, default: bool) -> bool:
+    while True:
+        answer = _ask(f"{question} y or n", "y" if default else "n", "y for yes, n for no.").lower()
+        if answer in ("y", "yes", "n", "no"):
+            return answer.startswith("y")
+        typer.echo("Type y or n.")
+
+
+def _ask(question: str, default: Any, explanation: str) -> str:
+    shown = f" [{clean_line(default)}]" if default not in ("", None) else ""
+    while True:
+        typer.echo(f"{question}{shown}: ", nl=False)
+        try:
+            answer = input().strip()
+        except (EOFError, KeyboardInterrupt):
+            raise _Leave from None
+        match answer.lower():
+            case "?":
+                typer.echo(clean(explanation))
+            case "b":
+                raise _GoBack
+            case "q":
+                raise _Leave
+            case "":
+                if default == "b":
+                    raise _GoBack
+                return "" if default is None else str(default)
+            case _:
+                return answer

@@ -1,0 +1,140 @@
+"""What a run brought: before and after, the same prompts side by side, and where the model lies."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Static
+
+from engine.runs.directory import RunDirectory
+from engine.text import clean, clean_line, human_count, human_duration
+from tui.summary import best_sample, metric_rows, read_report, verdict
+from tui.widgets.bars import TopBar
+from tui.widgets.key_footer import KeyFooter
+from tui.widgets.labels import muted
+
+_VERDICTS = {"better": ("▲ better", "$success"), "worse": ("▼ worse", "$error"), "same": ("= same", "$text-muted")}
+_COLUMNS = (("before", "Before"), ("expected", "Expected"), ("after", "After"))
+
+
+class ResultScreen(Screen[None]):
+    """Shows `report.json` of one run.
+
+    Args:
+        run_path: Run directory.
+    """
+
+    CSS_PATH = "results.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "page(-1)", "Earlier sample", id="result.earlier"),
+        Binding("right", "page(1)", "Next sample", id="result.next"),
+        Binding("escape,q", "leave", "Back", id="result.back"),
+    ]
+
+    def __init__(self, run_path: Path) -> None:
+        super().__init__()
+        self._run = RunDirectory(run_path)
+        self._report: dict[str, Any] | None = None
+        self._sample = 0
+
+    def compose(self) -> ComposeResult:
+        """Yield table, samples and places."""
+        yield TopBar("result", self._run.folder_name)
+        with VerticalScroll(id="result-body", can_focus=True):
+            yield Static(id="metrics")
+            yield Static(id="prompt")
+            with Horizontal(id="answers"):
+                for name, title in _COLUMNS:
+                    column = Static(id=f"answer-{name}", classes="answer")
+                    column.border_title = Content(title)
+                    yield column
+            yield Static(id="places")
+        yield KeyFooter()
+
+    def on_mount(self) -> None:
+        """Read the report in a thread."""
+        self.query_one("#metrics", Static).update(Content("Reading the report ..."))
+        self.query_one("#answers").display = False
+        self._read()
+
+    @work(thread=True, exit_on_error=False, group="result-read")
+    def _read(self) -> None:
+        report = read_report(self._run)
+        self.app.call_from_thread(self._show, report)
+
+    def _show(self, report: dict[str, Any] | None) -> None:
+        self._report = report
+        if report is None:
+            text = "This run has no report yet: it was stopped, or it is still at work. Go back and resume it."
+            self.query_one("#metrics", Static).update(Content.styled(text, "$warning"))
+            return
+        shown = best_sample(report)
+        samples = report.get("samples") or []
+        self._sample = samples.index(shown) if shown is not None else 0
+        self.query_one("#metrics", Static).update(Content("\n").join(metric_table(report)))
+        self.query_one("#places", Static).update(Content("\n").join(place_lines(self._run, report)))
+        self._show_sample()
+
+    def _show_sample(self) -> None:
+        samples = (self._report or {}).get("samples") or []
+        self.query_one("#answers").display = bool(samples)
+        if not samples:
+            self.query_one("#prompt", Static).update(muted("No answers were generated in this run."))
+            return
+        index = self._sample % len(samples)
+        sample = samples[index]
+        head = Content.assemble((f"Prompt {index + 1} of {len(samples)}  ", "bold $accent"))
+        self.query_one("#prompt", Static).update(Content("").join([head, Content(clean(sample.get("prompt") or ""))]))
+        for name, _ in _COLUMNS:
+            text = clean(sample.get(name) or "").strip() or "(nothing)"
+            right = name == "after" and text == str(clean(sample.get("expected") or "")).strip()
+            column = self.query_one(f"#answer-{name}", Static)
+            column.set_class(right, "-right")
+            column.update(Content(text))
+
+    def action_page(self, by: int) -> None:
+        """Show another sample."""
+        self._sample += by
+        self._show_sample()
+
+    def action_leave(self) -> None:
+        """Go back."""
+        self.app.leave_screen()  # type: ignore[attr-defined]
+
+
+def metric_table(report: dict[str, Any]) -> list[Content]:
+    """Return the table of before and after as lines."""
+    lines = [muted(f"{'Held-out rows':<20}{'before':>12}{'after':>12}")]
+    for metric, before, after in metric_rows(report):
+        words, style = _VERDICTS.get(verdict(metric, before, after), ("", ""))
+        values = f"{metric.title:<20}{metric.format(before):>12}"
+        lines.append(Content.assemble((values, ""), (f"{metric.format(after):>12}", "bold"), (f"   {words}", style)))
+    return lines if len(lines) > 1 else [muted("Nothing was measured in this run.")]
+
+
+def place_lines(run: RunDirectory, report: dict[str, Any]) -> list[Content]:
+    """Return where the model and the report lie, and how to use them."""
+    lines: list[Content] = []
+    model = report.get("model") or {}
+    for kind in ("merged", "adapter"):
+        if model.get(kind):
+            path = Path(str(model[kind]))
+            lines.append(_fact(kind, str(path if path.is_absolute() else run.path / path)))
+    lines.append(_fact("report", str(run.report_html_file)))
+    lines.append(_fact("chat", f"ftwizard chat {run.folder_name}"))
+    trainable, total = model.get("trainable_params"), model.get("num_params")
+    if trainable and total:
+        lines.append(_fact("learned", f"{human_count(trainable)} of {human_count(total)} weights"))
+    elapsed_s = (report.get("training") or {}).get("elapsed_s")
+    if elapsed_s:
+        lines.append(_fact("training", human_duration(elapsed_s)))
+    return lines
+
+
+def _fact(label: str, text: str) -> Content:
+    return Content.assemble((f"{label:<9}", "$text-muted"), (clean_line(text), ""))
