@@ -12,18 +12,23 @@ from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.host import PROC, read_disk, read_host
 from engine.hardware.libraries import read_libraries, read_torch_cuda
 from engine.hardware.readings import Unavailable
+from engine.runs.home import home_folders
 
 NVML_LIMIT_S = 1.5
 DISK_LIMIT_S = 0.4
 _NVML: BoundedCaller[None] = BoundedCaller("the NVIDIA driver")
 
 
-def read_hardware(folders: Iterable[Path] = ()) -> Hardware:
+def read_hardware(folders: Iterable[Path] | None = None) -> Hardware:
     """Return what this machine has.
 
     Args:
-        folders: Folders that will be written to; the free space of each is measured. They need not exist yet.
+        folders: Folders that will be written to; the free space of each is measured. They need not exist yet. Runs and
+            caches of ftwizard when None.
     """
+    if folders is None:
+        home = home_folders()
+        folders = (home.runs, home.cache)
     gpus, driver, cuda = _read_gpus()
     return Hardware(
         gpus=gpus,

@@ -1,0 +1,141 @@
+"""Choices of the plan, each with its reason in a few words. Pure arithmetic over model, data and machine."""
+
+import math
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from engine.hardware.devices import Gpu, Hardware
+from engine.hardware.readings import Unavailable, known
+from engine.planning.plan import Device
+from engine.planning.profiles import DataProfile, ModelProfile
+from engine.text import clean_line, human_count
+
+Reasoned = tuple[int, str]
+
+PACKED_LENGTH = 1024
+MIN_PACKED_STEPS = 8
+DEFAULT_LENGTH = 512
+MAX_ANSWER_TOKENS = 256
+CPU_BFLOAT16_PARAMS = 60_000_000
+"""Below this size float32 is as fast on a processor: 44M weights gain a quarter, smaller ones nothing."""
+_FULL_RATES = ((5e6, 2e-3), (50e6, 5e-4), (200e6, 1e-4), (1e9, 5e-5), (math.inf, 2e-5))
+_ADAPTER_RATES = ((5e6, 3e-3), (50e6, 1e-3), (200e6, 5e-4), (20e9, 2e-4), (math.inf, 1e-4))
+_PLAN_NAME_CHARS = 80
+
+
+def choose_device(hardware: Hardware) -> tuple[Device, Gpu | None]:
+    """Return where the run computes: the usable GPU with the most free memory, else the processor."""
+    usable = [gpu for gpu in hardware.usable_gpus() if _computes(gpu)]
+    if not usable or isinstance(hardware.torch_cuda, Unavailable):
+        name = known(hardware.host.cpu_name) or "CPU"
+        return Device(kind="cpu", name=name), None
+    gpu = max(usable, key=lambda item: (known(item.free_bytes) or 0, -item.index))
+    return Device(kind="cuda", index=gpu.index, name=known(gpu.name) or f"GPU {gpu.index}"), gpu
+
+
+def _computes(gpu: Gpu) -> bool:
+    # A lost GPU answers nothing at all; unified memory only hides its size.
+    return not isinstance(gpu.name, Unavailable) or not isinstance(gpu.total_bytes, Unavailable)
+
+
+def available_memory(hardware: Hardware, gpu: Gpu | None) -> tuple[int | None, str]:
+    """Return the bytes that the run can take and the name of that memory."""
+    if gpu is None:
+        return known(hardware.host.ram_available_bytes), "host RAM"
+    free = known(gpu.free_bytes)
+    if free is not None:
+        return free, f"GPU {gpu.index}"
+    # Unified memory: NVML answers "not supported", and what the host has free is what the GPU can take.
+    if isinstance(gpu.total_bytes, Unavailable):
+        return known(hardware.host.ram_available_bytes), f"unified memory of GPU {gpu.index}"
+    return None, f"GPU {gpu.index}"
+
+
+def choose_precision(hardware: Hardware, gpu: Gpu | None, model: ModelProfile) -> tuple[str, str]:
+    """Return the number format and why."""
+    if gpu is None:
+        flags = hardware.host.cpu_flags & {"avx512_bf16", "amx_bf16", "bf16"}
+        if flags and model.num_params >= CPU_BFLOAT16_PARAMS:
+            return "bfloat16", f"the processor computes in it ({sorted(flags)[0]})"
+        return "float32", "fastest on this processor" if not flags else "as fast as bfloat16 for so small a model"
+    capability = known(gpu.compute_capability)
+    if capability is None:
+        return "float32", "the GPU does not tell what it computes in"
+    if capability >= (8, 0):
+        return "bfloat16", f"compute capability {capability[0]}.{capability[1]}"
+    if capability >= (7, 0):
+        return "float16", f"compute capability {capability[0]}.{capability[1]} has no bfloat16"
+    return "float32", f"compute capability {capability[0]}.{capability[1]} is slow in 16 bits"
+
+
+def choose_length(objective: str, model: ModelProfile, data: DataProfile, effective_batch: int) -> Reasoned:
+    """Return the sequence length and why.
+
+    Args:
+        objective: `chat` or `domain-adaptation`.
+        model: Its context length is never exceeded.
+        data: Lengths of the rows.
+        effective_batch: Rows per optimizer step.
+    """
+    context = model.context_length
+    if data.lengths is None or not data.lengths.count:
+        length = min(context, DEFAULT_LENGTH)
+        return length, "the lengths of the rows are not known yet"
+    if objective == "domain-adaptation":
+        return _packed_length(context, data.lengths.total, effective_batch)
+    lengths = data.lengths
+    # A little more that spares every row from being cut is worth it.
+    wanted = lengths.longest if lengths.longest <= 1.25 * lengths.p99 + 8 else lengths.p99
+    length = max(8, math.ceil(wanted / 8) * 8)
+    about = "about " if lengths.estimated else ""
+    if length > context:
+        return context, f"the model's context; the longest row has {about}{lengths.longest} tokens"
+    if lengths.longest <= length:
+        return length, f"the longest row has {about}{lengths.longest} tokens"
+    return length, f"99 % of the rows have at most {about}{lengths.p99} tokens, the longest {lengths.longest}"
+
+
+def _packed_length(context: int, total_tokens: int, effective_batch: int) -> Reasoned:
+    length = min(context, PACKED_LENGTH)
+    while length > 64 and total_tokens / length < effective_batch * MIN_PACKED_STEPS:
+        length //= 2
+    reason = "the model's context" if length == context else f"enough sequences from {human_count(total_tokens)} tokens"
+    return length, f"packed text: {reason}" if length != PACKED_LENGTH else "packed text: long enough for its context"
+
+
+def choose_rate(method: str, num_params: int) -> tuple[float, str]:
+    """Return the learning rate and why."""
+    rates = _FULL_RATES if method == "full" else _ADAPTER_RATES
+    rate = next(rate for limit, rate in rates if num_params < limit)
+    kind = "full fine-tuning" if method == "full" else "adapters"
+    return rate, f"usual for {kind} of {human_count(num_params)} weights"
+
+
+def choose_answer_tokens(data: DataProfile, model: ModelProfile) -> Reasoned:
+    """Return the longest answer to generate and why."""
+    longest = data.held_out_answer_longest or (data.answer_lengths.longest if data.answer_lengths else 0)
+    if not longest:
+        return min(128, model.context_length // 2), "there are no answers to measure"
+    tokens = max(8, math.ceil(longest * 1.1))
+    if tokens > MAX_ANSWER_TOKENS:
+        return min(MAX_ANSWER_TOKENS, model.context_length // 2), f"the longest answer has {longest} tokens, capped"
+    return tokens, f"the longest held-out answer has {longest} tokens"
+
+
+def choose_held_out(data: DataProfile) -> float | None:
+    """Return the share of held-out rows that gives the split of the profile."""
+    rows = data.num_train + data.num_held_out
+    if not data.num_held_out or not data.num_train:
+        return None
+    share = data.num_held_out / rows
+    short = round(share, 4)
+    return short if 0 < short < 1 and round(short * rows) == data.num_held_out else share
+
+
+def choose_name(objective: str, base: str, sources: str | Sequence[str]) -> str:
+    """Return a title for the run, from the model and the data."""
+    first = sources if isinstance(sources, str) else sources[0]
+    data = PurePath(first.split(":", 1)[-1]).stem or first
+    model = PurePath(base.split(":", 1)[-1]).name or base
+    verb = "on" if objective == "chat" else "reads"
+    return clean_line(f"{model} {verb} {data}", max_chars=_PLAN_NAME_CHARS)

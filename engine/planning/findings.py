@@ -1,0 +1,224 @@
+"""What the plan finds wrong, each with a stable code and the next action."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from engine.hardware.devices import Gpu, Hardware
+from engine.hardware.readings import Unavailable, known, shown
+from engine.planning.memory import adapted_shapes, linear_params
+from engine.planning.plan import Device, DiskEstimate, Steps
+from engine.planning.profiles import DataProfile, Finding, ModelProfile
+from engine.planning.search import Choice
+from engine.planning.steps import rows_cut
+from engine.recipe.schema import Recipe
+from engine.text import clean_line, human_bytes
+
+Severity = Literal["error", "warning", "note"]
+MANY_CUT = 0.01
+FOREIGN_BYTES = 256 * 2**20
+
+
+def _finding(code: str, message: str, fix: str = "", *, path: str = "", severity: Severity = "error") -> Finding:
+    return Finding(code=code, message=message, fix=fix, path=path, severity=severity)
+
+
+def memory_findings(choice: Choice, ways: list[str]) -> Iterator[Finding]:
+    """Yield whether the run fits, with the ways that do when it does not."""
+    memory = choice.memory
+    if memory.available_bytes is None:
+        yield _finding(
+            "memory.unknown",
+            f"Free memory of {memory.where} is not known; the run needs about {human_bytes(memory.expected_bytes)}.",
+            "Compare it with the size of the device.",
+            severity="warning",
+        )
+    elif not choice.fits:
+        offered = " Or: ".join(f"{way}." for way in ways)
+        yield _finding(
+            "memory.does_not_fit",
+            f"Training needs {human_bytes(memory.expected_bytes)}, up to {human_bytes(memory.high_bytes)}; "
+            f"{memory.where} has {human_bytes(memory.available_bytes)} free.",
+            f"Choose {offered}" if offered else "Choose a machine with more memory.",
+        )
+
+
+def disk_findings(disk: DiskEstimate) -> Iterator[Finding]:
+    """Yield whether the run's files fit on the disk."""
+    if disk.free_bytes is not None and disk.total_bytes > disk.free_bytes:
+        yield _finding(
+            "disk.does_not_fit",
+            f"The run writes {human_bytes(disk.total_bytes)}; {human_bytes(disk.free_bytes)} are free.",
+            "Free some space, set FTWIZARD_HOME to a larger disk, or set delivery.merge to false.",
+        )
+
+
+def model_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
+    """Yield the model's own findings; code that the person has allowed to run is a note."""
+    for finding in model.findings:
+        if finding.code == "model.remote_code" and recipe.model.trust_remote_code:
+            yield finding.model_copy(
+                update={"severity": "note", "fix": "", "message": "Python files of the model will run on this machine."}
+            )
+        elif finding.code == "model.no_chat_template" and recipe.objective != "chat":
+            continue
+        else:
+            yield finding
+
+
+def data_findings(recipe: Recipe, data: DataProfile) -> Iterator[Finding]:
+    """Yield the data's own findings, and what its size and lengths mean for this run."""
+    yield from data.findings
+    blocked = any(finding.severity == "error" for finding in data.findings)
+    if not data.num_train:
+        if not blocked:
+            yield _finding(
+                "data.no_training_rows",
+                f"No row of {data.num_rows} is left for training.",
+                "Look at what was dropped and why, and correct the columns or the rows.",
+                path="data.source",
+            )
+        return
+    if not data.num_held_out:
+        yield _finding(
+            "data.no_held_out_rows",
+            "No rows are held out, so nothing can be measured before and after.",
+            "Set data.held_out to a share such as 0.1, or to a file with rows of their own.",
+            path="data.held_out",
+            severity="warning",
+        )
+    if recipe.training.effective_batch > data.num_train and recipe.objective == "chat":
+        yield _finding(
+            "plan.batch_exceeds_rows",
+            f"A step takes {recipe.training.effective_batch} rows, and there are only {data.num_train}.",
+            "Set a smaller training.effective_batch, or add rows.",
+            path="training.effective_batch",
+            severity="warning",
+        )
+    if recipe.objective == "chat":
+        yield from _cut_rows(recipe, data)
+
+
+def _cut_rows(recipe: Recipe, data: DataProfile) -> Iterator[Finding]:
+    length = recipe.training.max_length
+    if data.lengths is None or length is None or not (cut := rows_cut(data.lengths, length)):
+        return
+    share = cut / data.lengths.count
+    yield _finding(
+        "data.rows_cut",
+        f"About {cut} of {data.lengths.count} rows ({share:.1%}) are longer than {length} tokens and will be cut; "
+        f"the longest has {data.lengths.longest}.",
+        "Raise training.max_length, or shorten those rows." if share > MANY_CUT else "",
+        path="training.max_length",
+        severity="warning" if share > MANY_CUT else "note",
+    )
+
+
+def length_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
+    """Yield whether the sequences are longer than the model can read."""
+    length = recipe.training.max_length
+    if length is not None and length > model.context_length:
+        yield _finding(
+            "plan.length_exceeds_context",
+            f"training.max_length is {length}; the model reads at most {model.context_length} tokens.",
+            f"Set training.max_length to {model.context_length} or less.",
+            path="training.max_length",
+        )
+
+
+def method_findings(recipe: Recipe, model: ModelProfile, hardware: Hardware, device: Device) -> Iterator[Finding]:
+    """Yield what the method or number format cannot do on this machine or with this model."""
+    method = recipe.method.name
+    quantizing = method == "qlora" or recipe.training.optimizer in ("adamw_8bit", "paged_adamw_8bit")
+    if quantizing and "bitsandbytes" not in hardware.libraries:
+        yield _finding(
+            "plan.bitsandbytes_missing",
+            "QLoRA and the 8-bit optimizers need bitsandbytes, which is not installed.",
+            "Install bitsandbytes, or choose method.name=lora with training.optimizer=adamw.",
+            path="method.name" if method == "qlora" else "training.optimizer",
+        )
+    if method in ("lora", "qlora") and not adapted_shapes(model, recipe.method.targets or "all-linear"):
+        names = ", ".join(dict.fromkeys(name for name, _, _ in model.linear_shapes))
+        yield _finding(
+            "method.targets_match_nothing",
+            "method.targets matches no layer of this model.",
+            f"Its layers are {names}; or use all-linear.",
+            path="method.targets",
+        )
+    if method == "qlora" and linear_params(model) < model.num_params // 3:
+        yield _finding(
+            "method.quantizes_little",
+            "Most weights of this model are not in linear layers that 4-bit loading covers, so QLoRA saves little.",
+            "Compare with method.name=lora.",
+            path="method.name",
+            severity="warning",
+        )
+    yield from _precision(recipe, device)
+
+
+def _precision(recipe: Recipe, device: Device) -> Iterator[Finding]:
+    if device.kind == "cpu" and recipe.training.precision == "float16":
+        yield _finding(
+            "plan.float16_on_cpu",
+            "float16 has no effect on a processor: torch computes in float32 without a word.",
+            "Set training.precision to float32 or bfloat16.",
+            path="training.precision",
+        )
+
+
+def step_findings(recipe: Recipe, steps: Steps) -> Iterator[Finding]:
+    """Yield what is odd about the cut into steps."""
+    if recipe.training.effective_batch % steps.micro_batch:
+        yield _finding(
+            "plan.micro_batch_does_not_divide",
+            f"training.micro_batch {steps.micro_batch} does not divide training.effective_batch "
+            f"{recipe.training.effective_batch}.",
+            "Choose a divisor, or leave training.micro_batch out.",
+            path="training.micro_batch",
+        )
+    if 0 < steps.total_steps < 10:
+        yield _finding(
+            "plan.few_steps",
+            f"The whole run has {steps.total_steps} optimizer step{'s' if steps.total_steps > 1 else ''}; "
+            "that is hardly enough to learn from.",
+            "Raise training.epochs, or lower training.effective_batch.",
+            path="training.epochs",
+            severity="warning",
+        )
+
+
+def hardware_findings(hardware: Hardware, gpu: Gpu | None) -> Iterator[Finding]:
+    """Yield what the machine has that the run cannot use, and who else uses the GPU."""
+    if gpu is None:
+        if hardware.gpus and isinstance(hardware.torch_cuda, Unavailable):
+            yield _finding(
+                "hardware.torch_without_cuda",
+                f"This machine has a GPU, but {hardware.torch_cuda.reason}; the run will use the processor.",
+                "Install a CUDA build of torch.",
+                severity="warning",
+            )
+        elif hardware.gpus and hardware.visible_devices is not None and not hardware.usable_gpus():
+            value = clean_line(hardware.visible_devices, max_chars=40) or "empty"
+            yield _finding(
+                "hardware.gpus_hidden",
+                f"CUDA_VISIBLE_DEVICES is {value}, which hides every GPU; the run will use the processor.",
+                "Unset it to use a GPU.",
+                severity="note",
+            )
+        return
+    for process in known(gpu.processes) or []:
+        used = known(process.used_bytes)
+        if used is None or used >= FOREIGN_BYTES:
+            held = shown(process.used_bytes, human_bytes)
+            yield _finding(
+                "hardware.gpu_shared",
+                f"GPU {gpu.index} is also used by process {process.pid} "
+                f"({shown(process.name)}, user {shown(process.user)}): {held}.",
+                severity="note",
+            )
+
+
+def unique(findings: list[Finding]) -> list[Finding]:
+    """Return findings without repeats, errors first, otherwise in order."""
+    rank = {"error": 0, "warning": 1, "note": 2}
+    seen = {(finding.code, finding.message): finding for finding in findings}
+    return sorted(seen.values(), key=lambda finding: rank[finding.severity])

@@ -1,0 +1,299 @@
+"""The plan: a pure function of recipe, machine, model and data. No clock, no chance, no disk, no network."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from engine.hardware.devices import Gpu, Hardware
+from engine.hardware.readings import known
+from engine.planning import derive
+from engine.planning import findings as find
+from engine.planning.advice import ways_that_fit
+from engine.planning.duration import assumed_flops, estimate_time
+from engine.planning.plan import Device, Plan, Steps
+from engine.planning.profiles import DataProfile, Finding, ModelProfile
+from engine.planning.search import SMALL_PARAMS, Choice, Space, find_setup, micro_batches
+from engine.planning.settings import Settings
+from engine.planning.steps import count_sequences, make_steps, mean_tokens
+from engine.planning.storage import estimate_disk
+from engine.recipe.problems import Problem
+from engine.recipe.read import check_recipe
+from engine.recipe.rules import check_rules
+from engine.recipe.sources import Layered
+from engine.runs.home import HomeFolders
+from engine.text import human_bytes, human_count
+
+PADDING = 1.1
+"""Tokens computed per token of a row; rows of similar length share a micro-batch."""
+_ADAPTER_FIELDS = ("method.rank", "method.alpha", "method.dropout", "method.targets")
+
+
+def make_plan(
+    layered: Layered, hardware: Hardware, model: ModelProfile, data: DataProfile, *, home: HomeFolders
+) -> Plan:
+    """Return what this machine will do with a recipe.
+
+    Args:
+        layered: The recipe with the source of each value that somebody set.
+        hardware: What the machine has.
+        model: Facts of the base model.
+        data: Facts of the data.
+        home: Where runs are written; its free space is looked up in `hardware`.
+
+    Raises:
+        ProblemError: The recipe does not pass the schema. Everything else is a finding of the plan.
+    """
+    recipe = check_recipe(layered.tree, name="")
+    settings = Settings(recipe, layered)
+    facts = _Facts(settings, hardware, model, data, *derive.choose_device(hardware))
+    _derive_frame(facts)
+    space = _space(facts)
+    choice = find_setup(space)
+    _derive_method(facts, space, choice)
+    steps = _derive_steps(facts, choice)
+    _derive_rest(facts)
+    return _plan(facts, home, space, choice, steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    settings: Settings
+    hardware: Hardware
+    model: ModelProfile
+    data: DataProfile
+    device: Device
+    gpu: Gpu | None
+
+    @property
+    def text(self) -> bool:
+        return bool(self.settings["objective"] == "domain-adaptation")
+
+
+def _derive_frame(facts: _Facts) -> None:
+    """Derive what the memory search needs: precision, length, packing, adapters' shape."""
+    settings, model, data = facts.settings, facts.model, facts.data
+    settings.derive("training.precision", *derive.choose_precision(facts.hardware, facts.gpu, model))
+    batch = settings["training.effective_batch"]
+    settings.derive("training.max_length", *derive.choose_length(settings["objective"], model, data, batch))
+    settings.derive("training.packing", facts.text, "plain text fills its sequences" if facts.text else "conversations")
+    if settings.set_by_person("method.name") and settings["method.name"] == "full":
+        for path in _ADAPTER_FIELDS:
+            settings.clear_preset(path, "full fine-tuning has no adapters")
+
+
+def _space(facts: _Facts) -> Space:
+    """Return what the search may choose from; what somebody set is the only choice there."""
+    settings = facts.settings
+    available, where = derive.available_memory(facts.hardware, facts.gpu)
+    length, kind = settings["training.max_length"], facts.device.kind
+    micro = settings["training.micro_batch"]
+    checkpointing = settings["training.activation_checkpointing"]
+    optimizer, method = settings["training.optimizer"], settings["method.name"]
+    return Space(
+        model=facts.model,
+        device=kind,
+        where=where,
+        precision=settings["training.precision"],
+        max_length=length,
+        rank=settings["method.rank"] or 16,
+        targets=settings["method.targets"] or "all-linear",
+        methods=(method,) if method else _methods(facts),
+        micro_batches=(micro,) if micro else micro_batches(settings["training.effective_batch"], length, kind),
+        checkpointing=(False, True) if checkpointing is None else (checkpointing,),
+        optimizers=(optimizer,) if optimizer else None,
+        available_bytes=available,
+        demand_comfort=method is None,
+    )
+
+
+def _methods(facts: _Facts) -> tuple[Any, ...]:
+    methods = ["lora"]
+    wants_adapter = any(facts.settings.is_set(path) for path in _ADAPTER_FIELDS)
+    if facts.model.num_params <= SMALL_PARAMS and not wants_adapter:
+        methods.insert(0, "full")
+    if "bitsandbytes" in facts.hardware.libraries:
+        methods.append("qlora")
+    return tuple(methods)
+
+
+def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
+    settings, setup = facts.settings, choice.setup
+    settings.derive("method.name", setup.method, _method_reason(facts, choice))
+    if setup.method != "full":
+        rank = settings.derive("method.rank", space.rank, "enough for most tasks")
+        settings.derive("method.alpha", float(2 * rank), "twice the rank")
+        settings.derive("method.dropout", 0.0, "short fine-tunes gain nothing from it")
+        settings.derive("method.targets", "all-linear", "closest to full fine-tuning")
+    settings.derive("training.learning_rate", *derive.choose_rate(setup.method, facts.model.num_params))
+    need = human_bytes(choice.memory.expected_bytes)
+    divisor = f"largest useful divisor of {settings['training.effective_batch']} that fits"
+    settings.derive(
+        "training.micro_batch",
+        setup.micro_batch,
+        f"{divisor} ({need})" if choice.fits else "the smallest; nothing fits",
+    )
+    settings.derive(
+        "training.activation_checkpointing",
+        setup.activation_checkpointing,
+        "it does not fit without" if setup.activation_checkpointing else "it fits without",
+    )
+    settings.derive("training.optimizer", setup.optimizer, _optimizer_reason(facts, choice))
+
+
+def _method_reason(facts: _Facts, choice: Choice) -> str:
+    count = human_count(facts.model.num_params)
+    need = human_bytes(choice.memory.expected_bytes)
+    match choice.setup.method:
+        case "full":
+            return f"{count} weights all train in {need}"
+        case "lora":
+            return f"{count} weights fit in 16 or 32 bits ({need})" if choice.fits else "the only method at hand"
+        case _:
+            return f"{count} weights fit in 4 bits only ({need})" if choice.fits else "needs the least memory"
+
+
+def _optimizer_reason(facts: _Facts, choice: Choice) -> str:
+    if choice.setup.optimizer == "adamw":
+        return "exact 32-bit states" if facts.device.kind == "cuda" else "8-bit states gain nothing on a processor"
+    return "its states can move to host RAM when the GPU is full"
+
+
+def _derive_steps(facts: _Facts, choice: Choice) -> Steps:
+    settings = facts.settings
+    sequences = count_sequences(
+        facts.data, settings["training.max_length"], packing=settings["training.packing"], text=facts.text
+    )
+    steps = make_steps(
+        sequences,
+        effective_batch=settings["training.effective_batch"],
+        micro_batch=choice.setup.micro_batch,
+        epochs=settings["training.epochs"],
+        max_steps=settings["training.max_steps"],
+        evaluate_every=settings["training.evaluate_every"],
+        checkpoint_every=settings["training.checkpoint_every"],
+    )
+    settings.derive("training.evaluate_every", steps.evaluate_every, f"about 8 times in {steps.total_steps} steps")
+    settings.derive("training.checkpoint_every", steps.checkpoint_every, f"about 10 times in {steps.total_steps} steps")
+    return steps
+
+
+def _derive_rest(facts: _Facts) -> None:
+    settings, model, data = facts.settings, facts.model, facts.data
+    base = settings["model.base"]
+    settings.derive("name", derive.choose_name(settings["objective"], base, settings["data.source"]), "model and data")
+    if model.revision:
+        settings.derive("model.revision", model.revision, "the commit on this machine")
+    if settings["objective"] == "chat" and not model.has_chat_template:
+        settings.derive("model.chat_template", "chatml", "the tokenizer brings none")
+    if data.format:
+        settings.derive("data.format", data.format, "detected from the columns")
+    if data.mapping:
+        settings.derive("data.mapping", dict(data.mapping), "detected from the columns")
+    if share := derive.choose_held_out(data):
+        settings.derive("data.held_out", share, f"{data.num_held_out} rows, a tenth but at most 500")
+    metrics = ["perplexity", "token_accuracy"] + ([] if facts.text else ["exact_match", "rouge"])
+    settings.derive("evaluation.metrics", metrics, "plain text" if facts.text else "conversations")
+    settings.derive("evaluation.max_new_tokens", *derive.choose_answer_tokens(data, model))
+    settings.derive("evaluation.sample_prompts", None, "the first three held-out rows")
+
+
+def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps: Steps) -> Plan:
+    settings, setup = facts.settings, choice.setup
+    recipe = settings.recipe()
+    disk = estimate_disk(
+        facts.model,
+        setup,
+        facts.data,
+        keep=recipe.training.keep_checkpoints,
+        merge=recipe.delivery.merge,
+        copied=recipe.delivery.output is not None,
+        free_bytes=_free_bytes(facts.hardware, home),
+    )
+    flops = assumed_flops(facts.device, facts.hardware, facts.gpu, setup.precision)
+    tokens = _tokens_per_step(facts)
+    ways = [] if choice.fits else _ways(facts, space)
+    return Plan(
+        recipe=recipe,
+        sources=settings.sources(),
+        device=facts.device,
+        model=facts.model,
+        data=facts.data,
+        memory=choice.memory,
+        steps=steps,
+        time=estimate_time(facts.model, setup, steps, tokens_per_step=tokens, flops=flops),
+        disk=disk,
+        command=command(facts.settings),
+        findings=find.unique(
+            [
+                *_rule_findings(facts),
+                *find.model_findings(recipe, facts.model),
+                *find.data_findings(recipe, facts.data),
+                *find.method_findings(recipe, facts.model, facts.hardware, facts.device),
+                *find.length_findings(recipe, facts.model),
+                *find.step_findings(recipe, steps),
+                *find.memory_findings(choice, ways),
+                *find.disk_findings(disk),
+                *find.hardware_findings(facts.hardware, facts.gpu),
+            ]
+        ),
+    )
+
+
+def _free_bytes(hardware: Hardware, home: HomeFolders) -> int | None:
+    disk = hardware.disk_for(home.runs)
+    return None if disk is None else known(disk.free_bytes)
+
+
+def _tokens_per_step(facts: _Facts) -> float:
+    settings, lengths = facts.settings, facts.data.lengths
+    length: int = settings["training.max_length"]
+    rows: int = settings["training.effective_batch"]
+    if settings["training.packing"] or lengths is None:
+        return float(rows * length)
+    return min(float(length), mean_tokens(lengths, length) * PADDING) * min(rows, max(1, facts.data.num_train))
+
+
+def _rule_findings(facts: _Facts) -> Iterator[Finding]:
+    for problem in check_rules(facts.settings.recipe(), facts.settings.set_paths(), device_kind=facts.device.kind):
+        yield as_finding(problem)
+
+
+def as_finding(problem: Problem) -> Finding:
+    """Return a problem as a finding of the plan."""
+    return Finding.model_validate(asdict(problem))
+
+
+def _ways(facts: _Facts, space: Space) -> list[str]:
+    def smaller() -> list[ModelProfile]:
+        from engine.catalog.base_models import BASE_MODELS
+
+        # The starter model is no stand-in for a model that somebody wants to use.
+        cards = [card for card in BASE_MODELS if not card.builtin and (card.num_params or 0) < facts.model.num_params]
+        return [card.profile for card in sorted(cards, key=lambda card: -(card.num_params or 0))]
+
+    return ways_that_fit(space, can_quantize="bitsandbytes" in facts.hardware.libraries, smaller=smaller)
+
+
+def command(settings: Settings, recipe_file: str = "recipe.yaml") -> list[str]:
+    """Return the headless command that starts the same run.
+
+    With a preset it is the preset and what the person changed; otherwise the recipe file that the run directory holds.
+    """
+    preset = settings.preset_name()
+    if not preset:
+        return ["ftwizard", "run", recipe_file]
+    words = ["ftwizard", "run", preset]
+    for path, value in settings.chosen_by_person().items():
+        pairs = {f"{path}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {path: value}
+        for name, item in pairs.items():
+            words += ["--set", f"{name}={_argument(item)}"]
+    return words
+
+
+def _argument(value: Any) -> str:
+    """Return a value as `--set` reads it back."""
+    if isinstance(value, str):
+        plain = value and value == value.strip() and value[0] not in "[{\"'" and value not in ("null", "~")
+        return value if plain else json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False)

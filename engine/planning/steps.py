@@ -1,0 +1,77 @@
+"""How the rows are cut into optimizer steps, as the trainer will cut them."""
+
+import math
+
+from engine.planning.plan import Steps
+from engine.planning.profiles import DataProfile, LengthProfile
+
+EVALUATIONS = 8
+CHECKPOINTS = 10
+
+
+def count_sequences(data: DataProfile, max_length: int, *, packing: bool, text: bool) -> int:
+    """Return how many sequences one epoch has.
+
+    Args:
+        data: Facts of the data.
+        max_length: Tokens of the longest sequence.
+        packing: Whether several rows share a sequence.
+        text: Whether the rows are plain text, whose long rows become several sequences.
+    """
+    if data.lengths is None or not (packing or text):
+        return data.num_train
+    filled = math.ceil(data.lengths.total / max_length)
+    return max(1, filled if packing else max(filled, data.num_train)) if data.num_train else 0
+
+
+def mean_tokens(lengths: LengthProfile, max_length: int) -> float:
+    """Return the mean length of a row after cutting, from the few quantiles that are known."""
+    quantiles = ((0, 0), (0.5, lengths.p50), (0.9, lengths.p90), (0.99, lengths.p99), (1.0, lengths.longest))
+    cut = 0.0
+    for (share_a, length_a), (share_b, length_b) in zip(quantiles, quantiles[1:], strict=False):
+        over_a, over_b = max(0, length_a - max_length), max(0, length_b - max_length)
+        cut += (share_b - share_a) * (over_a + over_b) / 2
+    return max(1.0, min(lengths.mean - cut, max_length))
+
+
+def rows_cut(lengths: LengthProfile, max_length: int) -> int:
+    """Return about how many rows are longer than `max_length`, from the few quantiles that are known."""
+    if lengths.longest <= max_length:
+        return 0
+    share = 1.0
+    quantiles = ((0, 0), (0.5, lengths.p50), (0.9, lengths.p90), (0.99, lengths.p99), (1.0, lengths.longest))
+    for (share_a, length_a), (share_b, length_b) in zip(quantiles, quantiles[1:], strict=False):
+        if length_b > max_length:
+            inside = (max_length - length_a) / max(1, length_b - length_a)
+            share = 1 - (share_a + (share_b - share_a) * min(1.0, max(0.0, inside)))
+            break
+    return max(1, round(share * lengths.count))
+
+
+def total_steps(sequences: int, effective_batch: int, epochs: float, max_steps: int | None) -> tuple[int, int]:
+    """Return optimizer steps per epoch and of the whole run; the last step of an epoch takes what is left."""
+    per_epoch = math.ceil(sequences / effective_batch)
+    total = math.ceil(per_epoch * epochs)
+    return per_epoch, total if max_steps is None or not total else max_steps
+
+
+def make_steps(
+    sequences: int,
+    *,
+    effective_batch: int,
+    micro_batch: int,
+    epochs: float,
+    max_steps: int | None,
+    evaluate_every: int | None,
+    checkpoint_every: int | None,
+) -> Steps:
+    """Return the cut of a run; intervals that are None become about eight evaluations and ten checkpoints."""
+    per_epoch, total = total_steps(sequences, effective_batch, epochs, max_steps)
+    return Steps(
+        micro_batch=micro_batch,
+        accumulation=math.ceil(effective_batch / micro_batch),
+        steps_per_epoch=per_epoch,
+        total_steps=total,
+        evaluate_every=evaluate_every or max(1, math.ceil(total / EVALUATIONS)),
+        checkpoint_every=checkpoint_every or max(1, math.ceil(total / CHECKPOINTS)),
+    )

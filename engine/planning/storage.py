@@ -1,0 +1,52 @@
+"""Bytes that a run writes: checkpoints, the finished model, copies of the rows."""
+
+from engine.planning.memory import Setup, optimizer_bytes, trainable_params
+from engine.planning.plan import DiskEstimate
+from engine.planning.profiles import DataProfile, ModelProfile
+
+MIB = 2**20
+_SMALL_FILES_BYTES = 16 * MIB
+"""Tokenizer, events, evaluation, report: measured below this for vocabularies up to 152 k."""
+_WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+
+
+def checkpoint_bytes(model: ModelProfile, setup: Setup) -> int:
+    """Return the size of one checkpoint: the weights that learn, the optimizer's states and a little more."""
+    trainable = trainable_params(model, setup)
+    return 4 * trainable + optimizer_bytes(setup.optimizer, trainable) + MIB
+
+
+def estimate_disk(
+    model: ModelProfile,
+    setup: Setup,
+    data: DataProfile,
+    *,
+    keep: int,
+    merge: bool,
+    copied: bool,
+    free_bytes: int | None,
+) -> DiskEstimate:
+    """Return what a run writes.
+
+    Args:
+        model: Facts of the base model.
+        setup: Method and optimizer.
+        data: Facts of the data; the rows in use are copied into the run.
+        keep: Checkpoints kept; one more is there while the next is written.
+        merge: Whether an adapter is also delivered merged.
+        copied: Whether the finished model is copied to a folder of the person's.
+        free_bytes: Free space where the run is written; None when unknown.
+    """
+    checkpoints = checkpoint_bytes(model, setup) * (keep + 1)
+    whole = model.num_params * _WIDTH.get(model.weights_dtype, 2)
+    if setup.method == "full":
+        export = model.num_params * max(4, _WIDTH.get(model.weights_dtype, 4))
+    else:
+        export = 4 * trainable_params(model, setup) + (whole if merge else 0)
+    export *= 2 if copied else 1
+    return DiskEstimate(
+        checkpoints_bytes=checkpoints,
+        export_bytes=export,
+        total_bytes=checkpoints + export + data.bytes + _SMALL_FILES_BYTES,
+        free_bytes=free_bytes,
+    )
