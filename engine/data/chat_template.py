@@ -1,0 +1,163 @@
+"""A tokenizer's chat template as a function of messages, with what it does that others do not.
+
+Templates are programs from strangers. They run in the sandbox of transformers (immutable, no attribute tricks), and
+here also under a time limit and an output limit, because a sandbox does not stop a loop.
+"""
+
+import re
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from engine.recipe.problems import Problem, ProblemError
+from engine.text import clean_line
+
+Message = dict[str, str]
+TIME_LIMIT_S = 2.0
+MAX_GROWTH_CHARS = 200_000
+"""Characters that a template may add to the messages; the longest known default system prompts take a tenth."""
+_MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+PROBE: tuple[Message, ...] = (
+    {"role": "user", "content": "Which colour?"},
+    {"role": "assistant", "content": "Quite blue."},
+    {"role": "user", "content": "And now?"},
+    {"role": "assistant", "content": "Rather red."},
+)
+_CHANGE = "Set model.chat_template to chatml, or to a Jinja file of your own."
+
+
+class TemplateRefusedError(ValueError):
+    """The template refuses or fails on a conversation; the text says why."""
+
+
+def template_problem(code: str, message: str, fix: str = _CHANGE) -> ProblemError:
+    """Return a blocking finding about the chat template."""
+    return ProblemError(
+        Problem(f"template.{code}", clean_line(message, max_chars=600), fix, path="model.chat_template")
+    )
+
+
+class ChatTemplate:
+    """Renders conversations to text.
+
+    Attributes:
+        has_markers: The template marks the answers itself with `{% generation %}`.
+        folds_system: It refuses a system message, so that its text goes in front of the first question.
+        rewrites_answers: An answer reads differently once another question follows it.
+        rewrites_thoughts: Only answers with `<think>` blocks do.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Try the template on small conversations.
+
+        Raises:
+            ProblemError: There is no template, or it does not work at all.
+        """
+        self._tokenizer = tokenizer
+        self.folds_system = False
+        source = _source(tokenizer)
+        self.has_markers = _MARKERS.search(source) is not None
+        self._source = source
+        try:
+            self.render(PROBE)
+        except TemplateRefusedError as error:
+            raise template_problem("broken", f"The chat template does not work: {error}.") from error
+        self.folds_system = self._refuses_system()
+        self.rewrites_answers = self._rewrites("")
+        self.rewrites_thoughts = self._rewrites("<think>\nHm.\n</think>\n\n")
+
+    def render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
+        """Return the text of a conversation.
+
+        Args:
+            messages: Turns with `role` and `content`.
+            prompt: End with the header that asks for an answer.
+
+        Raises:
+            TemplateRefusedError: The template raises, runs too long or writes too much.
+        """
+        return self._run(messages, prompt=prompt, spans=False)[0]
+
+    def render_with_spans(self, messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
+        """Return the text and the character spans that the template marks as generated."""
+        return self._run(messages, prompt=False, spans=True)
+
+    def _run(self, messages: Sequence[Message], *, prompt: bool, spans: bool) -> tuple[str, list[tuple[int, int]]]:
+        turns = fold_system(messages) if self.folds_system else list(messages)
+        try:
+            with time_limit(TIME_LIMIT_S):
+                texts, marked = render_jinja_template(
+                    conversations=[turns],
+                    chat_template=self._source,
+                    return_assistant_tokens_mask=spans,
+                    add_generation_prompt=prompt,
+                    **self._tokenizer.special_tokens_map,
+                )
+        except TimeoutError as error:
+            raise template_problem("endless", f"The chat template runs longer than {TIME_LIMIT_S:g} s.") from error
+        except (TemplateError, TypeError, ValueError, KeyError, AttributeError, OverflowError, IndexError) as error:
+            raise TemplateRefusedError(clean_line(f"{error or type(error).__name__}", max_chars=200)) from error
+        text: str = texts[0]
+        if len(text) > sum(len(turn["content"]) for turn in turns) * 8 + MAX_GROWTH_CHARS:
+            raise template_problem("grows", f"The chat template makes {len(text)} characters out of one conversation.")
+        return text, list(marked[0]) if spans else []
+
+    def _refuses_system(self) -> bool:
+        system = {"role": "system", "content": "Be terse."}
+        try:
+            return "Be terse." not in self.render([system, *PROBE])
+        except TemplateRefusedError:
+            return True
+
+    def _rewrites(self, thought: str) -> bool:
+        messages = [
+            {**turn, "content": thought + turn["content"]} if turn["role"] == "assistant" else turn for turn in PROBE
+        ]
+        alone = self.render(messages[:2]).rstrip()
+        return not self.render(messages).startswith(alone)
+
+
+def _source(tokenizer: PreTrainedTokenizerBase) -> str:
+    template: Any = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not isinstance(template, str) or not template.strip():
+        raise template_problem("missing", "The tokenizer has no chat template.")
+    return template
+
+
+def fold_system(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages with the system text in front of the first question, for templates without that role."""
+    if not messages or messages[0]["role"] != "system":
+        return list(messages)
+    system, *rest = messages
+    if not rest:
+        return [{"role": "user", "content": system["content"]}]
+    first = {**rest[0], "content": f"{system['content']}\n\n{rest[0]['content']}"}
+    return [first, *rest[1:]]
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise `TimeoutError` when the block takes longer; only the main thread can be interrupted, others run free."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,131 @@
+"""Which characters of a rendered conversation the model must have written itself.
+
+The span of an answer starts where the generation prompt ends, so that training and serving agree, and ends with the
+answer's own text; the end-of-turn token after it is added token by token in `rendering`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.data.chat_template import ChatTemplate, Message, TemplateRefusedError
+
+Span = tuple[int, int]
+# Private-use characters: no template trims or splits at them, and no sane text holds them.
+_OPEN, _CLOSE = "\ue0f8", "\ue0f9"
+_SENTINEL = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A rendered conversation and the spans of its answers, in characters, in order."""
+
+    text: str
+    spans: list[Span]
+
+
+def mark_conversation(template: ChatTemplate, messages: Sequence[Message]) -> list[Marked]:
+    """Return one text with all answers marked, or several that mark each answer as it will be served.
+
+    Several are needed where the template rewrites earlier answers (Qwen3 drops their thoughts): an answer is then
+    trained in the conversation that ends with it, because only there it reads as the model writes it.
+
+    Args:
+        template: Template of the model.
+        messages: A conversation in canonical order that ends with an answer.
+
+    Raises:
+        TemplateRefusedError: The template refuses it, or the answers cannot be told from the rest.
+    """
+    if template.has_markers:
+        text, spans = template.render_with_spans(messages)
+        if spans:
+            return [Marked(text, spans)]
+    if not _rewritten(template, messages):
+        whole = _mark_all(template, messages)
+        if whole is not None:
+            return [whole]
+    return [
+        _mark_last(template, messages[: index + 1])
+        for index, message in enumerate(messages)
+        if message["role"] == "assistant"
+    ]
+
+
+def _rewritten(template: ChatTemplate, messages: Sequence[Message]) -> bool:
+    answers = [message["content"] for message in messages if message["role"] == "assistant"]
+    if len(answers) < 2:
+        return True
+    return template.rewrites_answers or (template.rewrites_thoughts and any("think>" in answer for answer in answers))
+
+
+def _sentinels(messages: Sequence[Message]) -> list[Message]:
+    return [
+        {**message, "content": f"{_OPEN}{index}{_CLOSE}"} if message["role"] == "assistant" else message
+        for index, message in enumerate(messages)
+    ]
+
+
+def _mark_last(template: ChatTemplate, messages: Sequence[Message]) -> Marked:
+    """Mark the last answer: from the end of the generation prompt to where the text after it starts."""
+    after = _SENTINEL.split(template.render([*messages[:-1], _sentinels(messages)[-1]]))[-1]
+    text, prompt = template.render(messages), template.render(messages[:-1], prompt=True)
+    return Marked(text, [_last_span(text, prompt, after)])
+
+
+def _last_span(text: str, prompt: str, after: str) -> Span:
+    if not text.startswith(prompt):
+        raise TemplateRefusedError("the prompt that asks for an answer is not how the finished conversation begins")
+    end = len(text) - len(after)
+    if not text.endswith(after) or end < len(prompt):
+        raise TemplateRefusedError("the end of the last answer cannot be found in the rendered text")
+    return len(prompt), end
+
+
+def _mark_all(template: ChatTemplate, messages: Sequence[Message]) -> Marked | None:
+    """Mark every answer in one text; None where the text around an answer depends on the answer."""
+    pieces = _SENTINEL.split(template.render(_sentinels(messages)))
+    around, order = pieces[::2], pieces[1::2]
+    if order != [str(index) for index, message in enumerate(messages) if message["role"] == "assistant"]:
+        return None
+    text, prompt = template.render(messages), template.render(messages[:-1], prompt=True)
+    answers = [message["content"] for message in messages if message["role"] == "assistant"]
+    spans = _align(text, around, answers)
+    if spans is None:
+        return None
+    last = _last_span(text, prompt, around[-1])
+    lead = text[last[0] : spans[-1][0]]
+    without = template.render(messages[:-1])
+    header = prompt[len(without) :] if prompt.startswith(without) else ""
+    shifts = [_start(before, header, lead) for before in around[:-2]]
+    moved = [(start - shift, end) for (start, end), shift in zip(spans, shifts, strict=False)]
+    return Marked(text, [*moved, last])
+
+
+def _start(text_before: str, header: str, lead: str) -> int:
+    """Return how many characters before an answer's content the model wrote too (a space, an empty thought)."""
+    return len(lead) if lead and text_before.endswith(header + lead) else 0
+
+
+def _align(text: str, around: Sequence[str], answers: Sequence[str]) -> list[Span] | None:
+    """Return where each answer lies in a text that is `around[0] answer around[1] answer ...`."""
+    if not text.startswith(around[0]):
+        return None
+    spans: list[Span] = []
+    at = len(around[0])
+    for number, answer in enumerate(answers):
+        after, last = around[number + 1], number == len(answers) - 1
+        end = _end(text, at, answer, after, last=last)
+        if end is None:
+            return None
+        spans.append((at, end))
+        at = end + len(after)
+    return spans
+
+
+def _end(text: str, at: int, answer: str, after: str, *, last: bool) -> int | None:
+    for form in (answer, answer.strip(), answer.rstrip(), answer.lstrip()):
+        end = at + len(form)
+        if text.startswith(form, at) and text.startswith(after, end) and (not last or end + len(after) == len(text)):
+            return end
+    return None

@@ -1,0 +1,236 @@
+"""Tokenizers as their files say, with a stated choice for everything they lack.
+
+The tokenizer file is what every other runtime reads, so it decides. The loader of transformers rebuilds some tokenizers
+as the class that the configuration names, which then drops characters that the file maps to the unknown token.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.tokenization_utils_tokenizers import TokenizersBackend
+
+from engine.recipe.problems import Problem, ProblemError
+from engine.recipe.schema import Recipe
+from engine.text import clean_line
+
+_PROBES = (
+    "Once upon a time,\n\tthere  was a café.",
+    " naïve Zoë — “quoted” … €5 ½",
+    "def f(x):\n    return {x: [1, 2]}  # ok\n\n",
+    "日本語 中文 한국어 עברית العربية हिन्दी ภาษาไทย",
+    "🙂👩‍👩‍👧 \u200b\u00a0 end ",
+    "ALL CAPS 12345 3.14 http://x.y/z?q=1&r=2",
+)
+_PAD_NAMES = ("<|finetune_right_pad_id|>", "<pad>", "[PAD]", "<|pad|>", "<PAD>", "<|endoftext|>", "<unk>", "[UNK]")
+_EOS_NAMES = (
+    "<|im_end|>",
+    "<|endoftext|>",
+    "</s>",
+    "<eos>",
+    "<|end_of_text|>",
+    "<|eot_id|>",
+    "<|end|>",
+    "[EOS]",
+    "[SEP]",
+)
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTokenizer:
+    """A tokenizer that is ready for training.
+
+    Attributes:
+        tokenizer: Has pad and eos; for conversations also a chat template.
+        choices: Sentences about what it lacked and what was taken instead.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    choices: list[str] = field(default_factory=list)
+
+
+def load_tokenizer(folder: Path | str, recipe: Recipe) -> LoadedTokenizer:
+    """Load the tokenizer of a model folder and fill what it lacks.
+
+    Args:
+        folder: Local model folder, from `engine.models.hub.resolve_model`.
+        recipe: Decides on the chat template and on code from the model.
+
+    Raises:
+        ProblemError: No tokenizer, a damaged one, no token that can end a text, or a broken template file.
+    """
+    folder = Path(folder)
+    choices: list[str] = []
+    tokenizer = _faithful(folder, choices, trust=recipe.model.trust_remote_code)
+    _ensure_eos(tokenizer, folder, choices)
+    _ensure_pad(tokenizer, choices)
+    if recipe.objective == "chat":
+        _ensure_template(tokenizer, recipe.model.chat_template, choices)
+    return LoadedTokenizer(tokenizer, choices)
+
+
+def _problem(code: str, message: str, fix: str, path: str = "model.base") -> ProblemError:
+    return ProblemError(Problem(f"tokenizer.{code}", clean_line(message, max_chars=600), clean_line(fix), path=path))
+
+
+def _faithful(folder: Path, choices: list[str], *, trust: bool) -> PreTrainedTokenizerBase:
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        fix = "Copy tokenizer.json and tokenizer_config.json of the same model into the folder."
+        raise _problem("missing", f"{folder} holds no tokenizer.", fix)
+    loaded = _load(folder, AutoTokenizer.from_pretrained, trust_remote_code=trust)
+    file = folder / "tokenizer.json"
+    if not file.is_file() or _agrees(loaded, _raw(file)):
+        return loaded
+    direct = _load(folder, TokenizersBackend.from_pretrained)
+    if _agrees(direct, _raw(file)):
+        choices.append(
+            f"The tokenizer is read straight from tokenizer.json: as {type(loaded).__name__} it would cut text "
+            "into other tokens than the file says."
+        )
+        return direct
+    choices.append("The tokenizer class of the model changes what tokenizer.json says; the class is followed.")
+    return loaded
+
+
+def _load(folder: Path, loader: Any, **options: Any) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = loader(str(folder), local_files_only=True, **options)
+    except Exception as error:  # The loader raises bare exceptions of a dozen kinds for a damaged file.
+        reason = clean_line(str(error).strip().split("\n", 1)[0], max_chars=200)
+        fix = "Download or copy the tokenizer files again."
+        raise _problem("damaged", f"The tokenizer in {folder} cannot be loaded: {reason}.", fix) from error
+    return tokenizer
+
+
+def _raw(file: Path) -> Tokenizer:
+    raw = Tokenizer.from_file(str(file))
+    raw.no_padding()
+    raw.no_truncation()
+    return raw
+
+
+def _agrees(tokenizer: PreTrainedTokenizerBase, raw: Tokenizer) -> bool:
+    return all(
+        tokenizer(probe, add_special_tokens=False)["input_ids"] == raw.encode(probe, add_special_tokens=False).ids
+        for probe in _PROBES
+    )
+
+
+def _ensure_eos(tokenizer: PreTrainedTokenizerBase, folder: Path, choices: list[str]) -> None:
+    if tokenizer.eos_token_id is not None:
+        return
+    vocabulary = tokenizer.get_vocab()
+    configured = [tokenizer.convert_ids_to_tokens(number) for number in _configured_eos(folder)]
+    for name in (*configured, *_EOS_NAMES):
+        if name in vocabulary:
+            tokenizer.eos_token = name
+            choices.append(f"The tokenizer names no end-of-text token; {clean_line(name)} is taken.")
+            return
+    raise _problem(
+        "no_eos",
+        "The tokenizer has no token that ends a text, so the model could never learn to stop.",
+        "Set eos_token in its tokenizer_config.json, or choose another model.",
+    )
+
+
+def _configured_eos(folder: Path) -> list[int]:
+    for name in ("generation_config.json", "config.json"):
+        try:
+            found = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
+        except (OSError, ValueError):
+            continue
+        ids = found if isinstance(found, list) else [found]
+        if any(isinstance(number, int) for number in ids):
+            return [number for number in ids if isinstance(number, int)]
+    return []
+
+
+def _ensure_pad(tokenizer: PreTrainedTokenizerBase, choices: list[str]) -> None:
+    """Give the tokenizer a pad token of its own; padding is masked by position, so eos as a last resort is safe."""
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id != tokenizer.eos_token_id:
+        return
+    vocabulary = tokenizer.get_vocab()
+    reserved = sorted(token for token in vocabulary if "reserved" in token.lower())
+    candidates = [name for name in (*_PAD_NAMES, *reserved) if name in vocabulary and name != tokenizer.eos_token]
+    was = "uses its end-of-text token for padding" if tokenizer.pad_token_id is not None else "has no padding token"
+    if not candidates:
+        tokenizer.pad_token = tokenizer.eos_token
+        choices.append(
+            f"The tokenizer {was}; padding is masked by position, so the end of a text is learned all the same."
+        )
+        return
+    tokenizer.pad_token = candidates[0]
+    choices.append(f"The tokenizer {was}; {clean_line(candidates[0])} is taken.")
+
+
+def _ensure_template(tokenizer: PreTrainedTokenizerBase, wanted: str | None, choices: list[str]) -> None:
+    if wanted is not None and wanted != "chatml":
+        tokenizer.chat_template = _template_file(wanted)
+        choices.append(f"The chat template is read from {clean_line(wanted)}.")
+    elif wanted == "chatml" or not tokenizer.chat_template:
+        why = "The recipe asks for ChatML" if wanted else "The tokenizer has no chat template; ChatML is taken"
+        template, how = chatml(tokenizer)
+        tokenizer.chat_template = template
+        choices.append(f"{why}, {how}.")
+
+
+def _template_file(wanted: str) -> str:
+    try:
+        return Path(wanted).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _problem(
+            "template_file",
+            f"The chat template {wanted} cannot be read: {error}.",
+            "Name a Jinja file, or write chatml.",
+            path="model.chat_template",
+        ) from error
+
+
+def chatml(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """Return ChatML in the tokens that a tokenizer has, and what was done in words.
+
+    Where the vocabulary lacks the two ChatML tokens, no new ones are added, because their embeddings would be random
+    and adapters leave embeddings alone: the headers are written as text and each turn ends with the end-of-text token.
+    """
+    known = tokenizer.get_vocab()
+    header, how = "'<|im_start|>' + message['role'] + '\\n'", "with its own tokens"
+    prompt, end = "'<|im_start|>assistant\\n'", "'<|im_end|>'"
+    if "<|im_start|>" not in known or "<|im_end|>" not in known:
+        end, how = _end_of_turn(tokenizer), "its headers as text and each turn ended by the end-of-text token"
+        if _has_unknown(tokenizer, "<|im_start|>assistant\n"):
+            header, prompt = "message['role'] + ':\\n'", "'assistant:\\n'"
+            how = "the headers as plain words and each turn ended by the end-of-text token"
+    first = "{{ bos_token }}" if _adds_bos(tokenizer) else ""
+    turns = "{% for message in messages %}{{ " + header + " + message['content'] + " + end + " + '\\n' }}{% endfor %}"
+    return first + turns + "{% if add_generation_prompt %}{{ " + prompt + " }}{% endif %}", how
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the Jinja expression that the tokenizer reads as its end-of-text token right after a word.
+
+    Some files normalise their special tokens, so that only ` </s>` with a space is one token and `</s>` is spelled out.
+    """
+    for expression, spelled in (("eos_token", ""), ("' ' + eos_token", " ")):
+        ids = tokenizer(f"word.{spelled}{tokenizer.eos_token}\n", add_special_tokens=False)["input_ids"]
+        if tokenizer.eos_token_id in ids:
+            return expression
+    raise _problem(
+        "eos_is_text",
+        "The tokenizer spells its own end-of-text token out as ordinary text, so no chat template can end a turn.",
+        "Set model.chat_template to a Jinja file that ends turns with a token, or choose another model.",
+        path="model.chat_template",
+    )
+
+
+def _has_unknown(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    ids = tokenizer("a")["input_ids"]
+    return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
