@@ -5,11 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.runs.attach import open_picture
 from engine.runs.directory import RunDirectory
 from engine.runs.events import Event, EventReader
 from engine.runs.liveness import RunStatus, last_log_lines, status
-from engine.runs.picture import ENDED_STATES, Picture
+from engine.runs.picture import ENDED_STATES, Picture, open_picture
 
 STATUS_EVERY_S = 1.0
 _LOG_LINES = 200

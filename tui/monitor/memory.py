@@ -80,7 +80,7 @@ def memory_lines(picture: Picture, reading: MemoryReading | None, estimate: Memo
     if estimate is not None:
         span = f"{human_bytes(estimate.low_bytes)} to {human_bytes(estimate.high_bytes)}"
         text = f"{human_bytes(estimate.expected_bytes)} peak expected, {span} ({clean_line(estimate.basis)})"
-        lines.append(Content.assemble(("┃ ", "bold $accent"), ("plan      ", "$text-muted"), (text, "")))
+        lines.append(Content.assemble(("┃ ", "bold $accent"), ("plan       ", "$text-muted"), (text, "")))
     return lines
 
 
@@ -96,7 +96,7 @@ def _gpu_lines(gpu: Gpu, expected: float | None) -> list[Content]:
         f"   {shown(gpu.power_w, lambda watts: f'{watts:.0f} W')}"
     )
     return [
-        Content("").join([muted(f"  {f'GPU {gpu.index}':<10}"), usage_bar(used, total, expected), Content(facts)]),
+        Content("").join([muted(f"  {f'GPU {gpu.index}':<11}"), usage_bar(used, total, expected), Content(facts)]),
         _labelled("", gauges),
     ]
 
@@ -110,9 +110,9 @@ def _worker_line(picture: Picture, reading: MemoryReading, expected: float | Non
     scale = min(float(total), 1.5 * max(expected or 0.0, float(peak or 0), float(reading.rss_bytes)))
     facts = f" {human_bytes(reading.rss_bytes)}, peak {human_bytes(peak)}"
     return Content("").join(
-        [muted(f"  {'worker RAM':<10}"), usage_bar(reading.rss_bytes, scale, expected), Content(facts)]
+        [muted(f"  {'worker RAM':<11}"), usage_bar(reading.rss_bytes, scale, expected), Content(facts)]
     )
 
 
 def _labelled(label: str, text: str) -> Content:
-    return Content.assemble((f"  {label:<10}", "$text-muted"), (clean_line(text), ""))
+    return Content.assemble((f"  {label:<11}", "$text-muted"), (clean_line(text), ""))

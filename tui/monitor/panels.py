@@ -10,8 +10,9 @@ from engine.runs.picture import ENDED_STATES, Picture
 from engine.text import clean, clean_line, human_duration
 from tui.widgets.labels import SEVERITY_MARKS, muted, state_label
 
-_TITLES = {"token_accuracy": "token acc.", "exact_match": "exact match"}
+_TITLES = {"token_accuracy": "token acc", "exact_match": "exact", "rouge1": "rouge-1", "rougeL": "rouge-L"}
 _BAR_MOST = 28
+_LABEL_WIDTH, _CELL_WIDTH = 12, 12
 
 
 def progress_bar(share: float, width: int) -> Content:
@@ -54,14 +55,13 @@ def numbers_line(picture: Picture) -> Content:
         ("loss", _number(latest.get("loss"), "{:.3f}")),
         ("held-out", _number(latest.get("eval_loss"), "{:.3f}")),
         ("rate", _number(latest.get("learning_rate"), "{:.1e}")),
-        ("grad", _number(latest.get("grad_norm"), "{:.2f}")),
-        ("tok/s", _number(latest.get("tokens_per_s"), "{:,.0f}")),
-        ("epoch", _number(latest.get("epoch"), "{:.2f}")),
+        ("gradient", _number(latest.get("grad_norm"), "{:.2f}")),
+        ("tokens/s", _number(latest.get("tokens_per_s"), "{:,.0f}")),
     ]
     parts: list[Content] = []
     for name, value in pairs:
         if value:
-            parts += [muted(f"{name} "), Content.styled(value, "bold"), Content("   ")]
+            parts += [muted(f"{name} "), Content.styled(value, "bold"), Content("  ")]
     return Content("").join(parts)
 
 
@@ -69,18 +69,25 @@ def _number(value: Any, form: str) -> str:
     return form.format(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
-def evaluation_lines(picture: Picture) -> list[Content]:
-    """Return the table of evaluations over time, the newest first, `before` always last."""
+def evaluation_lines(picture: Picture, width: int) -> list[Content]:
+    """Return the table of evaluations over time, the newest first, `before` always last.
+
+    Args:
+        picture: What is known of the run.
+        width: Columns; metrics that do not fit are left out from the right, and the header counts them.
+    """
     if not picture.evaluations:
         return [muted("No evaluation yet. The base model is measured before training starts.")]
-    shown = [m for m in METRICS if any(m.name in item.get("metrics", {}) for item in picture.evaluations)]
-    header = f"{'':<12}" + "".join(f"{_TITLES.get(m.name, m.title.lower()):>13}" for m in shown)
-    lines = [muted(header)]
+    measured = [m for m in METRICS if any(m.name in item.get("metrics", {}) for item in picture.evaluations)]
+    shown = measured[: max(1, (width - _LABEL_WIDTH - 3) // _CELL_WIDTH)]
+    more = f" +{len(measured) - len(shown)}" if len(shown) < len(measured) else ""
+    titles = "".join(f"{_TITLES.get(m.name, m.title.lower()):>{_CELL_WIDTH}}" for m in shown)
+    lines = [muted(f"{'★ best':<{_LABEL_WIDTH}}{titles}{more}")]
     best = picture.best_step()
     for index in range(len(picture.evaluations) - 1, -1, -1):
         item = picture.evaluations[index]
         earlier = picture.evaluations[index - 1] if index else None
-        lines.append(_evaluation_row(item, earlier, shown, is_best=item["step"] == best and index > 0))
+        lines.append(_evaluation_row(item, earlier, shown, is_best=item["step"] == best and item["phase"] == "during"))
     return lines
 
 
@@ -89,24 +96,24 @@ def _evaluation_row(
 ) -> Content:
     phase = clean_line(item["phase"])
     label = f"step {item['step']:,}" if phase == "during" else phase
-    parts: list[Content] = [Content.styled(f"{label:<12}", "bold" if phase in ("before", "after") else "")]
-    for metric in shown:
-        parts.append(_metric_cell(metric, item["metrics"].get(metric.name), earlier))
-    if is_best:
-        parts.append(Content.styled("  ★ best", "$accent"))
+    parts: list[Content] = [
+        Content.styled(f"{label:<{_LABEL_WIDTH - 2}}", "bold" if phase in ("before", "after") else ""),
+        Content.styled("★ " if is_best else "  ", "$accent"),
+    ]
+    parts += [_metric_cell(metric, item["metrics"].get(metric.name), earlier) for metric in shown]
     return Content("").join(parts)
 
 
 def _metric_cell(metric: Metric, value: Any, earlier: dict[str, Any] | None) -> Content:
     if not isinstance(value, int | float):
-        return muted(f"{'·':>13}")
+        return muted(f"{'·':>{_CELL_WIDTH}}")
     text, style = metric.format(value), ""
     was = earlier["metrics"].get(metric.name) if earlier is not None else None
     if isinstance(was, int | float) and was != value:
         better = metric.improved(was, value)
         text = f"{text} {'▲' if better else '▼'}"
         style = "$success" if better else "$warning"
-    return Content.styled(f"{text:>13}", style)
+    return Content.styled(f"{text:>{_CELL_WIDTH}}", style)
 
 
 def sample_lines(picture: Picture, prompt: int) -> list[Content]:

@@ -177,14 +177,14 @@ class MonitorScreen(Screen[None]):
         for name, _ in _PANELS:
             panel = self.query_one(f"#panel-{name}", Panel)
             if panel.display:
-                panel.show(self._lines(name))
+                panel.show(self._lines(name, panel.content_size.width))
         self.refresh_bindings()
 
-    def _lines(self, name: str) -> list[Content]:
+    def _lines(self, name: str, width: int) -> list[Content]:
         picture = self.follower.picture
         match name:
             case "evaluation":
-                return evaluation_lines(picture)
+                return evaluation_lines(picture, width)
             case "samples":
                 return sample_lines(picture, self._prompt)
             case "memory":

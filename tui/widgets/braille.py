@@ -25,7 +25,7 @@ class ChartLine:
     Attributes:
         name: Shown in the legend.
         points: `(x, y)` with growing x; points with y that is not finite are left out.
-        style: `raw` is drawn under the others, `line` over it, `points` marks each point and joins them.
+        style: `raw` is drawn under the others, `line` over it, `points` marks each point.
     """
 
     name: str
@@ -70,7 +70,7 @@ def plot(
     marks: dict[tuple[int, int], int] = {}
     for index, line in enumerate(lines):
         path = [_dot(point, columns, rows, bounds) for point in line.points if _drawable(point, bounds)]
-        for x, y in _trace(path):
+        for x, y in path if line.style == "points" else _trace(path):
             if not (0 <= x < columns and 0 <= y < rows):
                 continue
             row, column = (y, x) if ascii_only else (y // 4, x // 2)
