@@ -27,8 +27,8 @@ NUMBER_FIELDS = frozenset(
 NUMBER_TABLES = frozenset({"metrics"})
 _NUMBER_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
-_BATCH_LINES = 512
-_READ_BYTES = 8 * 1024 * 1024
+_BATCH_LINES = 64
+_READ_BYTES = 1024 * 1024
 _TAIL_BYTES = 64 * 1024
 
 
@@ -106,7 +106,7 @@ def _event_of(record: Any) -> Event | None:
 def decode_lines(lines: list[bytes]) -> tuple[list[Event], int]:
     """Return the events of whole lines, and how many lines were none.
 
-    Lines are parsed by the hundred, which costs half of parsing each; a group that does not parse into exactly one
+    Lines are parsed by the dozen, which costs half of parsing each; a group that does not parse into exactly one
     value per line is read again line by line, so that one bad line costs only itself.
     """
     events: list[Event] = []
@@ -124,6 +124,11 @@ def decode_lines(lines: list[bytes]) -> tuple[list[Event], int]:
                 _words_to_numbers(event.payload)
         events += found
     return events, bad
+
+
+def decode_chunk(chunk: bytes) -> tuple[list[Event], int]:
+    """Return the events of a piece of a log that ends with a newline, and how many of its lines were none."""
+    return decode_lines([line for line in chunk.split(b"\n") if line])
 
 
 def _parse(text: bytes) -> Any:
@@ -293,10 +298,21 @@ class EventReader:
 
     def poll(self) -> list[Event]:
         """Return the events appended since the last poll; none when there is no file yet."""
-        return [event for events in self.batches() for event in events]
+        found: list[Event] = []
+        for chunk in self.chunks():
+            events, bad = decode_chunk(chunk)
+            self.bad_lines += bad
+            found += events
+        return found
 
-    def batches(self) -> Iterator[list[Event]]:
-        """Yield what `poll` returns in pieces, so that a log of any size needs little memory."""
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the whole lines appended since the last poll in pieces, so that a long log needs little memory.
+
+        Whoever decodes them counts their `bad_lines`.
+
+        Raises:
+            ProblemError: The log cannot be read.
+        """
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -310,10 +326,7 @@ class EventReader:
                 if not chunk:
                     break
                 self.offset += len(chunk)
-                lines = [line for line in chunk.split(b"\n") if line]
-                events, bad = decode_lines(lines)
-                self.bad_lines += bad
-                yield events
+                yield chunk
         finally:
             os.close(descriptor)
 
