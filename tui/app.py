@@ -24,7 +24,7 @@ class FtwizardApp(App[AppResult]):
     """Home at the bottom of the stack; the wizard, a monitor or a result above it."""
 
     TITLE = "ftwizard"
-    CSS_PATH = "app.tcss"
+    CSS_PATH = ["app.tcss", "home/home.tcss", "wizard/wizard.tcss"]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
     BINDINGS: list[BindingType] = [

@@ -7,15 +7,18 @@ Calls without `async` may take a moment (they read files or ask the driver), so 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from engine.planning.plan import Plan
-from engine.planning.profiles import DataProfile, ModelProfile
 from engine.recipe.problems import Problem
 from engine.recipe.sources import Layered
 
+if TYPE_CHECKING:
+    # pydantic costs 100 ms: the first screen must not wait for it.
+    from engine.planning.plan import Plan
+    from engine.planning.profiles import DataProfile, ModelProfile
+    from engine.recipe.fields import RecipeField
+
 TokenRole = Literal["trained", "context", "padding", "special"]
-FieldKind = Literal["text", "int", "float", "bool", "choice", "choices", "list"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class Choice:
     summary: str
     when: str = ""
     when_not: str = ""
+    needs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,35 +80,21 @@ class ModelOffer:
     Attributes:
         reference: What the recipe says: `builtin:starter`, a hub id or a folder.
         where: `built in`, `on this machine` or `download`.
-        fit: How it fits this machine, in a few words, such as `full, LoRA, QLoRA`.
+        fit: How it fits this machine, in a few words, such as `fits with LoRA`.
         blocked: Why it cannot be taken here; empty when it can.
+        gated: The hub asks for an account that accepted the licence.
     """
 
     reference: str
     title: str
     summary: str
     num_params: int = 0
-    download_bytes: int = 0
+    weights_bytes: int = 0
     licence: str = ""
     where: str = ""
     fit: str = ""
     blocked: str = ""
-    kind: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FieldFacts:
-    """One recipe field, as forms need it; see `engine.recipe.fields`."""
-
-    path: str
-    title: str
-    description: str
-    why: str
-    level: str
-    kind: FieldKind
-    choices: tuple[str, ...] = ()
-    default: Any = None
-    optional: bool = True
+    gated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +120,7 @@ class MethodOutlook:
     """What one method would need here: its plan, or why there is none."""
 
     name: str
-    plan: Plan | None = None
+    plan: "Plan | None" = None
     problems: tuple[Problem, ...] = field(default=())
 
 
@@ -159,31 +149,31 @@ class Backend(Protocol):
     def methods(self) -> list[Choice]:
         """Return which weights can learn."""
 
-    def model_offers(self) -> list[ModelOffer]:
-        """Return the base models of the catalogue, judged for this machine."""
+    def model_offers(self, machine: Machine | None) -> list[ModelOffer]:
+        """Return the base models of the catalogue, judged for `machine` once that was read."""
 
     def builtin_data(self) -> list[Choice]:
         """Return the data sets that ship with ftwizard; `name` is what the recipe says."""
 
-    def fields(self) -> list[FieldFacts]:
+    def fields(self) -> "tuple[RecipeField, ...]":
         """Return every field of a recipe in order."""
 
     def parse(self, path: str, text: str) -> Any:
-        """Return the value that `text` means for the field at `path`; the text itself when it means none."""
+        """Return the value that a person's text means for the field at `path`; raises `ProblemError`."""
 
     def check(self, layered: Layered) -> list[Problem]:
         """Return what is wrong with the answers given so far; missing answers are no findings here."""
 
-    async def model_profile(self, base: str, revision: str | None) -> ModelProfile:
+    async def model_profile(self, base: str, revision: str | None) -> "ModelProfile":
         """Return the facts of a base model; raises `ProblemError`."""
 
-    async def profile_data(self, tree: Mapping[str, Any]) -> DataProfile:
-        """Inspect the data of a recipe; raises `ProblemError`."""
+    async def profile_data(self, tree: Mapping[str, Any], folder: str | None) -> "DataProfile":
+        """Inspect the data of a recipe with the tokenizer in `folder`; raises `ProblemError`."""
 
-    async def preview(self, tree: Mapping[str, Any], start: int, count: int) -> list[PreviewRow]:
+    async def preview(self, tree: Mapping[str, Any], folder: str | None, start: int, count: int) -> list[PreviewRow]:
         """Return rows as the model will see them; raises `ProblemError`."""
 
-    def plan(self, layered: Layered, model: ModelProfile, data: DataProfile) -> Plan:
+    def plan(self, layered: Layered, model: "ModelProfile", data: "DataProfile") -> "Plan":
         """Plan the run on this machine; raises `ProblemError`."""
 
     def recipe_text(self, tree: Mapping[str, Any]) -> str:
@@ -195,7 +185,7 @@ class Backend(Protocol):
     def cool_down(self) -> None:
         """End the warm worker, if it was not used, and the inspection helper."""
 
-    def launch(self, tree: Mapping[str, Any], plan: Plan) -> Path:
+    def launch(self, tree: Mapping[str, Any], plan: "Plan") -> Path:
         """Create the run, start its worker and return the run directory; raises `ProblemError` or `OSError`."""
 
 

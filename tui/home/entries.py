@@ -95,16 +95,18 @@ def _draft(draft: Draft, now: float) -> Entry:
     content = Content.assemble(
         (" ↻ ", "bold $accent"), (fit("Continue your draft", NAME_WIDTH), "bold"), muted(f"{where} · {when}")
     )
-    answers = ", ".join(clean_line(draft.value(path)) for path in ("objective", "model.base", "data.source") if draft.value(path))
+    answers = ", ".join(
+        clean_line(draft.value(path)) for path in ("objective", "model.base", "data.source") if draft.value(path)
+    )
     return Entry("draft", content, Explanation("Continue your draft", f"{answers}. Delete forgets it."), "draft")
 
 
 def _preset(preset: PresetRow) -> Entry:
-    content = Content.assemble(
-        "   ", safe(fit(clean_line(preset.name), NAME_WIDTH)), muted(clean_line(preset.title))
-    )
+    content = Content.assemble("   ", safe(fit(clean_line(preset.name), NAME_WIDTH)), muted(clean_line(preset.title)))
     why = f" Needs {preset.needs}." if preset.needs else ""
-    return Entry(f"preset-{preset.name}", content, Explanation(preset.title, preset.summary + why), "preset", preset.name)
+    return Entry(
+        f"preset-{preset.name}", content, Explanation(preset.title, preset.summary + why), "preset", preset.name
+    )
 
 
 def _run(run: RunRow, now: float) -> Entry:

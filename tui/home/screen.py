@@ -14,6 +14,7 @@ from engine.text import clean_line
 from tui.backend import Backend, Machine, PresetRow, RunRow
 from tui.home.entries import Entry, home_entries, machine_content
 from tui.widgets.bars import TopBar
+from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import HelpLine
 from tui.widgets.key_footer import KeyFooter
 from tui.wizard.draft import FoundDraft, forget_draft, newest_draft
@@ -28,10 +29,8 @@ RUNS_POLL_S = 2.0
 class HomeScreen(Screen[None]):
     """Machine, drafts, presets and runs in one list."""
 
-    CSS_PATH = "home.tcss"
     app: "FtwizardApp"  # type: ignore[assignment]
     BINDINGS: list[BindingType] = [
-        Binding("enter", "open", "Open", id="home.open"),
         Binding("n", "new_run", "New run", id="home.new_run"),
         Binding("delete", "forget_draft", "Forget draft", id="home.forget_draft", show=False),
         Binding("q", "app.quit", "Quit", id="home.quit", show=False),
@@ -65,7 +64,7 @@ class HomeScreen(Screen[None]):
         """Yield the bar, the machine, the list, the explanation and the keys."""
         yield TopBar("Fine-tune a model and see it learn")
         yield Static("Reading the machine…", id="machine")
-        yield OptionList(id="home-list", markup=False)
+        yield ChoiceList(id="home-list")
         yield HelpLine(id="home-help")
         yield KeyFooter()
 
@@ -151,12 +150,6 @@ class HomeScreen(Screen[None]):
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
         self._open(self.entries[event.option_id or ""])
-
-    def action_open(self) -> None:
-        """Open what is highlighted; the list itself handles enter while it has the focus."""
-        option = self.query_one(OptionList).highlighted_option
-        if option is not None and option.id is not None:
-            self._open(self.entries[option.id])
 
     def action_new_run(self) -> None:
         """Open the wizard on nothing."""

@@ -1,5 +1,7 @@
 """Pieces of text that several screens show: states, ages, findings. Every one is `Content`, never markup."""
 
+import textwrap
+
 from textual.content import Content
 
 from engine.recipe.problems import Problem
@@ -64,3 +66,16 @@ def age(seconds: float) -> str:
 def fit(text: str, width: int) -> str:
     """Return `text` cut or padded to `width` characters."""
     return text[: width - 1] + "…" if len(text) > width else text.ljust(width)
+
+
+def hanging(text: str, indent: int, width: int) -> str:
+    """Return one paragraph wrapped to `width` with every line indented by `indent`."""
+    prefix = " " * indent
+    lines = textwrap.wrap(
+        clean_line(text),
+        max(indent + 20, width),
+        initial_indent=prefix,
+        subsequent_indent=prefix,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)

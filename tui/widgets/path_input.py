@@ -36,7 +36,11 @@ def complete_path(text: str, *, suffixes: tuple[str, ...] = (), folders_only: bo
         return None
     names: list[str] = []
     for entry in entries:
-        if not entry.name.startswith(stem) or (entry.name.startswith(".") and not stem) or clean_line(entry.name) != entry.name:
+        if (
+            not entry.name.startswith(stem)
+            or (entry.name.startswith(".") and not stem)
+            or clean_line(entry.name) != entry.name
+        ):
             continue
         if entry.is_dir():
             names.append(entry.name + "/")
@@ -60,9 +64,7 @@ class PathSuggester(Suggester):
         """Return the completion of `value`."""
         if not value or not looks_like_path(value):
             return None
-        found = await asyncio.to_thread(
-            complete_path, value, suffixes=self._suffixes, folders_only=self._folders_only
-        )
+        found = await asyncio.to_thread(complete_path, value, suffixes=self._suffixes, folders_only=self._folders_only)
         return found if found != value else None
 
 
@@ -70,6 +72,7 @@ class PathInput(Input):
     """A one-row input above a list: tab takes the completion, up and down move the list's cursor."""
 
     BINDINGS: list[BindingType] = [
+        Binding("enter", "submit", "Choose", id="path.choose"),
         Binding("tab", "complete", "Complete", show=False),
         Binding("down", "move(1)", show=False),
         Binding("up", "move(-1)", show=False),

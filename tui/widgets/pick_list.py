@@ -12,6 +12,7 @@ from textual.suggester import Suggester
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
+from tui.widgets.choice_list import ChoiceList
 from tui.widgets.path_input import PathInput
 
 
@@ -64,7 +65,7 @@ class PickList(Vertical):
     def compose(self) -> ComposeResult:
         """Yield input and list; the list takes no focus of its own."""
         yield PathInput(placeholder=self._placeholder, compact=True, suggester=self._suggester)
-        listed = OptionList(markup=False)
+        listed = ChoiceList()
         listed.can_focus = False
         yield listed
 

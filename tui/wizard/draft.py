@@ -95,6 +95,11 @@ class Draft:
         """Return the draft with the person's answers at `paths` taken back."""
         return replace(self, you={path: value for path, value in self.you.items() if path not in paths})
 
+    def unanswered(self, path: str) -> "Draft":
+        """Return the draft as if neither the person nor the preset had answered `path`."""
+        rest = {name: value for name, value in self.preset_values.items() if name != path}
+        return replace(self.without(path), preset_values=rest)
+
     def at_step(self, step: StepName) -> "Draft":
         """Return the draft with `step` open."""
         return replace(self, step=step, visited=self.visited | {step})

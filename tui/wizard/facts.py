@@ -6,14 +6,17 @@ Nothing here is saved: it is read again when a draft is continued.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from engine.planning.plan import Plan
-from engine.planning.profiles import DataProfile, Finding, ModelProfile
 from engine.recipe.problems import Problem, blocking
 from engine.recipe.sources import unflatten
 from tui.backend import Machine, MethodOutlook, PreviewRow
 from tui.wizard.draft import STEPS, Draft, StepName, step_of
+
+if TYPE_CHECKING:
+    # pydantic costs 100 ms: the first step must not wait for it.
+    from engine.planning.plan import Plan
+    from engine.planning.profiles import DataProfile, Finding, ModelProfile
 
 Progress = Literal["none", "busy", "done", "failed"]
 Mark = Literal["done", "current", "problem", "busy", "todo"]
@@ -43,13 +46,13 @@ class Facts:
 
     machine: Machine | None = None
     model_state: Inspected = field(default_factory=Inspected)
-    model: ModelProfile | None = None
+    model: "ModelProfile | None" = None
     data_state: Inspected = field(default_factory=Inspected)
-    data: DataProfile | None = None
+    data: "DataProfile | None" = None
     preview: tuple[PreviewRow, ...] | None = None
     preview_problem: str = ""
     plan_state: Inspected = field(default_factory=Inspected)
-    plan: Plan | None = None
+    plan: "Plan | None" = None
     outlooks: Mapping[str, MethodOutlook] = field(default_factory=dict)
     outlooks_key: str = ""
     answer_problems: tuple[Problem, ...] = ()
@@ -90,7 +93,9 @@ def inspection_tree(draft: Draft) -> dict[str, Any]:
 
 def model_ready(draft: Draft, facts: Facts) -> bool:
     """Whether the profile of the chosen model is there."""
-    return facts.model is not None and facts.model_state.key == model_key(draft) and facts.model_state.progress == "done"
+    return (
+        facts.model is not None and facts.model_state.key == model_key(draft) and facts.model_state.progress == "done"
+    )
 
 
 def data_ready(draft: Draft, facts: Facts) -> bool:
@@ -98,7 +103,7 @@ def data_ready(draft: Draft, facts: Facts) -> bool:
     return facts.data is not None and facts.data_state.key == data_key(draft) and facts.data_state.progress == "done"
 
 
-def problem_of(finding: Finding) -> Problem:
+def problem_of(finding: "Finding") -> Problem:
     """Return a finding of a document as a problem."""
     return Problem(finding.code, finding.message, finding.fix, finding.path, finding.severity)
 
@@ -108,10 +113,16 @@ def step_problems(step: StepName, draft: Draft, facts: Facts) -> list[Problem]:
     found = [problem for problem in facts.answer_problems if step_of(problem.path) == step]
     if step == "model" and facts.model_state.key == model_key(draft):
         found += facts.model_state.problems
-        found += [problem_of(finding) for finding in facts.model.findings] if model_ready(draft, facts) and facts.model else []
+        found += (
+            [problem_of(finding) for finding in facts.model.findings]
+            if model_ready(draft, facts) and facts.model
+            else []
+        )
     if step == "data" and facts.data_state.key == data_key(draft):
         found += facts.data_state.problems
-        found += [problem_of(finding) for finding in facts.data.findings] if data_ready(draft, facts) and facts.data else []
+        found += (
+            [problem_of(finding) for finding in facts.data.findings] if data_ready(draft, facts) and facts.data else []
+        )
     if step in ("method", "settings", "review"):
         found += _plan_problems(step, facts)
     return sorted(_distinct(found), key=lambda problem: ("error", "warning", "note").index(problem.severity))
@@ -125,7 +136,9 @@ def _plan_problems(step: StepName, facts: Facts) -> list[Problem]:
     found = list(facts.plan_state.problems)
     if facts.plan is not None and facts.plan_state.progress == "done":
         found += [problem_of(finding) for finding in facts.plan.findings]
-    return found if step == "review" else [problem for problem in found if problem.path and step_of(problem.path) == step]
+    return (
+        found if step == "review" else [problem for problem in found if problem.path and step_of(problem.path) == step]
+    )
 
 
 def blocked_reason(step: StepName, draft: Draft, facts: Facts) -> str:

@@ -22,7 +22,7 @@ class ModelStep(StepView):
 
     def compose(self) -> ComposeResult:
         """Yield the input over the catalogue and what is known of the choice."""
-        self._offers = self.backend.model_offers()
+        self._offers = self.backend.model_offers(self.facts.machine)
         yield PickList(
             placeholder="Filter, or type a folder or a hub id",
             suggester=PathSuggester(folders_only=True),
@@ -66,12 +66,14 @@ class ModelStep(StepView):
         rows: list[PickRow] = []
         if looks_like_path(wanted) or wanted.count("/") == 1:
             kind = "Use the folder" if looks_like_path(wanted) else "Use the hub model"
-            rows.append(PickRow(TYPED, Content.assemble((f" → {kind} ", "bold $success"), (clean_line(wanted), "bold"))))
+            rows.append(
+                PickRow(TYPED, Content.assemble((f" → {kind} ", "bold $success"), (clean_line(wanted), "bold")))
+            )
         elif not wanted and self.draft.value("model.base") and self._chosen_row() is None:
             base = clean_line(self.draft.value("model.base"))
             rows.append(PickRow("chosen", Content.assemble((" (●) ", "bold $success"), (base, "bold"))))
         for index, offer in enumerate(self._offers):
-            if not wanted or wanted.lower() in f"{offer.title} {offer.reference} {offer.kind}".lower():
+            if not wanted or wanted.lower() in f"{offer.title} {offer.reference}".lower():
                 rows.append(PickRow(f"offer-{index}", self._offer_row(offer)))
         if not rows:
             hint = "   No such model in the catalogue. Type a folder (~/models/mine) or a hub id (owner/name)."
@@ -84,7 +86,7 @@ class ModelStep(StepView):
         mark = (" (●) ", "bold $success") if chosen else (" ( ) ", "$text-muted")
         if offer.blocked:
             mark = ("  ✗  ", "$error")
-        size = human_bytes(offer.download_bytes) if offer.download_bytes else ""
+        size = human_bytes(offer.weights_bytes) if offer.weights_bytes else ""
         return Content.assemble(
             mark,
             (fit(clean_line(offer.title), 27), f"bold {weight}".strip()),

@@ -8,7 +8,9 @@ from textual.widgets.option_list import Option
 
 from engine.text import clean_line
 from tui.backend import Choice
+from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import Explanation
+from tui.widgets.labels import hanging
 from tui.wizard.step_view import Answered, Explained, StepView
 
 
@@ -19,13 +21,19 @@ class ObjectiveStep(StepView):
         """Yield the question and one card per objective."""
         self._choices = self.backend.objectives()
         yield Static(Content("What should the model learn?"), classes="question")
-        yield OptionList(*[self._option(choice) for choice in self._choices], id="objectives", markup=False)
+        yield ChoiceList(id="objectives")
 
     def on_mount(self) -> None:
-        """Put the cursor on the answer given."""
+        """Show the cards, the cursor on the answer given."""
         chosen = self.draft.value("objective")
         names = [choice.name for choice in self._choices]
-        self.query_one(OptionList).highlighted = names.index(chosen) if chosen in names else 0
+        cards = self.query_one(OptionList)
+        cards.add_options([self._option(choice) for choice in self._choices])
+        cards.highlighted = names.index(chosen) if chosen in names else 0
+
+    def on_resize(self) -> None:
+        """Wrap the cards to the new width."""
+        self.show()
 
     def focus_start(self) -> None:
         """Focus the cards."""
@@ -44,15 +52,16 @@ class ObjectiveStep(StepView):
         chosen = self.draft.value("objective") == choice.name
         mark = ("(●) ", "bold $success") if chosen else ("( ) ", "$text-muted")
         return Content.assemble(
-            "\n ",
+            " ",
             mark,
             (clean_line(choice.title), "bold"),
-            ("\n     " + clean_line(choice.summary), ""),
-            ("\n     Take it when  ", "$success"),
-            (clean_line(choice.when), "$text-muted"),
-            ("\n     Not when      ", "$warning"),
-            (clean_line(choice.when_not), "$text-muted"),
-            "\n",
+            ("\n" + hanging(choice.summary, 5, self.size.width - 4), ""),
+            ("\n     When      ", "$success"),
+            (hanging(choice.when, 15, self.size.width - 4).lstrip(), "$text-muted"),
+            ("\n     Not when  ", "$warning"),
+            (hanging(choice.when_not, 15, self.size.width - 4).lstrip(), "$text-muted"),
+            ("\n     Data      ", "$primary"),
+            (hanging(choice.needs, 15, self.size.width - 4).lstrip(), "$text-muted"),
         )
 
     @on(OptionList.OptionHighlighted)

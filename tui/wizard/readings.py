@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from textual.worker import Worker
 
-from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
 from tui.backend import MethodOutlook
 from tui.wizard.draft import Draft
@@ -25,9 +24,12 @@ from tui.wizard.facts import (
 )
 
 if TYPE_CHECKING:
+    from engine.planning.plan import Plan
     from tui.wizard.screen import WizardScreen
 
 PREVIEW_ROWS = 5
+AUTOMATIC = "automatic"
+"""Key of the outlook in which the plan chooses the method."""
 _PLANNED_STEPS = ("method", "settings", "review")
 
 
@@ -77,7 +79,9 @@ class Readings:
         """Do what a step asks for."""
         if request == "cancel" and self._data is not None:
             self._data.cancel()
-            problem = Problem("data.cancelled", "Reading was cancelled.", "Press enter to read the data again.", "data.source")
+            problem = Problem(
+                "data.cancelled", "Reading was cancelled.", "Press enter to read the data again.", "data.source"
+            )
             self._take_data(data_key(self.screen.draft), "failed", (problem,))
         elif request == "inspect":
             self.screen.take_facts(data_state=Inspected())
@@ -124,8 +128,9 @@ class Readings:
 
     async def _read_data(self, key: str) -> None:
         tree = inspection_tree(self.screen.draft)
+        folder = self.screen.facts.model.folder if self.screen.facts.model is not None else None
         try:
-            profile = await self.screen.backend.profile_data(tree)
+            profile = await self.screen.backend.profile_data(tree, folder)
         except (ProblemError, OSError, ValueError) as error:
             self._take_data(key, "failed", problems_of(error, code="data.unreadable", path="data.source"))
             return
@@ -133,7 +138,7 @@ class Readings:
             return
         self.screen.take_facts(data=profile, data_state=Inspected(key, "done"))
         try:
-            rows = await self.screen.backend.preview(tree, 0, PREVIEW_ROWS)
+            rows = await self.screen.backend.preview(tree, folder, 0, PREVIEW_ROWS)
         except (ProblemError, OSError, ValueError) as error:
             self.screen.take_facts(preview_problem=str(error))
             return
@@ -181,21 +186,23 @@ class Readings:
         if facts.model is None or facts.data is None:
             return
         outlooks: dict[str, MethodOutlook] = {}
-        for choice in backend.methods():
-            tried = draft.with_value("method.name", choice.name).layered
+        for name in (AUTOMATIC, *(choice.name for choice in backend.methods())):
+            tried = (
+                draft.unanswered("method.name") if name == AUTOMATIC else draft.with_value("method.name", name)
+            ).layered
             try:
                 plan = await asyncio.to_thread(backend.plan, tried, facts.model, facts.data)
-                outlooks[choice.name] = MethodOutlook(choice.name, plan)
+                outlooks[name] = MethodOutlook(name, plan)
             except (ProblemError, OSError, ValueError) as error:
-                outlooks[choice.name] = MethodOutlook(choice.name, problems=problems_of(error, code="plan.failed"))
+                outlooks[name] = MethodOutlook(name, problems=problems_of(error, code="plan.failed"))
         if outlooks_key(self.screen.draft, self.screen.facts) == key:
             self.screen.take_facts(outlooks=outlooks)
 
-    def launch(self, draft: Draft, plan: Plan) -> None:
+    def launch(self, draft: Draft, plan: "Plan") -> None:
         """Create and start the run, then tell the screen."""
         self._work(self._launch(draft, plan), "launch")
 
-    async def _launch(self, draft: Draft, plan: Plan) -> None:
+    async def _launch(self, draft: Draft, plan: "Plan") -> None:
         try:
             run_path: Path = await asyncio.to_thread(self.screen.backend.launch, draft.layered.tree, plan)
         except (ProblemError, OSError) as error:

@@ -22,7 +22,7 @@ from tui.wizard.draft import STEPS, Draft, StepName, forget_draft, save_draft
 from tui.wizard.facts import Facts, blocked_reason, first_open_step, forget_stale
 from tui.wizard.rail import NavBar, StepRail
 from tui.wizard.readings import Readings
-from tui.wizard.step_view import Answered, Asked, Explained, StepContext, StepView
+from tui.wizard.step_view import Advanced, Answered, Asked, Explained, StepContext, StepView
 from tui.wizard.steps import build_step
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 class WizardScreen(Screen[None]):
     """Six steps to a run."""
 
-    CSS_PATH = "wizard.tcss"
     app: "FtwizardApp"  # type: ignore[assignment]
     BINDINGS: list[BindingType] = [
         Binding("escape", "back", "Back", id="wizard.back"),
@@ -47,6 +46,7 @@ class WizardScreen(Screen[None]):
         self.facts = Facts()
         self.readings = Readings(self)
         self._launching = False
+        self._advance_from: StepName | None = None
 
     def compose(self) -> ComposeResult:
         """Yield bar, rail, the place of the step, way on, explanation and keys."""
@@ -68,6 +68,7 @@ class WizardScreen(Screen[None]):
         return self.query_one("#step", StepView)
 
     async def _open(self, step: StepName) -> None:
+        self._advance_from = None
         self.draft = self.draft.at_step(step)
         self._save()
         body = self.query_one("#body", Vertical)
@@ -98,6 +99,17 @@ class WizardScreen(Screen[None]):
         self.facts = replace(self.facts, **changes)
         self._push_down()
         self.readings.look()
+        if self._advance_from is not None:
+            self.call_next(self._advance_late)
+
+    async def _advance_late(self) -> None:
+        """Go on once what the chosen answer needed was read; not when the person did something else meanwhile."""
+        step, facts = self._advance_from, self.facts
+        if step is None or facts.model_state.progress == "busy":
+            return
+        self._advance_from = None
+        if step == self.draft.step and not blocked_reason(step, self.draft, facts):
+            await self._advance()
 
     def _push_down(self) -> None:
         if self.is_mounted and self.query("#step"):
@@ -140,6 +152,7 @@ class WizardScreen(Screen[None]):
         self.notify(clean_line(reason), title="Not yet", severity="warning", markup=False, timeout=4)
 
     @on(NavBar.Next)
+    @on(Advanced)
     async def _next_pressed(self) -> None:
         await self._advance()
 
@@ -152,7 +165,8 @@ class WizardScreen(Screen[None]):
         if reason:
             if explain:
                 self._say(reason)
-            self.query_one(NavBar).focus_next()
+            else:
+                self._advance_from = self.draft.step
             return
         if self.draft.step == "review":
             self._launch()

@@ -28,6 +28,10 @@ class Answered(Message):
         self.advance = advance
 
 
+class Advanced(Message):
+    """The person asked for the next step from inside this one."""
+
+
 class Explained(Message):
     """Something else has the focus and wants to be explained."""
 

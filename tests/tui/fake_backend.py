@@ -1,0 +1,302 @@
+"""An engine with fixed facts, so that screens look the same on every machine and at every time."""
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.planning.plan import Device, DiskEstimate, MemoryEstimate, Plan, Steps, TimeEstimate, ValueSource
+from engine.planning.profiles import DataProfile, Finding, LengthProfile, ModelProfile
+from engine.recipe.fields import recipe_fields
+from engine.recipe.problems import Problem, ProblemError
+from engine.recipe.schema import Recipe
+from engine.recipe.sources import Layered, flatten
+from tui.backend import Choice, Machine, ModelOffer, PresetRow, PreviewRow, PreviewToken, RunRow
+from tui.engine_backend import EngineBackend, with_stand_ins
+
+GIB = 2**30
+CPU_ONLY = Machine("CPU only: 2 cores, 5.2 GiB of 7.6 GiB RAM free", (), int(5.2 * GIB), "host RAM")
+ONE_GPU = Machine(
+    "NVIDIA GeForce RTX 4090, 22.9 GiB free",
+    ("GPU 0  NVIDIA GeForce RTX 4090  22.9 GiB of 24.0 GiB free", "16 cores, 51.3 GiB of 62.7 GiB RAM free"),
+    int(22.9 * GIB),
+    "GPU 0",
+)
+MIB = 2**20
+NEEDED_BYTES = {"full": int(9.6 * GIB), "lora": int(2.1 * GIB), "qlora": int(1.3 * GIB)}
+
+
+def model_profile(base: str = "Qwen/Qwen3-0.6B", **changes: Any) -> ModelProfile:
+    """Return the profile of a small model."""
+    facts: dict[str, Any] = {
+        "base": base,
+        "folder": "/models/qwen3",
+        "architecture": "Qwen3ForCausalLM",
+        "model_type": "qwen3",
+        "num_params": 596_049_920,
+        "vocab_size": 151936,
+        "hidden_size": 1024,
+        "num_layers": 28,
+        "num_heads": 16,
+        "num_kv_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 3072,
+        "context_length": 40960,
+        "tied_embeddings": True,
+        "weights_bytes": 1_192_099_840,
+        "weights_dtype": "bfloat16",
+        "has_chat_template": True,
+    }
+    return ModelProfile(**(facts | changes))
+
+
+def data_profile(**changes: Any) -> DataProfile:
+    """Return the profile of clean question and answer rows."""
+    facts: dict[str, Any] = {
+        "format": "prompt_completion",
+        "mapping": {"prompt": "question", "completion": "answer"},
+        "evidence": "Columns question and answer are usual names of prompt and completion.",
+        "columns": ["question", "answer", "topic"],
+        "num_rows": 3000,
+        "num_train": 2689,
+        "num_held_out": 299,
+        "dropped": {"exact duplicate": 9, "empty answer": 3},
+        "lengths": LengthProfile(count=2689, mean=161.4, p50=148, p90=251, p99=402, longest=611, total=434_005),
+        "answer_lengths": LengthProfile(count=2689, mean=98.2, p50=90, p90=170, p99=290, longest=455, total=264_060),
+        "sha256": "ab" * 32,
+        "bytes": 1_830_000,
+        "examples": [
+            {
+                "prompt": "Natalia sold clips to 48 of her friends in April, and then half as many in May. How many?",
+                "completion": "Natalia sold 48/2 = 24 clips in May.\nAltogether 48+24 = 72 clips.",
+            },
+            {"prompt": "Weng earns $12 an hour. Yesterday she worked 50 minutes.", "completion": "12/60*50 = $10."},
+        ],
+    }
+    return DataProfile(**(facts | changes))
+
+
+def preview() -> list[PreviewRow]:
+    """Return one row of tokens."""
+    pieces = [
+        ("<|im_start|>", "special"),
+        ("user\n", "context"),
+        ("How many clips", "context"),
+        (" in May?", "context"),
+        ("<|im_end|>", "special"),
+        ("\n<|im_start|>assistant\n", "context"),
+        ("48/2 =", "trained"),
+        (" 24 clips.", "trained"),
+        ("<|im_end|>", "trained"),
+    ]
+    return [PreviewRow(tuple(PreviewToken(text, role) for text, role in pieces), 31, 9, 0)]  # type: ignore[arg-type]
+
+
+class FakeBackend:
+    """Answers with fixed facts and remembers what was asked of it."""
+
+    def __init__(self, drafts: Path, machine: Machine = CPU_ONLY) -> None:
+        self.drafts = drafts
+        self.fixed_machine = machine
+        self.run_rows: list[RunRow] = []
+        self.data = data_profile()
+        self.preview_rows = preview()
+        self.data_error: ProblemError | None = None
+        self.model_error: ProblemError | None = None
+        self.launch_error: ProblemError | None = None
+        self.data_gate: asyncio.Event | None = None
+        self.findings: list[Finding] = []
+        self.launched: list[tuple[dict[str, Any], Plan]] = []
+        self.profiled: list[dict[str, Any]] = []
+        self.warm = threading.Event()
+        self._real = EngineBackend()
+
+    @property
+    def drafts_folder(self) -> Path:
+        return self.drafts
+
+    def machine(self) -> Machine:
+        return self.fixed_machine
+
+    def runs(self, limit: int) -> list[RunRow]:
+        return self.run_rows[:limit]
+
+    def presets(self) -> list[PresetRow]:
+        return [
+            PresetRow("quick-start", "Starter model on built-in data", "Shows learning in minutes on any machine."),
+            PresetRow("chat-lora", "Chat LoRA on a small instruct model", "Qwen3 0.6B learns your answers.", "6 GB"),
+            PresetRow("qlora-8b-24gb", "QLoRA of an 8B model", "One 24 GB card is enough.", "a 24 GB GPU"),
+        ]
+
+    def preset_tree(self, name: str) -> dict[str, Any]:
+        if name != "quick-start":
+            raise ProblemError(Problem("preset.unknown", f"No preset {name}.", "Try quick-start."))
+        return {
+            "objective": "chat",
+            "model": {"base": "builtin:starter"},
+            "data": {"source": "builtin:commands"},
+            "method": {"name": "lora"},
+            "training": {"epochs": 5.0},
+        }
+
+    def objectives(self) -> list[Choice]:
+        return self._real.objectives()
+
+    def methods(self) -> list[Choice]:
+        return self._real.methods()
+
+    def model_offers(self, machine: Machine | None) -> list[ModelOffer]:
+        return [
+            ModelOffer(
+                "Qwen/Qwen3-0.6B",
+                "Qwen3 0.6B",
+                "Small multilingual chat model, able for its size.",
+                596_049_920,
+                1_192_099_840,
+                "apache-2.0",
+                "on this machine",
+                "fits with LoRA",
+            ),
+            ModelOffer(
+                "HuggingFaceTB/SmolLM2-135M-Instruct",
+                "SmolLM2 135M Instruct",
+                "Very small English chat model.",
+                134_515_008,
+                269_030_016,
+                "apache-2.0",
+                "download",
+                "fits, even full",
+            ),
+            ModelOffer(
+                "Qwen/Qwen3-8B",
+                "Qwen3 8B",
+                "Strong for its size.",
+                8_190_735_360,
+                16_381_470_720,
+                "apache-2.0",
+                "download",
+                "",
+                "Needs about 5.2 GiB even with QLoRA; 5.2 GiB of host RAM is free.",
+            ),
+            ModelOffer(
+                "builtin:starter",
+                "Starter",
+                "Ships with ftwizard and works everywhere.",
+                1_100_000,
+                2_200_000,
+                "apache-2.0",
+                "built in",
+                "fits, even full",
+            ),
+        ]
+
+    def builtin_data(self) -> list[Choice]:
+        return self._real.builtin_data()
+
+    def fields(self) -> Any:
+        return recipe_fields()
+
+    def parse(self, path: str, text: str) -> Any:
+        return self._real.parse(path, text)
+
+    def check(self, layered: Layered) -> list[Problem]:
+        return self._real.check(layered)
+
+    async def model_profile(self, base: str, revision: str | None) -> ModelProfile:
+        if self.model_error is not None:
+            raise self.model_error
+        return model_profile(base)
+
+    async def profile_data(self, tree: Mapping[str, Any], folder: str | None) -> DataProfile:
+        self.profiled.append(dict(tree))
+        if self.data_gate is not None:
+            await self.data_gate.wait()
+        if self.data_error is not None:
+            raise self.data_error
+        return self.data
+
+    async def preview(self, tree: Mapping[str, Any], folder: str | None, start: int, count: int) -> list[PreviewRow]:
+        return self.preview_rows
+
+    def plan(self, layered: Layered, model: ModelProfile, data: DataProfile) -> Plan:
+        return make_plan(layered, model, data, self.fixed_machine, self.findings)
+
+    def recipe_text(self, tree: Mapping[str, Any]) -> str:
+        return self._real.recipe_text(tree)
+
+    def warm_up(self) -> None:
+        self.warm.set()
+
+    def cool_down(self) -> None:
+        self.warm.clear()
+
+    def launch(self, tree: Mapping[str, Any], plan: Plan) -> Path:
+        if self.launch_error is not None:
+            raise self.launch_error
+        self.launched.append((dict(tree), plan))
+        folder = self.drafts.parent / "runs" / "20260101-120000-test-k3f9"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def make_plan(
+    layered: Layered, model: ModelProfile, data: DataProfile, machine: Machine, findings: list[Finding]
+) -> Plan:
+    """Return a plan with fixed numbers for each method."""
+    tree = with_stand_ins(layered.tree)
+    recipe = Recipe.model_validate(tree)
+    name = recipe.method.name or "lora"
+    method = recipe.method.model_copy(update={"name": name, "rank": recipe.method.rank or 16})
+    training = recipe.training.model_copy(
+        update={
+            "max_length": recipe.training.max_length or 512,
+            "learning_rate": recipe.training.learning_rate or 2e-4,
+            "micro_batch": recipe.training.micro_batch or 4,
+        }
+    )
+    recipe = recipe.model_copy(update={"method": method, "training": training})
+    sources = {path: ValueSource(kind="default") for path in flatten(recipe.model_dump())}
+    derived = {"method.name": "fits", "method.rank": "usual", "training.learning_rate": "LoRA"}
+    sources |= {path: ValueSource(kind="derived", detail=why) for path, why in derived.items()}
+    sources |= {path: ValueSource(kind=source.kind, detail=source.detail) for path, source in layered.sources.items()}
+    needed = NEEDED_BYTES[name]
+    if machine.training_bytes is not None and needed > machine.training_bytes:
+        message = f"Needs about {needed / GIB:.1f} GiB, {machine.training_bytes / GIB:.1f} GiB free."
+        findings = [*findings, Finding(code="memory.full", message=message, fix="Choose LoRA.", path="method.name")]
+    steps = max(1, int(data.num_train * recipe.training.epochs) // recipe.training.effective_batch)
+    return Plan(
+        recipe=recipe,
+        sources=sources,
+        device=Device(kind="cpu") if machine.where == "host RAM" else Device(kind="cuda", name="RTX 4090"),
+        model=model,
+        data=data,
+        memory=MemoryEstimate(
+            components={
+                "weights": int(needed * 0.55),
+                "gradients": int(needed * 0.05),
+                "optimizer": int(needed * 0.1),
+                "activations": int(needed * 0.2),
+                "framework": int(needed * 0.1),
+            },
+            expected_bytes=needed,
+            low_bytes=int(needed * 0.9),
+            high_bytes=int(needed * 1.15),
+            available_bytes=machine.training_bytes,
+            where=machine.where,
+        ),
+        steps=Steps(
+            micro_batch=4,
+            accumulation=4,
+            steps_per_epoch=168,
+            total_steps=steps,
+            evaluate_every=63,
+            checkpoint_every=50,
+        ),
+        time=TimeEstimate(low_s=1500, high_s=3100, basis="a rule of thumb for this processor"),
+        disk=DiskEstimate(
+            checkpoints_bytes=240 * MIB, export_bytes=1200 * MIB, total_bytes=1440 * MIB, free_bytes=40 * GIB
+        ),
+        command=["ftwizard", "run", "recipe.yaml"],
+        findings=findings,
+    )

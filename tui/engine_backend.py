@@ -1,0 +1,321 @@
+"""The engine behind the screens: answers `tui.backend.Backend` with the light parts and the inspection helper.
+
+Every engine module is imported by the call that needs it, so that the first screen does not wait for pydantic.
+"""
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.recipe.problems import Problem, ProblemError
+from engine.recipe.sources import Layered
+from engine.runs.home import home_folders
+from engine.text import clean_line, human_bytes
+from tui.backend import Choice, Machine, ModelOffer, PresetRow, PreviewRow, PreviewToken, RunRow
+
+if TYPE_CHECKING:
+    from engine.hardware.devices import Gpu, Hardware
+    from engine.helper import InspectionHelper
+    from engine.planning.plan import Plan
+    from engine.planning.profiles import DataProfile, ModelProfile
+    from engine.recipe.fields import RecipeField
+    from engine.runs.launch import Standby
+
+_MISSING = frozenset({"objective", "model.base", "data.source"})
+# Bytes per weight that the leanest method needs, plus room for activations: a first look, the plan says it exactly.
+_LEANEST_BYTES_PER_WEIGHT = 0.6
+_LORA_BYTES_PER_WEIGHT = 2.2
+_FULL_BYTES_PER_WEIGHT = 16.0
+_BASE_BYTES = 600 * 2**20
+
+
+class EngineBackend:
+    """The real engine."""
+
+    def __init__(self) -> None:
+        self._helper: InspectionHelper | None = None
+        self._standby: Standby | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def drafts_folder(self) -> Path:
+        """Where drafts are kept."""
+        return home_folders().drafts
+
+    def _hardware(self) -> "Hardware":
+        from engine.hardware.probe import read_hardware
+
+        home = home_folders()
+        return read_hardware((home.runs, home.cache))
+
+    def machine(self) -> Machine:
+        """Read the hardware."""
+        return machine_of(self._hardware())
+
+    def runs(self, limit: int) -> list[RunRow]:
+        """Return the newest runs first."""
+        from engine.runs.directory import list_runs
+
+        return [
+            RunRow(
+                path=summary.run.path,
+                run_id=summary.run_id,
+                name=summary.name,
+                state=summary.state,
+                step=summary.step or None,
+                total_steps=summary.total_steps,
+                changed_at=summary.created_time or 0.0,
+            )
+            for summary in list_runs(home_folders())[:limit]
+        ]
+
+    def presets(self) -> list[PresetRow]:
+        """Return all presets."""
+        from engine.recipe.presets import list_presets
+
+        return [PresetRow(preset.name, preset.title, preset.summary, preset.needs) for preset in list_presets()]
+
+    def preset_tree(self, name: str) -> dict[str, Any]:
+        """Return the nested recipe dictionary of a preset."""
+        from engine.recipe.presets import find_preset
+
+        return dict(find_preset(name).tree)
+
+    def objectives(self) -> list[Choice]:
+        """Return what a model can learn."""
+        from engine.catalog.objectives import OBJECTIVES
+
+        return [Choice(one.name, one.title, one.summary, one.when, one.when_not, one.needs) for one in OBJECTIVES]
+
+    def methods(self) -> list[Choice]:
+        """Return which weights can learn."""
+        from engine.catalog.methods import METHODS
+
+        return [Choice(one.name, one.title, one.summary, one.when, one.when_not, one.needs) for one in METHODS]
+
+    def model_offers(self, machine: Machine | None) -> list[ModelOffer]:
+        """Return the base models of the catalogue, judged for `machine`."""
+        from engine.catalog.base_models import BASE_MODELS
+        from engine.planning.model_profile import read_model_profile
+
+        offers: list[ModelOffer] = []
+        for card in BASE_MODELS:
+            try:
+                profile = read_model_profile(card.name)
+            except ProblemError as error:
+                offers.append(_broken_offer(card.name, card.title, card.summary, error))
+                continue
+            fit, blocked = _first_look(profile.num_params, machine)
+            offers.append(
+                ModelOffer(
+                    reference=card.name,
+                    title=card.title,
+                    summary=f"{card.summary} {card.when}",
+                    num_params=profile.num_params,
+                    weights_bytes=profile.weights_bytes or profile.num_params * 2,
+                    licence=card.license,
+                    where="built in" if card.builtin else "on this machine" if profile.folder else "download",
+                    fit=fit,
+                    blocked=blocked,
+                    gated=card.gated,
+                )
+            )
+        return offers
+
+    def builtin_data(self) -> list[Choice]:
+        """Return the data sets that ship with ftwizard."""
+        from engine.catalog.builtin import BUILTIN_DATA
+
+        summary = "Plain requests and the structured commands that answer them; shows learning within minutes."
+        return [Choice(BUILTIN_DATA, "Built-in commands", summary)]
+
+    def fields(self) -> "tuple[RecipeField, ...]":
+        """Return every field of a recipe in order."""
+        from engine.recipe.fields import recipe_fields
+
+        return recipe_fields()
+
+    def parse(self, path: str, text: str) -> Any:
+        """Return the value that a person's text means for the field at `path`."""
+        from engine.recipe.read import check_values, parse_value
+        from engine.recipe.sources import unflatten
+
+        value = parse_value(path, text)
+        problems = check_values(unflatten({path: value}), name="")
+        if problems:
+            raise ProblemError(*problems)
+        return value
+
+    def check(self, layered: Layered) -> list[Problem]:
+        """Return what is wrong with the answers given so far."""
+        from engine.recipe.read import check_recipe
+        from engine.recipe.rules import check_rules
+        from engine.recipe.sources import flatten
+
+        given = flatten(layered.tree)
+        tree = with_stand_ins(layered.tree)
+        try:
+            recipe = check_recipe(tree, name="draft")
+        except ProblemError as error:
+            return [problem for problem in error.problems if problem.path not in _MISSING or problem.path in given]
+        problems = check_rules(recipe, set(given))
+        return [problem for problem in problems if problem.path not in _MISSING or problem.path in given]
+
+    async def model_profile(self, base: str, revision: str | None) -> "ModelProfile":
+        """Return the facts of a base model, from this machine or from its catalogue entry."""
+        import asyncio
+
+        from engine.planning.model_profile import read_model_profile
+
+        return await asyncio.to_thread(read_model_profile, base, revision)
+
+    async def profile_data(self, tree: Mapping[str, Any], folder: str | None) -> "DataProfile":
+        """Inspect the data of a recipe in the helper process."""
+        from engine.planning.profiles import DataProfile
+
+        result = await self._inspection().call("profile_data", recipe=_absolute(tree), folder=folder)
+        return DataProfile.model_validate(result)
+
+    async def preview(self, tree: Mapping[str, Any], folder: str | None, start: int, count: int) -> list[PreviewRow]:
+        """Return rows as the model will see them."""
+        if folder is None:
+            message = "The rows cannot be shown as tokens before the model's tokenizer is on this machine."
+            raise ProblemError(Problem("preview.no_tokenizer", message, "It is fetched when the run starts."))
+        call = self._inspection().call
+        rows = await call("preview_rows", recipe=_absolute(tree), folder=folder, start=start, count=count)
+        return [preview_row(row) for row in rows]
+
+    def plan(self, layered: Layered, model: "ModelProfile", data: "DataProfile") -> "Plan":
+        """Plan the run on this machine."""
+        from engine.planning.planner import make_plan
+
+        resolved = Layered(_absolute(layered.tree), layered.sources)
+        return make_plan(resolved, self._hardware(), model, data, home=home_folders())
+
+    def recipe_text(self, tree: Mapping[str, Any]) -> str:
+        """Return the recipe as YAML."""
+        from engine.recipe.read import dump_recipe
+
+        return dump_recipe(_absolute(tree))
+
+    def warm_up(self) -> None:
+        """Start the helper and a worker that imports while the person answers."""
+        from engine.runs.launch import start_standby
+
+        self._inspection().start()
+        with self._lock:
+            if self._standby is None:
+                self._standby = start_standby()
+
+    def cool_down(self) -> None:
+        """End the warm worker, if it was not used, and the inspection helper."""
+        with self._lock:
+            standby, self._standby = self._standby, None
+            helper, self._helper = self._helper, None
+        if standby is not None:
+            standby.close()
+        if helper is not None:
+            helper.close()
+
+    def launch(self, tree: Mapping[str, Any], plan: "Plan") -> Path:
+        """Create the run, start its worker and return the run directory."""
+        from engine.runs.directory import create_run
+        from engine.runs.launch import launch
+
+        run = create_run(home_folders(), self.recipe_text(tree), plan)
+        with self._lock:
+            standby, self._standby = self._standby, None
+        launch(run, standby)
+        return run.path
+
+    def _inspection(self) -> "InspectionHelper":
+        from engine.helper import InspectionHelper
+
+        with self._lock:
+            if self._helper is None:
+                self._helper = InspectionHelper()
+            return self._helper
+
+
+def _absolute(tree: Mapping[str, Any]) -> dict[str, Any]:
+    from tui.preparation import absolute_sources
+
+    return absolute_sources(tree, (Path.cwd(),))
+
+
+def with_stand_ins(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe dictionary with something in every place that must be answered, so that the rest can be checked."""
+    return {
+        **tree,
+        "objective": tree.get("objective") or "chat",
+        "model": {"base": "builtin:starter", **(tree.get("model") or {})},
+        "data": {"source": "builtin:commands", **(tree.get("data") or {})},
+    }
+
+
+def preview_row(row: Mapping[str, Any]) -> PreviewRow:
+    """Return a row of the helper's answer."""
+    tokens = tuple(PreviewToken(token["text"], token["role"]) for token in row["tokens"])
+    return PreviewRow(tokens, int(row["num_tokens"]), int(row["num_trained"]), int(row["cut"]))
+
+
+def _broken_offer(name: str, title: str, summary: str, error: ProblemError) -> ModelOffer:
+    return ModelOffer(name, title, summary, blocked=str(error))
+
+
+def _first_look(num_params: int, machine: Machine | None) -> tuple[str, str]:
+    """Return which methods probably fit and why none does; the plan decides later with the real data."""
+    if machine is None or machine.training_bytes is None:
+        return "", ""
+    free = machine.training_bytes
+
+    def needed(bytes_per_weight: float) -> float:
+        return num_params * bytes_per_weight + _BASE_BYTES
+
+    if needed(_FULL_BYTES_PER_WEIGHT) <= free:
+        return "fits, even full", ""
+    if needed(_LORA_BYTES_PER_WEIGHT) <= free:
+        return "fits with LoRA", ""
+    if needed(_LEANEST_BYTES_PER_WEIGHT) <= free:
+        return "fits with QLoRA", ""
+    leanest = human_bytes(needed(_LEANEST_BYTES_PER_WEIGHT))
+    return "", f"Needs about {leanest} even with QLoRA; {human_bytes(free)} of {machine.where} is free."
+
+
+def machine_of(hardware: "Hardware") -> Machine:
+    """Return the machine in words."""
+    from engine.hardware.readings import known, shown
+
+    host = hardware.host
+    ram = f"{shown(host.ram_available_bytes, human_bytes)} of {shown(host.ram_total_bytes, human_bytes)} RAM free"
+    cores = f"{host.cores} core{'' if host.cores == 1 else 's'}"
+    gpus = hardware.usable_gpus()
+    if not gpus:
+        hidden = ""
+        if hardware.gpus:
+            hidden = f"{len(hardware.gpus)} GPU hidden by CUDA_VISIBLE_DEVICES"
+        lines = (hidden,) if hidden else ()
+        return Machine(f"CPU only: {cores}, {ram}", lines, known(host.ram_available_bytes), "host RAM")
+    first = gpus[0]
+    return Machine(
+        _gpu_headline(gpus),
+        (*(_gpu_line(gpu) for gpu in gpus), f"{cores}, {ram}"),
+        known(first.free_bytes),
+        f"GPU {first.index}",
+    )
+
+
+def _gpu_headline(gpus: "list[Gpu]") -> str:
+    from engine.hardware.readings import shown
+
+    names = [clean_line(shown(gpu.name), max_chars=32) for gpu in gpus]
+    count = f"{len(gpus)} × " if len(gpus) > 1 else ""
+    return f"{count}{names[0]}, {shown(gpus[0].free_bytes, human_bytes)} free"
+
+
+def _gpu_line(gpu: "Gpu") -> str:
+    from engine.hardware.readings import shown
+
+    free, total = shown(gpu.free_bytes, human_bytes), shown(gpu.total_bytes, human_bytes)
+    return f"GPU {gpu.index}  {clean_line(shown(gpu.name), max_chars=32)}  {free} of {total} free"

@@ -1,0 +1,16 @@
+"""A list whose enter key says in the footer what it does."""
+
+from textual.binding import Binding, BindingType
+from textual.widgets import OptionList
+
+
+class ChoiceList(OptionList):
+    """An `OptionList` without markup; enter is shown as "Choose"."""
+
+    BINDINGS: list[BindingType] = [
+        Binding("enter", "select", "Choose", id="list.choose"),
+        Binding("space", "select", show=False),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id, markup=False)

@@ -1,0 +1,126 @@
+"""The review as text: the plan, the recipe with the source of each value, the headless command."""
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from textual.content import Content
+
+from engine.recipe.problems import Problem
+from engine.recipe.sources import flatten
+from engine.text import clean, clean_line, human_bytes, human_count, human_duration
+from tui.widgets.labels import fit, problem_label
+from tui.widgets.memory_bar import component_bar, component_legend
+from tui.wizard.settings_rows import value_text
+
+if TYPE_CHECKING:
+    from engine.planning.plan import Plan
+
+LABEL_WIDTH = 9
+PATH_WIDTH = 28
+
+
+def _line(label: str, *parts: Content | str | tuple[str, str]) -> Content:
+    return Content.assemble((f"{label:<{LABEL_WIDTH}}", "$accent"), *parts)
+
+
+def plan_content(plan: "Plan", problems: list[Problem], width: int) -> Content:
+    """Return the plan in words: problems first, then what will run, then what it needs."""
+    lines: list[Content] = [problem_label(problem) for problem in problems]
+    if not problems:
+        lines.append(Content.styled("✓ Ready. Nothing speaks against this run.", "$success"))
+    lines += [Content(""), *_what_lines(plan), *_effort_lines(plan), Content(""), *_memory_lines(plan, width)]
+    return Content("\n").join(lines)
+
+
+def _what_lines(plan: "Plan") -> list[Content]:
+    recipe, data = plan.recipe, plan.data
+    rank = f", rank {recipe.method.rank}" if recipe.method.rank and recipe.method.name != "full" else ""
+    base = clean_line(recipe.model.base, max_chars=48)
+    return [
+        _line("Model", (base, "bold"), f"  {human_count(plan.model.num_params)} weights"),
+        _line("Method", (clean_line(recipe.method.name or ""), "bold"), f"{rank} on {clean_line(plan.device.name)}"),
+        _line("Data", (f"{data.num_train:,}", "bold"), f" rows to learn from, {data.num_held_out:,} held out"),
+    ]
+
+
+def _effort_lines(plan: "Plan") -> list[Content]:
+    steps, disk = plan.steps, plan.disk
+    batch = f"{steps.micro_batch * steps.accumulation} rows each ({steps.micro_batch} × {steps.accumulation})"
+    every = f"evaluation every {steps.evaluate_every}, checkpoint every {steps.checkpoint_every}"
+    duration: Content | str = "not known before the first steps"
+    if plan.time is not None:
+        span = f"{human_duration(plan.time.low_s)} to {human_duration(plan.time.high_s)}"
+        duration = Content.assemble((f"about {span}", "bold"), (f"  {clean_line(plan.time.basis)}", "$text-muted"))
+    free = f" of {human_bytes(disk.free_bytes)} free" if disk.free_bytes is not None else ""
+    return [
+        _line("Steps", (f"{steps.total_steps:,}", "bold"), f" of {batch}", (f"  {every}", "$text-muted")),
+        _line("Time", duration),
+        _line("Disk", (human_bytes(disk.total_bytes), "bold"), free),
+    ]
+
+
+def _memory_lines(plan: "Plan", width: int) -> list[Content]:
+    memory = plan.memory
+    free = f" of {human_bytes(memory.available_bytes)} free" if memory.available_bytes is not None else ""
+    span = f"  between {human_bytes(memory.low_bytes)} and {human_bytes(memory.high_bytes)}"
+    head = _line(
+        "Memory",
+        (human_bytes(memory.expected_bytes), "bold"),
+        f"{free} on {clean_line(memory.where)}",
+        (span, "$text-muted"),
+    )
+    bar = component_bar(memory.components, memory.available_bytes, max(20, width - 2))
+    return [head, bar, *_flow(component_legend(memory.components), width)]
+
+
+def _flow(labels: list[Content], width: int) -> list[Content]:
+    """Return the labels side by side on as many lines as they need."""
+    lines: list[Content] = []
+    current = Content("")
+    for label in labels:
+        if current and current.cell_length + label.cell_length + 3 > width:
+            lines.append(current)
+            current = Content("")
+        current = Content.assemble(current, "   ", label) if current else label
+    return [*lines, current] if current else lines
+
+
+def recipe_content(plan: "Plan") -> Content:
+    """Return every value of the resolved recipe with its source."""
+    lines: list[Content] = []
+    section = ""
+    for path, value in flatten(plan.recipe.model_dump()).items():
+        head = path.rpartition(".")[0]
+        if head != section:
+            section = head
+            lines.append(Content.styled(("\n" if lines else "") + head, "bold $accent"))
+        lines.append(_recipe_line(path, value, plan))
+    return Content("\n").join(lines)
+
+
+def _recipe_line(path: str, value: Any, plan: "Plan") -> Content:
+    source = plan.sources.get(path)
+    kind = source.kind if source is not None else "default"
+    origin = ""
+    if source is not None:
+        origin = f"{kind}: {source.detail}" if kind == "derived" else f"{kind} {source.detail}".strip()
+    text = "none" if value is None else value_text(value)
+    key = path.rpartition(".")[2]
+    return Content.assemble(
+        (f"  {fit(key, PATH_WIDTH - 6)}", ""),
+        (fit(text, 24) + "  ", "bold" if kind == "you" else ""),
+        (clean_line(origin), "$accent" if kind in ("you", "preset") else "$text-muted"),
+    )
+
+
+def command_content(plan: "Plan", recipe_text: str) -> Content:
+    """Return the headless command and the recipe file that it reads."""
+    command = clean(shlex.join(plan.command)) if plan.command else ""
+    return Content.assemble(
+        ("The same run without a screen:\n\n", "$text-muted"),
+        (f"  {command}\n\n", "bold $success"),
+        ("The recipe, as ", "$text-muted"),
+        ("s", "bold $footer-key-foreground"),
+        (" saves it:\n\n", "$text-muted"),
+        (clean(recipe_text), ""),
+    )

@@ -1,0 +1,194 @@
+"""Step 5: every other setting. One list, one editor; basic fields first, the rest folded away."""
+
+from typing import TYPE_CHECKING, Any
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
+
+from engine.recipe.problems import ProblemError
+from tui.widgets.choice_list import ChoiceList
+from tui.widgets.help_line import Explanation
+from tui.widgets.labels import problem_label
+from tui.wizard.settings_rows import FOLD, SettingRow, editable_fields, resolved_value, setting_rows, value_text
+from tui.wizard.step_view import Answered, Explained, StepView
+
+if TYPE_CHECKING:
+    from engine.recipe.fields import RecipeField
+
+_UNKNOWN = object()
+
+
+class SettingsStep(StepView):
+    """A list of fields; enter edits the one under the cursor, left and right turn through choices."""
+
+    BINDINGS: list[BindingType] = [
+        Binding("ctrl+r", "reset", "Reset", id="settings.reset"),
+        Binding("left", "turn(-1)", "Turn", show=False),
+        Binding("right", "turn(1)", "Turn", show=False),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """Yield the list and the editor."""
+        yield ChoiceList(id="settings-list")
+        with Horizontal(id="editor"):
+            yield Static(id="editor-title")
+            yield Input(id="editor-input", compact=True)
+        yield Static(id="editor-problem", classes="facts")
+
+    def on_mount(self) -> None:
+        """Show the fields, the editor closed."""
+        self._unfolded = False
+        self._editing = ""
+        self._rows: list[SettingRow] = []
+        self._close_editor()
+        self.show()
+
+    def focus_start(self) -> None:
+        """Focus the list."""
+        self.query_one(OptionList).focus()
+
+    def leave_transient(self) -> bool:
+        """Close the editor without taking what was typed."""
+        if not self._editing:
+            return False
+        self._close_editor()
+        self.focus_start()
+        return True
+
+    def show(self) -> None:
+        """Draw the rows anew, keeping the cursor."""
+        fields = editable_fields(self.backend.fields(), self.draft, self.facts)
+        rows = setting_rows(fields, self.draft, self.facts, unfolded=self._unfolded)
+        listed = self.query_one(OptionList)
+        if [row.row_id for row in rows] == [row.row_id for row in self._rows]:
+            for row, old in zip(rows, self._rows, strict=True):
+                if not row.content.is_same(old.content):
+                    listed.replace_option_prompt(row.row_id, row.content)
+            self._rows = rows
+            return
+        kept = listed.highlighted_option.id if listed.highlighted_option is not None else None
+        self._rows = rows
+        listed.set_options([Option(row.content, id=row.row_id, disabled=not row.pickable) for row in rows])
+        ids = [row.row_id for row in rows]
+        listed.highlighted = ids.index(kept) if kept in ids else next(i for i, row in enumerate(rows) if row.pickable)
+
+    # --- the row under the cursor ------------------------------------------------------------------------------------
+
+    @property
+    def _row(self) -> SettingRow | None:
+        index = self.query_one(OptionList).highlighted
+        return self._rows[index] if index is not None and index < len(self._rows) else None
+
+    def _field(self, path: str) -> "RecipeField":
+        return next(field for field in self.backend.fields() if field.path == path)
+
+    @on(OptionList.OptionHighlighted)
+    def _explain(self, event: OptionList.OptionHighlighted) -> None:
+        row = self._row
+        if row is None or event.option_id != row.row_id:
+            return
+        if row.kind == "fold":
+            text = "Settings that rarely need a hand: schedules, precision, checkpoints. Enter opens and closes them."
+            self.post_message(Explained(Explanation("Advanced", text)))
+        elif row.path:
+            field = self._field(row.path)
+            self.post_message(Explained(Explanation(field.title, field.description, field.why)))
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        row = next((row for row in self._rows if row.row_id == event.option_id), None)
+        if row is None:
+            return
+        if row.row_id == FOLD:
+            self._unfolded = not self._unfolded
+            self.show()
+        elif row.kind == "choice":
+            self._switch(row)
+        elif not self._turned(row.path, 1):
+            self._open_editor(row.path)
+
+    def action_turn(self, by: int) -> None:
+        """Take the next or the previous value of a field with fixed values; open or close the fold."""
+        row = self._row
+        if row is None or self._editing:
+            return
+        if row.kind == "fold" and self._unfolded != (by > 0):
+            self._unfolded = by > 0
+            self.show()
+        elif row.kind == "field":
+            self._turned(row.path, by)
+
+    def _turned(self, path: str, by: int) -> bool:
+        """Turn a field with fixed values by one; return whether it has such values."""
+        field = self._field(path)
+        values: list[Any]
+        if field.accepts == ("bool",):
+            values = [False, True]
+        elif field.accepts == ("choice",):
+            values = list(field.choices)
+        else:
+            return False
+        current = resolved_value(field, self.draft, self.facts)
+        index = values.index(current) if current in values else -by if by > 0 else 0
+        self.post_message(Answered({path: values[(index + by) % len(values)]}))
+        return True
+
+    def _switch(self, row: SettingRow) -> None:
+        field = self._field(row.path)
+        chosen = list(resolved_value(field, self.draft, self.facts) or [])
+        chosen = [item for item in chosen if item != row.option] if row.option in chosen else [*chosen, row.option]
+        ordered = [choice for choice in field.choices if choice in chosen]
+        if not ordered:
+            self.notify("At least one must stay.", severity="warning", markup=False, timeout=3)
+            return
+        self.post_message(Answered({row.path: ordered}))
+
+    def action_reset(self) -> None:
+        """Take back the person's own value of the field under the cursor."""
+        row = self._row
+        if row is not None and row.path:
+            self._close_editor()
+            self.focus_start()
+            self.post_message(Answered({}, (row.path,)))
+
+    # --- the editor --------------------------------------------------------------------------------------------------
+
+    def _open_editor(self, path: str) -> None:
+        field = self._field(path)
+        self._editing = path
+        value = self.draft.you.get(path, _UNKNOWN)
+        line = self.query_one("#editor-input", Input)
+        line.value = "" if value is _UNKNOWN or value is None else value_text(value)
+        shown = value_text(resolved_value(field, self.draft, self.facts))
+        line.placeholder = f"{shown}   (enter sets, empty resets, esc leaves)"
+        self.query_one("#editor-title", Static).update(Content(f" {field.title} "))
+        self.query_one("#editor").display = True
+        self.query_one("#editor-problem", Static).update(Content(f"  Takes {field.expected()}."))
+        self.query_one("#editor-problem").display = True
+        line.focus()
+
+    def _close_editor(self) -> None:
+        self._editing = ""
+        self.query_one("#editor").display = False
+        self.query_one("#editor-problem").display = False
+
+    @on(Input.Submitted, "#editor-input")
+    def _set(self, event: Input.Submitted) -> None:
+        event.stop()
+        path, text = self._editing, event.value
+        if not text.strip():
+            answer = Answered({}, (path,))
+        else:
+            try:
+                answer = Answered({path: self.backend.parse(path, text)})
+            except ProblemError as error:
+                self.query_one("#editor-problem", Static).update(problem_label(error.problems[0]))
+                return
+        self._close_editor()
+        self.focus_start()
+        self.post_message(answer)

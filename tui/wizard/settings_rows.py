@@ -1,0 +1,178 @@
+"""The rows of the settings step, generated from the fields of the recipe; plain data, no widget."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from textual.content import Content
+
+from engine.recipe.problems import Problem
+from engine.text import clean_line
+from tui.widgets.labels import fit, problem_label
+from tui.wizard.draft import Draft, step_of
+from tui.wizard.facts import Facts
+
+if TYPE_CHECKING:
+    from engine.recipe.fields import RecipeField
+
+RowKind = Literal["heading", "field", "choice", "fold"]
+TITLE_WIDTH = 24
+VALUE_WIDTH = 22
+SECTION_TITLES = {
+    "": "Run",
+    "model": "Model",
+    "method": "Method",
+    "data": "Data",
+    "training": "Training",
+    "evaluation": "Evaluation",
+    "delivery": "Delivery",
+}
+FOLD = "fold"
+_ADAPTER_ONLY = ("method.rank", "method.alpha", "method.dropout", "method.targets", "delivery.merge")
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One row. `path` names its field; `option` the value that a `choice` row switches."""
+
+    row_id: str
+    kind: RowKind
+    content: Content
+    path: str = ""
+    option: str = ""
+
+    @property
+    def pickable(self) -> bool:
+        """Whether the cursor stops here."""
+        return self.kind != "heading"
+
+
+def editable_fields(fields: "tuple[RecipeField, ...]", draft: Draft, facts: Facts) -> "list[RecipeField]":
+    """Return the fields that this step shows: those no other step asks for and that the method reads."""
+    method = draft.value("method.name") or (facts.plan.recipe.method.name if facts.plan is not None else None)
+    hidden = _ADAPTER_ONLY if method == "full" else ()
+    return [
+        field
+        for field in fields
+        if step_of(field.path) == "settings" and (field.path not in hidden or field.path in draft.you)
+    ]
+
+
+def resolved_value(field: "RecipeField", draft: Draft, facts: Facts) -> Any:
+    """Return the value in force: the answer, else what the plan made of it, else the default."""
+    if field.path in draft.you:
+        return draft.you[field.path]
+    planned = _planned(field.path, facts)
+    if planned is not None:
+        return planned
+    return draft.value(field.path, field.default)
+
+
+def _planned(path: str, facts: Facts) -> Any:
+    if facts.plan is None:
+        return None
+    node: Any = facts.plan.recipe
+    for part in path.split("."):
+        node = getattr(node, part)
+    return node
+
+
+def source_text(path: str, draft: Draft, facts: Facts) -> str:
+    """Return where the value in force comes from."""
+    if path not in draft.you and facts.plan is not None and path in facts.plan.sources:
+        source = facts.plan.sources[path]
+        return (
+            f"{source.kind}: {source.detail}"
+            if source.detail and source.kind == "derived"
+            else (f"{source.kind} {source.detail}".strip())
+        )
+    return str(draft.source(path))
+
+
+def value_text(value: Any) -> str:
+    """Return a value as people write it in a recipe."""
+    match value:
+        case None:
+            return "decided by the plan"
+        case bool():
+            return "yes" if value else "no"
+        case float() if value and (abs(value) < 1e-3 or abs(value) >= 1e6):
+            mantissa, _, exponent = f"{value:.6e}".partition("e")
+            return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+        case float():
+            return f"{value:g}"
+        case list():
+            return ", ".join(clean_line(item) for item in value)
+        case Mapping():
+            return ", ".join(f"{clean_line(key)}: {clean_line(item)}" for key, item in value.items())
+    return clean_line(value)
+
+
+def setting_rows(fields: "list[RecipeField]", draft: Draft, facts: Facts, *, unfolded: bool) -> list[SettingRow]:
+    """Return all rows: basic fields by section, the fold, and the advanced ones when it is open."""
+    problems: dict[str, list[Problem]] = {}
+    for problem in facts.answer_problems:
+        problems.setdefault(problem.path, []).append(problem)
+    basic = [field for field in fields if field.level == "basic"]
+    advanced = [field for field in fields if field.level != "basic"]
+    rows = _rows_by_section(basic, draft, facts, problems, "basic")
+    changed = sum(field.path in draft.you for field in advanced)
+    note = f", {changed} changed" if changed else ""
+    arrow = "▾" if unfolded else "▸"
+    rows.append(
+        SettingRow(
+            FOLD,
+            "fold",
+            Content.assemble(
+                "\n", (f" {arrow} Advanced", "bold $primary"), (f"  {len(advanced)} more{note}", "$text-muted")
+            ),
+        )
+    )
+    faulty = [field for field in advanced if field.path in problems]
+    shown = advanced if unfolded else faulty
+    return rows + _rows_by_section(shown, draft, facts, problems, "advanced")
+
+
+def _rows_by_section(
+    fields: "list[RecipeField]", draft: Draft, facts: Facts, problems: Mapping[str, list[Problem]], group: str
+) -> list[SettingRow]:
+    rows: list[SettingRow] = []
+    section = None
+    for field in fields:
+        if field.section != section:
+            section = field.section
+            gap = "\n" if rows or group == "advanced" else ""
+            title = SECTION_TITLES.get(section, section)
+            heading = Content.assemble(gap, (f" {title}", "bold $accent"))
+            rows.append(SettingRow(f"heading-{group}-{section}", "heading", heading))
+        rows.append(_field_row(field, draft, facts, problems.get(field.path, [])))
+        if field.kind == "choices":
+            rows += _choice_rows(field, draft, facts)
+    return rows
+
+
+def _field_row(field: "RecipeField", draft: Draft, facts: Facts, problems: list[Problem]) -> SettingRow:
+    value = value_text(resolved_value(field, draft, facts))
+    source = source_text(field.path, draft, facts)
+    by_you = source == "you"
+    parts: list[Content | tuple[str, str]] = [
+        (f"   {fit(field.title, TITLE_WIDTH)}", ""),
+        (
+            fit(value, VALUE_WIDTH) + "  ",
+            "bold" if by_you else "$success" if value != "decided by the plan" else "$text-muted",
+        ),
+        (clean_line(source), "$accent" if by_you else "$text-muted"),
+    ]
+    for problem in problems[:1]:
+        parts += [("\n     ", ""), problem_label(problem)]
+    return SettingRow(f"field-{field.path}", "field", Content.assemble(*parts), field.path)
+
+
+def _choice_rows(field: "RecipeField", draft: Draft, facts: Facts) -> list[SettingRow]:
+    chosen = resolved_value(field, draft, facts) or []
+    rows: list[SettingRow] = []
+    for option in field.choices:
+        mark = ("[✓] ", "bold $success") if option in chosen else ("[ ] ", "$text-muted")
+        content = Content.assemble("     ", mark, option.replace("_", " "))
+        rows.append(SettingRow(f"choice-{field.path}-{option}", "choice", content, field.path, option))
+    return rows
