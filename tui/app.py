@@ -4,12 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import RenderableType
+from textual._compositor import CompositorUpdate
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from engine.text import clean_line
 from tui.backend import Backend
+from tui.cell_diff import TerminalCells, cell_diff_wanted
 from tui.start import AppResult, Home, Monitor, StartPoint, Wizard
 from tui.terminal import Colors, examine_terminal, keep_keys_alive, leave_cleanly_on_signals
 from tui.theme import OWN_TOKENS, THEMES, theme_for
@@ -31,6 +34,7 @@ class FtwizardApp(App[AppResult]):
         Binding("f1", "help", "Help", id="app.help"),
         Binding("ctrl+p", "command_palette", "Commands", id="app.commands", priority=True),
         Binding("ctrl+q", "quit", "Quit", id="app.quit", priority=True),
+        Binding("ctrl+l", "repaint", "Repaint", show=False, id="app.repaint"),
     ]
 
     def __init__(self, start: StartPoint, backend: Backend, *, colors: Colors = "full") -> None:
@@ -40,9 +44,29 @@ class FtwizardApp(App[AppResult]):
         self.start = start
         self.backend = backend
         self.last_run: Path | None = None
+        self._cells = TerminalCells() if cell_diff_wanted() else None
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = theme_for(colors).name
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        """Send only the cells that changed; Textual would send every dirty region whole."""
+        if self._cells is not None and isinstance(renderable, CompositorUpdate):
+            renderable = self._cells.diffed(renderable, self.size)
+        super()._display(screen, renderable)
+
+    def _forget_cells(self) -> None:
+        if self._cells is not None:
+            self._cells.forget()
+
+    def on_resize(self) -> None:
+        """Repaint everything: a terminal moves its lines when its size changes."""
+        self._forget_cells()
+
+    def action_repaint(self) -> None:
+        """Repaint everything."""
+        self._forget_cells()
+        self.refresh(layout=True)
 
     def get_css_variables(self) -> dict[str, str]:
         """Return the theme's tokens, with stand-ins for ours in the built-in themes."""
@@ -59,6 +83,7 @@ class FtwizardApp(App[AppResult]):
 
     async def on_mount(self) -> None:
         """Open the start point and make SIGTERM and SIGHUP leave a clean terminal."""
+        self.app_resume_signal.subscribe(self, lambda _: self._forget_cells())
         if not self.is_headless:
             leave_cleanly_on_signals(self.leave_with_code)
         match self.start:

@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.runs.directory import RunDirectory
 from engine.runs.events import Event, EventReader
 from engine.runs.liveness import RunStatus, last_log_lines, status
-from engine.runs.picture import ENDED_STATES, Picture, open_picture
+from engine.runs.picture import ENDED_STATES, Picture, follow, open_picture
 
 STATUS_EVERY_S = 1.0
 _LOG_LINES = 200
@@ -59,12 +59,12 @@ class RunFollower:
         if time.monotonic() >= self._status_due:
             self.refresh_status()
         assert self._reader is not None
-        events = self._reader.poll()
+        seq = self.picture.seq
         if self.on_event is None:
-            self.picture.apply_all(events)
+            self.picture = follow(self.picture, self._reader)
         else:
-            self._pass_on(events, self.on_event)
-        return first or bool(events) or self.status != before
+            self._pass_on(self._reader.poll(), self.on_event)
+        return first or self.picture.seq != seq or self.status != before
 
     def _pass_on(self, events: list[Event], on_event: Callable[[Event], None]) -> None:
         for event in events:
