@@ -1,1 +1,210 @@
-"""`python -m engine.worker RUN_DIR`: carries one run through the stages."""
+"""Carries one run through its stages: `python -P -m engine.worker RUN_DIR`, or `--standby` to import first and wait.
+
+Exit codes: 0 done, 1 failed, 2 the person's doing, 75 interrupted and resumable. `exit.json` is the last act; a worker
+that ends without it has crashed.
+"""
+
+import faulthandler
+import logging
+import os
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.hardware.host import read_host
+from engine.recipe.problems import Problem, ProblemError
+from engine.runs.checkpoints import CheckpointStore
+from engine.runs.control import ControlReader
+from engine.runs.directory import RunDirectory
+from engine.runs.liveness import Lock, acquire, write_exit
+from engine.runs.picture import PictureWriter
+from engine.runs.standby import wait_for_run
+from engine.text import clean_line
+from engine.training.batching import Batching
+from engine.training.event_log import EventLog
+from engine.training.interrupt import EXIT_INTERRUPTED, Interrupt, StopRequested
+from engine.training.requests import RequestDesk
+
+if TYPE_CHECKING:
+    from engine.planning.plan import Plan
+    from engine.training.faults import Fault
+    from engine.training.recovery import Attempts
+
+USAGE = "usage: python -P -m engine.worker (RUN_DIR | --standby)\n"
+PERSONS_DOING = ("recipe.", "plan.", "data.", "model.", "tokenizer.", "template.", "delivery.", "hub.", "run.locked")
+"""Codes of problems that a person's input causes; all others are exit code 1."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Carry a run and return the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    faulthandler.enable()
+    set_environment()
+    if arguments == ["--standby"]:
+        import engine.stages  # noqa: F401 - warmed while the person still answers questions
+
+        run = wait_for_run()
+        return 0 if run is None else carry(run, standby=True)
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        sys.stderr.write(USAGE)
+        return 2
+    return carry(RunDirectory(Path(arguments[0]).absolute()), standby=False)
+
+
+def set_environment() -> None:
+    """Set what libraries read when they are imported; what the person has set stays."""
+    threads = str(read_host().cores)
+    for name, value in {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "OMP_NUM_THREADS": threads,
+        # The numbering of the plan is NVML's.
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        # Memory in pieces that can grow is what keeps rows of many lengths from fragmenting it.
+        "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+    }.items():
+        os.environ.setdefault(name, value)
+    # It warns at import about kernels that it would fetch from the hub.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def carry(run: RunDirectory, *, standby: bool) -> int:
+    """Hold the run's lock, carry the run, and write how it ended."""
+    try:
+        lock = acquire(run)
+    except ProblemError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    interrupt = Interrupt()
+    interrupt.install()
+    ending = _Ending(run, lock, interrupt)
+    try:
+        ending.open()
+        _carry(ending, standby=standby)
+    except StopRequested as stop:
+        return ending.end("stopped", EXIT_INTERRUPTED, f"Stopped: {stop.reason}. `resume` goes on from here.")
+    except ProblemError as error:
+        return ending.fail(error.problems, error)
+    except Exception as error:
+        return ending.fail((_unexpected(error),), error)
+    return ending.end("finished", 0, "")
+
+
+def _carry(ending: "_Ending", *, standby: bool) -> None:
+    run, events = ending.run, ending.events
+    plan = run.read_plan()
+    choose_device(plan)
+    store = CheckpointStore(run.checkpoints_folder, run.run_id, plan.recipe.training.keep_checkpoints)
+    checkpoint = store.newest_whole()
+    attempts, batching = _begin(run, plan)
+    events.write(
+        "worker.started",
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        device=plan.device.name,
+        attempt=attempts.count,
+        resumed_from=None if checkpoint is None else checkpoint.step,
+        standby=standby,
+    )
+    for rejected in store.rejected:
+        events.write("checkpoint.rejected", folder=rejected.folder.name, reason=rejected.reason)
+    desk = RequestDesk(ControlReader(run), events)
+
+    from engine.stages import Carried, carry_through
+    from engine.training.run import TrainingFaultError
+
+    try:
+        carry_through(Carried(run, plan, events, ending.interrupt, desk, batching, store, checkpoint))
+    except TrainingFaultError as error:
+        _recover(ending, attempts, error.fault, plan)
+
+
+def choose_device(plan: "Plan") -> None:
+    """Make the plan's device the only one that CUDA shows; an own choice of the person stays."""
+    visible = "" if plan.device.kind == "cpu" else str(plan.device.index)
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", visible)
+
+
+class _Ending:
+    """The last acts of a worker, whatever brought it there."""
+
+    def __init__(self, run: RunDirectory, lock: Lock, interrupt: Interrupt) -> None:
+        self.run = run
+        self.lock = lock
+        self.interrupt = interrupt
+        self._events: EventLog | None = None
+
+    @property
+    def events(self) -> EventLog:
+        """The open event log."""
+        if self._events is None:
+            raise RuntimeError("the event log is not open")
+        return self._events
+
+    def open(self) -> None:
+        """Open the event log."""
+        self._events = EventLog(PictureWriter(self.run), self.interrupt)
+
+    def fail(self, problems: tuple[Problem, ...], error: BaseException) -> int:
+        """Say in plain words what went wrong; the traceback goes to the log only."""
+        traceback.print_exception(error)
+        persons = all(problem.code.startswith(PERSONS_DOING) for problem in problems)
+        if self._events is not None:
+            for problem in problems:
+                self._events.write(
+                    "worker.failed", code=problem.code, message=problem.message, fix=problem.fix, where=problem.path
+                )
+        return self.end("failed", 2 if persons else 1, problems[0].sentence())
+
+    def end(self, state: str, exit_code: int, reason: str) -> int:
+        """Write the last events and, last of all, the exit status."""
+        if self._events is not None:
+            self._events.write("state.changed", state=state, reason=reason)
+            self._events.write("run.ended", state=state, exit_code=exit_code)
+            self._events.close()
+        write_exit(self.run, state, exit_code, reason)
+        self.lock.release()
+        return exit_code
+
+
+def _begin(run: RunDirectory, plan: "Plan") -> "tuple[Attempts, Batching]":
+    from engine.training.recovery import RESTART_VARIABLE, begin_attempt
+
+    attempts = begin_attempt(run, restarted=os.environ.pop(RESTART_VARIABLE, "") == "1")
+    return attempts, attempts.batching or Batching(plan.steps.micro_batch, plan.steps.accumulation)
+
+
+def _recover(ending: "_Ending", attempts: "Attempts", fault: "Fault", plan: "Plan") -> None:
+    """Go on in a fresh process, or raise what stands in the way."""
+    from engine.training.recovery import decide, restart_process
+
+    before = attempts.batching or Batching(plan.steps.micro_batch, plan.steps.accumulation)
+    batching = decide(fault, attempts, before, plan.recipe.training.effective_batch)
+    attempts.save(ending.run)
+    if fault.kind == "out_of_memory":
+        message = (
+            f"Out of memory at step {fault.step} with {before.micro_batch} rows at a time. Going on from the last good "
+            f"step with {batching.micro_batch} rows at a time and {batching.accumulation} micro-batches per step; the "
+            "effective batch stays the same."
+        )
+    else:
+        message = f"The device failed at step {fault.step} ({fault.text}). Going on in a fresh process."
+    ending.events.write("notice.raised", severity="warning", code=f"training.{fault.kind}", message=message)
+    ending.events.close()
+    restart_process(ending.run)
+
+
+def _unexpected(error: Exception) -> Problem:
+    """Return a failure that nobody foresaw, in words."""
+    text = clean_line(str(error).strip().split("\n")[0], max_chars=300)
+    sentence = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return Problem("worker.unexpected", f"The worker failed with {sentence}.", "The whole story is in worker.log.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -9,7 +9,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from tiny_models import save_tiny_model
+
+from tests.engine.tiny_models import save_tiny_model
 
 
 @pytest.fixture(scope="session")

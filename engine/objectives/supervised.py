@@ -1,0 +1,91 @@
+"""What both objectives share: from rendered rows to a trainer of the next token."""
+
+import math
+from dataclasses import dataclass
+
+from engine.objectives.sequences import SequenceCollator, Sequences, make_segment, pack
+from engine.recipe.problems import Problem, ProblemError
+from engine.recipe.schema import TrainingSection
+from engine.training.context import RunContext
+from engine.training.order import StepOrder
+from engine.training.settings import trainer_settings
+from engine.training.trainer import RunTrainer
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltTrainer:
+    """A trainer and how its work is cut up.
+
+    Attributes:
+        trainer: Ready to train; writes and prints nothing of its own.
+        order: Which rows each step reads.
+        sequences: The rows.
+        total_steps: Optimizer steps of the whole run.
+    """
+
+    trainer: RunTrainer
+    order: StepOrder
+    sequences: Sequences
+    total_steps: int
+
+
+def build_supervised(context: RunContext) -> BuiltTrainer:
+    """Return a trainer whose loss covers exactly the tokens that the renderer marked.
+
+    Raises:
+        ProblemError: There is nothing to learn from.
+    """
+    training = context.recipe.training
+    packed = bool(training.packing)
+    sequences = make_sequences(context, packed=packed)
+    order = StepOrder(
+        sequences.lengths,
+        effective_batch=training.effective_batch,
+        micro_batch=context.batching.micro_batch,
+        seed=training.seed,
+    )
+    total_steps = count_steps(training, order.steps_per_epoch)
+    pad = context.tokenizer.pad_token_id
+    trainer = RunTrainer(
+        model=context.model,
+        args=trainer_settings(
+            context.recipe,
+            context.plan.device,
+            context.batching,
+            total_steps=total_steps,
+            # The trainer insists on a folder of its own and makes it; it writes nothing there.
+            folder=context.run.checkpoints_folder,
+        ),
+        processing_class=context.tokenizer,
+        sequences=sequences,
+        order=order,
+        # A padded position is masked and has no label, so any id will do where the tokenizer names none.
+        collator=SequenceCollator(pad_token_id=0 if pad is None else pad, packed=packed),
+    )
+    return BuiltTrainer(trainer, order, sequences, total_steps)
+
+
+def make_sequences(context: RunContext, *, packed: bool) -> Sequences:
+    """Return the rendered rows as the trainer takes them, packed or each on its own."""
+    rendered = context.rendered.sequences
+    segments = [make_segment(row.id, row.input_ids, row.trained_mask) for row in rendered]
+    segments = [segment for segment in segments if segment.num_trained]
+    if not segments:
+        raise ProblemError(
+            Problem(
+                "data.nothing_to_learn",
+                "No row has a token to learn from at this sequence length.",
+                "Choose a longer sequence length or look at the rows.",
+                "training.max_length",
+            )
+        )
+    if not packed:
+        return Sequences([[segment] for segment in segments])
+    return Sequences(pack(segments, context.renderer.max_length))
+
+
+def count_steps(training: TrainingSection, steps_per_epoch: int) -> int:
+    """Return the optimizer steps of a run: the step limit, or the epochs."""
+    # The epsilon keeps 0.1 * 30 (3.0000000000000004) at three steps.
+    by_epochs = max(1, math.ceil(training.epochs * steps_per_epoch - 1e-9))
+    return by_epochs if training.max_steps is None else training.max_steps

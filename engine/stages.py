@@ -1,0 +1,224 @@
+"""The stages of a run in order: prepare, measure, train, measure, export, report.
+
+Imports everything heavy; `engine.worker` imports it once the lock is held, or early in a standby worker.
+"""
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from engine.data.pipeline import prepare
+from engine.data.rendering import RenderedRows, Renderer
+from engine.deployment.export import export_run, parity_prompts
+from engine.evaluation.report import write_report
+from engine.methods import apply_method, trainable_summary
+from engine.models.hub import resolve_model
+from engine.models.loading import load_model
+from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
+from engine.planning.plan import Plan
+from engine.recipe.problems import Problem, ProblemError
+from engine.recipe.schema import Recipe
+from engine.runs.checkpoints import Checkpoint, CheckpointStore
+from engine.runs.directory import RunDirectory
+from engine.runs.disk import private_folder, write_atomically
+from engine.training.batching import Batching
+from engine.training.context import RunContext
+from engine.training.event_log import EventLog
+from engine.training.interrupt import Interrupt
+from engine.training.requests import RequestDesk
+from engine.training.run import evaluate, train
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate", "safetensors")
+PARITY_ROWS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What the worker knows before anything heavy is imported.
+
+    Attributes:
+        run: The run directory.
+        plan: Its plan.
+        events: Its event log.
+        interrupt: Where signals arrive.
+        desk: Where requests of viewers arrive.
+        batching: How a step is cut up in this attempt.
+        store: The run's checkpoints.
+        checkpoint: Where this attempt goes on from; None at the start.
+    """
+
+    run: RunDirectory
+    plan: Plan
+    events: EventLog
+    interrupt: Interrupt
+    desk: RequestDesk
+    batching: Batching
+    store: CheckpointStore
+    checkpoint: Checkpoint | None
+
+
+def carry_through(carried: Carried) -> None:
+    """Take a run from its plan to its report.
+
+    Raises:
+        StopRequested: A stop was asked for; what training had learnt is saved.
+        ProblemError: Something is wrong that a person can put right.
+        TrainingFaultError: Training cannot go on in this process.
+    """
+    events, run, interrupt = carried.events, carried.run, carried.interrupt
+    refuse_blocked(carried.plan)
+    with interrupt.interruptible():
+        events.write("state.changed", state="preparing", reason="")
+        write_environment(run, carried.plan)
+        context = prepare_context(carried)
+        if not (run.evaluation_folder / "before.json").exists():
+            events.write("state.changed", state="evaluating", reason="before training")
+            evaluate(context, "before", 0)
+    train(context)
+    with interrupt.interruptible():
+        if not (run.evaluation_folder / "after.json").exists():
+            events.write("state.changed", state="evaluating", reason="after training")
+            evaluate(context, "after", context.steps_done)
+        finish(context)
+
+
+def refuse_blocked(plan: Plan) -> None:
+    """Raise the plan's own findings when they forbid the start."""
+    if plan.blocked:
+        errors = [finding for finding in plan.findings if finding.severity == "error"]
+        raise ProblemError(*(Problem(**finding.model_dump()) for finding in errors))
+
+
+def prepare_context(carried: Carried) -> RunContext:
+    """Load rows, tokenizer and model, and apply the method."""
+    plan, recipe = carried.plan, carried.plan.recipe
+    train_rows, held_out_rows, dropped = load_rows(carried.run, plan)
+    folder = resolve_model(
+        recipe.model.base,
+        plan.model.revision or recipe.model.revision,
+        allow_code=recipe.model.trust_remote_code,
+    ).folder
+    loaded = load_tokenizer(folder, recipe)
+    renderer = Renderer(loaded.tokenizer, _filled(recipe.training.max_length, "max_length"), recipe.data.system_prompt)
+    rendered = renderer.render_rows(train_rows)
+    _tell_data(carried.events, rendered, len(train_rows), len(held_out_rows), dropped)
+    model = load_learner(recipe, plan, folder)
+    _tell_model(carried.events, model, loaded)
+    return RunContext(
+        run=carried.run,
+        plan=plan,
+        events=carried.events,
+        interrupt=carried.interrupt,
+        desk=carried.desk,
+        batching=carried.batching,
+        tokenizer=loaded.tokenizer,
+        renderer=renderer,
+        rendered=rendered,
+        held_out_rows=held_out_rows,
+        checkpoint=carried.checkpoint,
+        store=carried.store,
+        model=model,
+    )
+
+
+def load_rows(run: RunDirectory, plan: Plan) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]]:
+    """Return training rows, held-out rows and counts of dropped rows; from the run directory once they are there.
+
+    The first attempt saves them, so that a later one, also on another machine, works on the same rows.
+    """
+    if run.train_file.exists() and run.held_out_file.exists():
+        return _read_rows(run.train_file), _read_rows(run.held_out_file), dict(plan.data.dropped)
+    data = prepare(plan.recipe)
+    private_folder(run.data_folder)
+    write_atomically(run.held_out_file, _lines(data.held_out_rows))
+    write_atomically(run.train_file, _lines(data.train_rows))
+    return data.train_rows, data.held_out_rows, dict(data.profile.dropped)
+
+
+def load_learner(recipe: Recipe, plan: Plan, folder: Path) -> Any:
+    """Return the model on its device with the method applied; the seed decides the initial adapters."""
+    device = torch.device(plan.device.kind)
+    model = load_model(recipe, device, quantized=recipe.method.name == "qlora", folder=folder)
+    set_seed(recipe.training.seed)
+    return apply_method(model, recipe)
+
+
+def finish(context: RunContext) -> None:
+    """Export the model and write the report."""
+    context.events.write("state.changed", state="exporting", reason="")
+    prompts = parity_prompts(context.held_out_rows[:PARITY_ROWS], context.renderer)
+    export_run(context.run, context.plan, context.model, context.tokenizer, prompts=prompts, emit=context.events.write)
+    folder = write_report(context.run)
+    context.events.write("report.written", folder=str(Path(folder).name))
+
+
+def write_environment(run: RunDirectory, plan: Plan) -> None:
+    """Write `environment.json`: what a bug report needs."""
+    document = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "device": device_facts(plan),
+        "threads": torch.get_num_threads(),
+        "command": list(plan.command),
+    }
+    write_atomically(run.environment_file, json.dumps(document, indent=1).encode() + b"\n")
+
+
+def device_facts(plan: Plan) -> dict[str, Any]:
+    """Return the device of a plan with what PyTorch sees of it."""
+    device = dict(plan.device.model_dump())
+    if plan.device.kind == "cuda" and torch.cuda.is_available():
+        facts = torch.cuda.get_device_properties(0)
+        device |= {"seen": facts.name, "memory_bytes": facts.total_memory, "cuda": torch.version.cuda}
+    return device
+
+
+def _filled(value: int | None, name: str) -> int:
+    if value is None:
+        raise ProblemError(
+            Problem("plan.incomplete", f"The plan does not say training.{name}.", "Make the plan again.")
+        )
+    return value
+
+
+def _lines(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.strip()]
+
+
+def _tell_data(
+    events: EventLog, rendered: RenderedRows, num_train: int, num_held_out: int, dropped: dict[str, int]
+) -> None:
+    share = rendered.num_trained / rendered.num_tokens if rendered.num_tokens else 0.0
+    dropped = dropped | dict(rendered.dropped.counts)
+    events.write(
+        "data.prepared",
+        num_train=num_train,
+        num_held_out=num_held_out,
+        dropped=dropped,
+        trained_token_share=share,
+    )
+    for sentence in rendered.sentences():
+        events.write("notice.raised", severity="warning", code="data.rendering", message=sentence)
+
+
+def _tell_model(events: EventLog, model: Any, loaded: LoadedTokenizer) -> None:
+    summary = trainable_summary(model)
+    events.write(
+        "model.loaded",
+        num_params=summary.num_params,
+        trainable_params=summary.trainable_params,
+        dtype=str(model.dtype).removeprefix("torch."),
+        choices=list(loaded.choices),
+    )

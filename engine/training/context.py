@@ -1,0 +1,70 @@
+"""What the stages of a run share."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from engine.data.rendering import RenderedRows, Renderer
+from engine.planning.plan import Plan
+from engine.recipe.schema import Recipe
+from engine.runs.checkpoints import Checkpoint, CheckpointStore
+from engine.runs.directory import RunDirectory
+from engine.training.batching import Batching
+from engine.training.event_log import EventLog
+from engine.training.interrupt import Interrupt
+from engine.training.requests import RequestDesk
+from engine.training.stopwatch import Stopwatch
+
+
+@dataclass(slots=True)
+class RunContext:
+    """One run between its preparation and its report.
+
+    Attributes:
+        run: The run directory.
+        plan: What was decided before the start; `plan.recipe` has every value filled in.
+        events: The run's event log.
+        interrupt: Where signals arrive.
+        desk: Where requests of viewers arrive.
+        batching: Micro-batch and accumulation in use.
+        tokenizer: With chat template, pad and eos token.
+        renderer: Of the tokenizer and the recipe.
+        held_out_rows: Canonical rows to be judged on.
+        rendered: Training rows as token ids and masks.
+        checkpoint: Where this attempt goes on from; None at the start.
+        store: The run's checkpoints.
+        model: The model with its method applied, on its device.
+        stopwatch: Training time over all attempts.
+        steps_done: Optimizer steps finished.
+    """
+
+    run: RunDirectory
+    plan: Plan
+    events: EventLog
+    interrupt: Interrupt
+    desk: RequestDesk
+    batching: Batching
+    tokenizer: PreTrainedTokenizerBase
+    renderer: Renderer
+    rendered: RenderedRows
+    held_out_rows: list[dict[str, Any]]
+    checkpoint: Checkpoint | None
+    store: CheckpointStore
+    model: PreTrainedModel
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    steps_done: int = 0
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with every value filled in."""
+        return self.plan.recipe
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the run computes on a GPU."""
+        return self.plan.device.kind == "cuda"
+
+    def notice(self, severity: Literal["note", "warning", "error"], code: str, message: str) -> None:
+        """Tell whoever watches."""
+        self.events.write("notice.raised", severity=severity, code=code, message=message)

@@ -1,0 +1,66 @@
+"""The order of rows: a pure function of seed and step, so a resumed run sees what the straight one would have seen."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class StepOrder(Sampler[list[int]]):
+    """Yields micro-batches of row indices, epoch by epoch.
+
+    An epoch is a fresh permutation of all rows, cut into optimizer steps of `effective_batch` rows (the last step of an
+    epoch takes what is left) and each step into micro-batches. Inside a step, rows are sorted by length: the loss of a
+    step is a mean over its tokens whatever their order, so the result is the same and less is padded.
+
+    Args:
+        lengths: Tokens of each row.
+        effective_batch: Rows per optimizer step.
+        micro_batch: Rows per micro-batch.
+        seed: Starts the permutations.
+    """
+
+    def __init__(self, lengths: Sequence[int], *, effective_batch: int, micro_batch: int, seed: int) -> None:
+        self._lengths = np.asarray(lengths)
+        self._effective_batch = effective_batch
+        self._micro_batch = micro_batch
+        self._seed = seed
+        self.epoch = 0
+        self._permutation: tuple[int, np.ndarray] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over all rows."""
+        return math.ceil(len(self._lengths) / self._effective_batch)
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self._lengths), self._effective_batch)
+        return full * math.ceil(self._effective_batch / self._micro_batch) + math.ceil(rest / self._micro_batch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first_step = self.epoch * self.steps_per_epoch
+        for step in range(first_step, first_step + self.steps_per_epoch):
+            yield from self.micro_batches(step)
+
+    def rows_of_step(self, step: int) -> list[int]:
+        """Return the row indices of optimizer step `step` (from 0), longest first."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        start = position * self._effective_batch
+        rows = self._epoch_rows(epoch)[start : start + self._effective_batch]
+        return [int(row) for row in rows[np.argsort(-self._lengths[rows], kind="stable")]]
+
+    def micro_batches(self, step: int) -> list[list[int]]:
+        """Return the row indices of each micro-batch of optimizer step `step` (from 0)."""
+        rows = self.rows_of_step(step)
+        return [rows[start : start + self._micro_batch] for start in range(0, len(rows), self._micro_batch)]
+
+    def tokens_of_step(self, step: int) -> int:
+        """Return how many tokens, padding aside, optimizer step `step` (from 0) reads."""
+        return int(self._lengths[self.rows_of_step(step)].sum())
+
+    def _epoch_rows(self, epoch: int) -> np.ndarray:
+        if self._permutation is None or self._permutation[0] != epoch:
+            generator = np.random.default_rng([self._seed, epoch])
+            self._permutation = (epoch, generator.permutation(len(self._lengths)))
+        return self._permutation[1]

@@ -1,0 +1,133 @@
+"""What to do when training cannot go on in this process: smaller micro-batches, a fresh process, or an honest end."""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.recipe.problems import Problem, ProblemError
+from engine.runs.directory import RunDirectory
+from engine.runs.disk import write_atomically
+from engine.training.batching import Batching
+from engine.training.faults import Fault, name_rows
+
+RESTART_VARIABLE = "FTWIZARD_RESTART"
+MAX_DEVICE_RESTARTS = 3
+ATTEMPTS_FILE = "attempts.json"
+
+
+@dataclass(slots=True)
+class Attempts:
+    """What earlier attempts of a run have learnt about this machine; `attempts.json` in the run directory.
+
+    Attributes:
+        count: Attempts so far, this one included.
+        batching: Cut of a step that fitted the memory; None while the plan's is in use.
+        faults: Faults since a person last started or resumed the run: `{"kind", "step"}`.
+    """
+
+    count: int = 0
+    batching: Batching | None = None
+    faults: list[dict[str, Any]] = field(default_factory=list)
+
+    def save(self, run: RunDirectory) -> None:
+        """Write the file."""
+        document = {"count": self.count, "batching": self.batching and asdict(self.batching), "faults": self.faults}
+        write_atomically(_file(run), json.dumps(document).encode())
+
+
+def begin_attempt(run: RunDirectory, *, restarted: bool) -> Attempts:
+    """Count this attempt and return what is known; a person's own restart forgives earlier faults."""
+    attempts = _read(run)
+    attempts.count += 1
+    if not restarted:
+        attempts.faults = []
+    attempts.save(run)
+    return attempts
+
+
+def decide(fault: Fault, attempts: Attempts, batching: Batching, effective_batch: int) -> Batching:
+    """Return how the next process is to cut a step.
+
+    Raises:
+        ProblemError: Another process would fail the same way.
+    """
+    earlier = list(attempts.faults)
+    attempts.faults.append({"kind": fault.kind, "step": fault.step})
+    if fault.kind == "not_finite":
+        raise ProblemError(_not_finite(fault))
+    if fault.kind == "out_of_memory":
+        if batching.micro_batch == 1:
+            raise ProblemError(_too_large(fault))
+        attempts.batching = halved(batching, effective_batch)
+        return attempts.batching
+    device_faults = [entry for entry in earlier if entry["kind"] == "device"]
+    if any(entry["step"] == fault.step for entry in device_faults) or len(device_faults) >= MAX_DEVICE_RESTARTS:
+        raise ProblemError(_device_gone(fault, len(device_faults)))
+    return batching
+
+
+def halved(batching: Batching, effective_batch: int) -> Batching:
+    """Return at most half the micro-batch, with the accumulation that leaves the effective batch as it is."""
+    half = max(1, batching.micro_batch // 2)
+    micro_batch = next((size for size in range(half, 0, -1) if effective_batch % size == 0), 1)
+    return Batching(micro_batch, effective_batch // micro_batch)
+
+
+def restart_process(run: RunDirectory) -> None:
+    """Replace this process by a fresh one that goes on with the run; does not return.
+
+    A fresh process, since memory of a failed step stays fragmented and a broken CUDA context stays broken. The process
+    id, the session and the log stay; the lock is taken again before anything heavy is imported.
+    """
+    os.environ[RESTART_VARIABLE] = "1"
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "engine.worker", str(run.path)])
+
+
+def _file(run: RunDirectory) -> Path:
+    return run.path / ATTEMPTS_FILE
+
+
+def _read(run: RunDirectory) -> Attempts:
+    try:
+        document = json.loads(_file(run).read_bytes())
+        batching = document["batching"]
+        return Attempts(int(document["count"]), Batching(**batching) if batching else None, list(document["faults"]))
+    except FileNotFoundError:
+        return Attempts()
+    except (ValueError, KeyError, TypeError):
+        # Only hints are in it: the worst that forgetting them costs is one more restart.
+        return Attempts()
+
+
+def _not_finite(fault: Fault) -> Problem:
+    return Problem(
+        "training.not_finite",
+        f"At step {fault.step} {fault.text}. The rows of this step: {name_rows(fault.row_ids)}.",
+        "Choose a smaller learning rate, or look at these rows; the last checkpoint before it is kept.",
+        "training.learning_rate",
+    )
+
+
+def _too_large(fault: Fault) -> Problem:
+    return Problem(
+        "training.out_of_memory",
+        f"Out of memory at step {fault.step} with one row at a time. The longest rows of this step: "
+        f"{name_rows(fault.row_ids, limit=3)}.",
+        "Choose a shorter sequence length, activation checkpointing, or QLoRA, then start a new run.",
+        "training.max_length",
+    )
+
+
+def _device_gone(fault: Fault, restarts: int) -> Problem:
+    times = "again" if restarts <= 1 else f"after {restarts} restarts"
+    return Problem(
+        "training.device_failed",
+        f"The device failed {times} at step {fault.step}: {fault.text}. The rows of this step: "
+        f"{name_rows(fault.row_ids)}.",
+        "Look at the rows and at the GPU (`ftwizard doctor`), then resume.",
+    )

@@ -1,0 +1,203 @@
+"""Stages 3 and 4: train, from the last whole checkpoint to the last step, and leave a checkpoint however it ends."""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from engine.evaluation.evaluate import EvaluationInterrupted, measure
+from engine.evaluation.measurement import Phase
+from engine.objectives import chat, domain_adaptation
+from engine.objectives.supervised import BuiltTrainer
+from engine.recipe.problems import ProblemError
+from engine.text import clean_line
+from engine.training.callbacks import Duties, RunCallback, StepLog, TrainingState
+from engine.training.checkpoints import TrainingCheckpoints
+from engine.training.context import RunContext
+from engine.training.faults import Fault, fault_kind
+from engine.training.interrupt import StopRequested
+from engine.training.lookout import Actions, Lookout
+from engine.training.memory import MemorySampler
+
+OBJECTIVES: dict[str, Callable[[RunContext], BuiltTrainer]] = {
+    "chat": chat.build_trainer,
+    "domain-adaptation": domain_adaptation.build_trainer,
+}
+
+
+class TrainingFaultError(Exception):
+    """Raised when training cannot go on in this process.
+
+    Attributes:
+        fault: What happened, to which rows, and whether the last finished step is on the disk.
+    """
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.text)
+        self.fault = fault
+
+
+@dataclass(slots=True)
+class Training:
+    """The parts of one attempt."""
+
+    context: RunContext
+    built: BuiltTrainer
+    checkpoints: TrainingCheckpoints
+    state: TrainingState
+
+    def restore(self) -> None:
+        """Put back the state of the checkpoint that this attempt starts from."""
+        if self.context.checkpoint is None:
+            return
+        progress = self.checkpoints.load_state(self.context.checkpoint)
+        self.state.num_tokens = progress.num_tokens
+        self.context.stopwatch.reset(progress.elapsed_s)
+
+    def save(self) -> bool:
+        """Commit a checkpoint of the last finished step; signals wait until it is done."""
+        with self.context.stopwatch.held(), self.context.interrupt.shielded():
+            return self.checkpoints.save(self.state.progress())
+
+    def save_on_schedule(self) -> None:
+        """Commit a checkpoint; a disk that cannot take it does not stop training."""
+        try:
+            self.save()
+        except ProblemError as error:
+            for problem in error.problems:
+                self.context.notice("error", problem.code, f"{problem.sentence()} Training goes on.")
+
+    def evaluate(self) -> None:
+        """Measure the model as it stands."""
+        with self.context.stopwatch.held():
+            evaluate(self.context, "during", self.state.step)
+
+    def fault(self, error: BaseException, kind: Any) -> Fault:
+        """Return what happened, for people and for the decision what to do next."""
+        rows = self.built.order.rows_of_step(self.state.step)
+        text = clean_line(str(error).strip().split("\n")[0], max_chars=300)
+        return Fault(kind, self.state.step + 1, self.built.sequences.row_ids(rows), text, self.state.consistent)
+
+
+def train(context: RunContext) -> None:
+    """Train to the last step; nothing to do when the last step is on the disk already.
+
+    Raises:
+        StopRequested: A stop was asked for; the state is saved.
+        TrainingFaultError: Out of memory, a device error or a number that is none.
+    """
+    training = _set_up(context)
+    failure: TrainingFaultError | None = None
+    try:
+        _run(training)
+    except StopRequested as stop:
+        if stop.save and training.state.consistent:
+            training.save_on_schedule()
+        raise
+    except Exception as error:
+        kind = fault_kind(error)
+        if kind is None:
+            raise
+        failure = TrainingFaultError(training.fault(error, kind))
+    context.steps_done = training.state.step
+    # Outside the handler: the traceback would hold the activations that did not fit.
+    if failure is not None:
+        _keep_last_step(training, failure.fault)
+        raise failure
+
+
+def evaluate(context: RunContext, phase: Phase, step: int) -> None:
+    """Measure the model on the held-out rows; a fault of a metric is reported and costs nothing else.
+
+    Raises:
+        StopRequested: A stop was asked for in the middle.
+    """
+    interrupt = context.interrupt
+    try:
+        measure(
+            context.model,
+            context.tokenizer,
+            context.renderer,
+            context.held_out_rows,
+            context.recipe,
+            phase=phase,
+            step=step,
+            emit=context.events.write,
+            should_stop=lambda: interrupt.reason is not None or context.desk.stop_asked(),
+            folder=context.run.evaluation_folder,
+        )
+    except EvaluationInterrupted:
+        interrupt.check()
+        context.desk.check_stop()
+    except Exception as error:
+        if fault_kind(error) == "device":
+            raise
+        text = clean_line(error, max_chars=300)
+        context.notice(
+            "error", "evaluation.failed", f"The evaluation {phase} training failed ({type(error).__name__}: {text})."
+        )
+
+
+def _set_up(context: RunContext) -> Training:
+    built = OBJECTIVES[context.recipe.objective](context)
+    checkpoints = TrainingCheckpoints(context.store, context.events, built.trainer)
+    state = TrainingState(context.stopwatch)
+    training = Training(context, built, checkpoints, state)
+    trainer = built.trainer
+    trainer.add_callback(
+        RunCallback(
+            state=state,
+            order=built.order,
+            log=StepLog(context.events, state, built.total_steps),
+            memory=MemorySampler(context.events, on_gpu=context.on_gpu),
+            duties=Duties(training.restore, training.save_on_schedule, training.evaluate),
+            steps=context.plan.steps,
+            skips_allowed=context.recipe.training.precision == "float16",
+        )
+    )
+    lookout = Lookout(
+        context.events,
+        context.desk,
+        context.interrupt,
+        state,
+        Actions(training.save, training.evaluate),
+    )
+    trainer.before_micro_step = lookout.before_micro_step
+    trainer.after_micro_step = lookout.after_micro_step
+    trainer.load_weights = checkpoints.load_weights
+    return training
+
+
+def _run(training: Training) -> None:
+    context, built = training.context, training.built
+    start_step = 0 if context.checkpoint is None else context.checkpoint.step
+    context.events.write("state.changed", state="training", reason="")
+    context.events.write(
+        "training.started",
+        total_steps=built.total_steps,
+        start_step=start_step,
+        micro_batch=context.batching.micro_batch,
+        accumulation=context.batching.accumulation,
+        steps_per_epoch=built.order.steps_per_epoch,
+    )
+    if start_step >= built.total_steps and context.checkpoint is not None:
+        training.checkpoints.load_weights(str(context.checkpoint.folder))
+        training.state.step = start_step
+        return
+    folder = None if context.checkpoint is None else str(context.checkpoint.folder)
+    built.trainer.train(resume_from_checkpoint=folder)
+    # The trainer leaves its mixed-precision wrapper on the model; measuring and exporting want the plain one.
+    built.trainer.accelerator.unwrap_model(context.model, keep_fp32_wrapper=False)
+
+
+def _keep_last_step(training: Training, fault: Fault) -> None:
+    """Save the last finished step after running out of memory, so that the next attempt loses nothing."""
+    if fault.kind != "out_of_memory" or not fault.consistent:
+        return
+    training.built.trainer.model.zero_grad(set_to_none=True)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    training.save_on_schedule()
