@@ -10,7 +10,6 @@ import numpy
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_models import command_rows, text_rows, tiny_llama, tiny_tokenizer
 from torch.nn import functional
 
 from engine.evaluation import scoring
@@ -21,6 +20,7 @@ from engine.evaluation.measurement import load_measurement
 from engine.evaluation.scoring import TokenRow, TokenScorer
 from engine.evaluation.stopping import end_of_turn_ids, stop_token_ids
 from engine.recipe.schema import Recipe
+from tests.engine.tiny_models import command_rows, text_rows, tiny_llama, tiny_tokenizer
 
 
 @dataclass(frozen=True)

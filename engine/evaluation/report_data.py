@@ -1,0 +1,229 @@
+"""What came out of a run, gathered from its directory into the content of `report.json`.
+
+The shape is described in docs/evaluation.md; the command line and the results screen read nothing else.
+"""
+
+import json
+import math
+from typing import Any
+
+from engine.catalog.metrics import Metric
+from engine.evaluation.measurement import load_measurement
+from engine.evaluation.measures import Direction, direction, known_metrics
+from engine.planning.plan import Plan
+from engine.recipe.sources import Source, flatten
+from engine.runs.directory import RunDirectory
+from engine.runs.events import numbers_to_words
+from engine.runs.picture import Picture
+
+REPORT_VERSION = 1
+
+VERDICTS: dict[Direction, str] = {"better": "better", "worse": "worse", "same": "unchanged", "unknown": ""}
+_HEADLINE_ORDER = ("exact_match", "rougeL", "perplexity", "token_accuracy", "loss")
+
+
+def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) -> dict[str, Any]:
+    """Return the content of `report.json`: strict JSON values, numbers that JSON cannot carry as words.
+
+    Args:
+        run: The run; every file but the plan may be missing, as a stopped or failed run has a report too.
+        picture: The reduced events of the run.
+        state: State that the run is about to have; that of the picture when None.
+
+    Raises:
+        ProblemError: The plan cannot be read.
+    """
+    plan = run.read_plan()
+    before = load_measurement(run.evaluation_folder / "before.json") or {}
+    after = load_measurement(run.evaluation_folder / "after.json") or {}
+    rows = [metric_row(metric, before, after) for metric in known_metrics({**_metrics(before), **_metrics(after)})]
+    content = {
+        "version": REPORT_VERSION,
+        "run_id": run.run_id,
+        "name": picture.name or plan.recipe.name or run.run_id,
+        "state": state or picture.state,
+        "objective": plan.recipe.objective,
+        "method": plan.recipe.method.name,
+        "headline": headline(rows),
+        "before": _metrics(before),
+        "after": _metrics(after),
+        "metrics": rows,
+        "evaluated": {name: (after or before).get(name, 0) for name in ("num_rows", "num_tokens", "num_generated")},
+        "samples": paired_samples(before, after),
+        "training": _training(plan, picture),
+        "memory": _memory(plan, picture),
+        "data": _data(plan, picture),
+        "model": _model(run, plan, picture),
+        "recipe": _recipe(plan),
+        "remarks": list(dict.fromkeys([*before.get("remarks", []), *after.get("remarks", [])])),
+        "notices": [_notice(notice) for notice in picture.notices],
+        "versions": _versions(run),
+    }
+    result: dict[str, Any] = numbers_to_words(content)
+    return result
+
+
+def _metrics(measurement: dict[str, Any]) -> dict[str, float]:
+    metrics: dict[str, float] = measurement.get("metrics", {})
+    return metrics
+
+
+def metric_row(metric: Metric, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return one line of the before/after table."""
+    left, right = _metrics(before).get(metric.name), _metrics(after).get(metric.name)
+    change = direction(metric, left, right)
+    return {
+        "name": metric.name,
+        "title": metric.title,
+        "summary": metric.summary,
+        "before": left,
+        "after": right,
+        "before_text": metric.format(left),
+        "after_text": metric.format(right),
+        "better": metric.better,
+        "format": metric.kind,
+        "direction": change,
+        "verdict": VERDICTS[change],
+    }
+
+
+def headline(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the one sentence that says what training did, with the direction it took: better, worse, same, mixed.
+
+    Judged are exact match or ROUGE-L (what the model answers) and perplexity (how well it expects); they can disagree.
+    """
+    by_name = {row["name"]: row for row in rows if row["direction"] != "unknown"}
+    told = [by_name[name] for name in _HEADLINE_ORDER if name in by_name]
+    # One number about answers and one about expectation say all that the others repeat.
+    answers = [row for row in told if row["name"] in ("exact_match", "rougeL")][:1]
+    expectation = [row for row in told if row["name"] in ("perplexity", "token_accuracy", "loss")][:1]
+    chosen = answers + expectation
+    if not chosen:
+        return {
+            "direction": "unknown",
+            "text": "There is nothing to compare: the run was not measured before and after.",
+        }
+    directions = {row["direction"] for row in chosen} - {"same"}
+    overall = directions.pop() if len(directions) == 1 else "mixed" if directions else "same"
+    opening = {
+        "better": "The model learned",
+        "worse": "The model got worse",
+        "same": "Training changed nothing that was measured",
+        "mixed": "The model changed, and not only for the better",
+    }[overall]
+    return {"direction": overall, "text": f"{opening}: {' and '.join(_movement(row) for row in chosen)}."}
+
+
+def _movement(row: dict[str, Any]) -> str:
+    title = row["title"] if row["title"].isupper() or "-" in row["title"] else row["title"].lower()
+    if row["direction"] == "same":
+        return f"{title} stayed at {row['after_text']}"
+    word = "rose" if row["after"] > row["before"] else "fell"
+    return f"{title} {word} from {row['before_text']} to {row['after_text']}"
+
+
+def paired_samples(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, str]]:
+    """Return prompts with the texts of both measurements; a missing text is empty."""
+    earlier = {sample["prompt"]: sample for sample in before.get("samples", [])}
+    later = {sample["prompt"]: sample for sample in after.get("samples", [])}
+    return [
+        {
+            "prompt": prompt,
+            "expected": (later.get(prompt) or earlier[prompt])["expected"],
+            "before": earlier.get(prompt, {}).get("text", ""),
+            "after": later.get(prompt, {}).get("text", ""),
+        }
+        for prompt in {**later, **earlier}
+    ]
+
+
+def _training(plan: Plan, picture: Picture) -> dict[str, Any]:
+    latest = picture.latest
+    losses = [(item["metrics"].get("loss"), item["step"]) for item in picture.evaluations if item.get("metrics")]
+    finite = [(loss, step) for loss, step in losses if isinstance(loss, int | float) and math.isfinite(loss)]
+    lowest = min(finite, default=None)
+    return {
+        "steps": picture.step,
+        "total_steps": picture.total_steps or plan.steps.total_steps,
+        "epoch": latest.get("epoch"),
+        "effective_batch": plan.recipe.training.effective_batch,
+        "micro_batch": picture.training.get("micro_batch", plan.steps.micro_batch),
+        "attempts": picture.attempts,
+        "elapsed_s": latest.get("elapsed_s"),
+        "num_tokens": latest.get("num_tokens"),
+        "tokens_per_s": latest.get("tokens_per_s"),
+        "final_loss": latest.get("loss"),
+        "lowest_held_out": {"loss": lowest[0], "step": lowest[1]} if lowest else None,
+        "device": plan.device.name,
+    }
+
+
+def _memory(plan: Plan, picture: Picture) -> dict[str, Any]:
+    on_gpu = plan.device.kind == "cuda"
+    peak, curve = ("gpu_peak_bytes", "gpu_allocated_bytes") if on_gpu else ("peak_rss_bytes", "rss_bytes")
+    bounds = picture.curves[curve].bounds() if curve in picture.curves else None
+    measured = [value for value in (picture.latest.get(peak), bounds[1] if bounds else None) if value]
+    return {
+        "where": plan.memory.where,
+        "planned_bytes": plan.memory.expected_bytes,
+        "planned_low_bytes": plan.memory.low_bytes,
+        "planned_high_bytes": plan.memory.high_bytes,
+        "available_bytes": plan.memory.available_bytes,
+        "measured_bytes": int(max(measured)) if measured else None,
+    }
+
+
+def _data(plan: Plan, picture: Picture) -> dict[str, Any]:
+    source = plan.recipe.data.source
+    return {
+        "source": source if isinstance(source, list) else [source],
+        "sha256": plan.data.sha256,
+        "num_train": picture.data.get("num_train", plan.data.num_train),
+        "num_held_out": picture.data.get("num_held_out", plan.data.num_held_out),
+        "dropped": picture.data.get("dropped", plan.data.dropped),
+    }
+
+
+def _model(run: RunDirectory, plan: Plan, picture: Picture) -> dict[str, Any]:
+    export = _read_json(run.model_folder / "export.json")
+    folders = {"adapter": run.adapter_folder, "merged": run.merged_folder}
+    return {
+        "base": plan.model.base,
+        "revision": plan.model.revision,
+        "num_params": picture.model.get("num_params", plan.model.num_params),
+        "trainable_params": picture.model.get("trainable_params"),
+        **{kind: f"model/{kind}" if folder.is_dir() else None for kind, folder in folders.items()},
+        "output": plan.recipe.delivery.output if export else None,
+        "dtype": export.get("dtype"),
+        "parity": export.get("parity"),
+        "quantization_gap": export.get("quantization_gap"),
+    }
+
+
+def _recipe(plan: Plan) -> list[dict[str, Any]]:
+    rows = []
+    for path, value in flatten(plan.recipe.model_dump(mode="json")).items():
+        source = plan.sources.get(path)
+        if value is None and source is None:
+            continue
+        words = str(Source(source.kind, source.detail)) if source else "default"
+        rows.append({"path": path, "value": value, "source": words})
+    return rows
+
+
+def _notice(notice: dict[str, Any]) -> dict[str, Any]:
+    return {name: notice.get(name) for name in ("time", "severity", "code", "message")}
+
+
+def _versions(run: RunDirectory) -> dict[str, str]:
+    versions = _read_json(run.environment_file).get("versions")
+    return {str(name): str(value) for name, value in versions.items()} if isinstance(versions, dict) else {}
+
+
+def _read_json(path: Any) -> dict[str, Any]:
+    """Return a JSON object; empty when there is none, as a run may have ended before it was written."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

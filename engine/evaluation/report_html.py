@@ -1,0 +1,258 @@
+"""The report as one self-contained page: no script, no network, light and dark, text from data always escaped."""
+
+from importlib import resources
+from typing import Any
+
+from engine.evaluation.charts import Line, legend, line_chart
+from engine.evaluation.markup import escape_html
+from engine.runs.curves import Curve
+from engine.runs.events import word_to_number
+from engine.text import clean_line, human_bytes, human_count, human_duration
+
+MAX_SAMPLE_CHARS = 6000
+_GLYPHS = {"better": "▲", "worse": "▼", "same": "■", "mixed": "◆", "unknown": ""}
+# Nothing is loaded and nothing runs, even if an escape were missed.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def html_report(content: dict[str, Any], curves: dict[str, Curve]) -> str:
+    """Return the page.
+
+    Args:
+        content: As in `report.json`.
+        curves: The picture's curves; `loss`, `eval_loss` and `learning_rate` are drawn.
+    """
+    css = resources.files("engine.evaluation").joinpath("report.css").read_text(encoding="utf-8")
+    title = escape_html(clean_line(content["name"]))
+    body = "\n".join(
+        section
+        for section in (
+            _top(content),
+            _facts(content),
+            _metrics(content),
+            _samples(content["samples"]),
+            _curves(curves),
+            _memory(content["memory"]),
+            _notices(content),
+            _recipe(content),
+            _footer(content),
+        )
+        if section
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title} · ftwizard report</title>\n<style>\n{css}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _top(content: dict[str, Any]) -> str:
+    model, line = content["model"], content["headline"]
+    parts = [str(part) for part in (model["base"], content["method"], content["objective"]) if part]
+    return (
+        f'<p class="eyebrow">{escape_html(clean_line(" · ".join(parts)))}</p>\n'
+        f"<h1>{escape_html(clean_line(content['name']))}</h1>\n"
+        f'<p class="headline">{_badge(line["direction"], _state_words(content))} {escape_html(line["text"])}</p>'
+    )
+
+
+def _state_words(content: dict[str, Any]) -> str:
+    state = str(content["state"])
+    return state if state in ("stopped", "failed") else str(content["headline"]["direction"])
+
+
+def _badge(direction: str, words: str) -> str:
+    if direction == "unknown" and words == "unknown":
+        return ""
+    kind = direction if direction in _GLYPHS else "unknown"
+    return f'<span class="verdict {kind}">{_GLYPHS[kind]} {escape_html(words)}</span>'
+
+
+def _facts(content: dict[str, Any]) -> str:
+    training, model, data = content["training"], content["model"], content["data"]
+    share = _share(model["trainable_params"], model["num_params"])
+    facts = [
+        ("Weights", human_count(model["num_params"]), share),
+        ("Training rows", f"{data['num_train']:,}", f"{data['num_held_out']:,} held out"),
+        ("Steps", f"{training['steps']:,}", f"{training['effective_batch']} rows each"),
+        ("Training time", human_duration(_number(training["elapsed_s"])), str(training["device"])),
+        ("Tokens learned from", human_count(_number(training["num_tokens"])), _speed(training["tokens_per_s"])),
+    ]
+    cells = "".join(
+        f"<div><dt>{escape_html(name)}</dt><dd>{escape_html(value)}<small>{escape_html(note)}</small></dd></div>"
+        for name, value, note in facts
+    )
+    return f'<dl class="card facts">{cells}</dl>'
+
+
+def _share(part: Any, whole: Any) -> str:
+    return f"{100 * part / whole:.3g} % of them trained" if part and whole else ""
+
+
+def _speed(tokens_per_s: Any) -> str:
+    speed = _number(tokens_per_s)
+    return f"{human_count(speed)} a second" if speed else ""
+
+
+def _number(value: Any) -> float | None:
+    number = word_to_number(value)
+    return float(number) if isinstance(number, int | float) else None
+
+
+def _metrics(content: dict[str, Any]) -> str:
+    rows = content["metrics"]
+    if not rows:
+        return ""
+    evaluated = content["evaluated"]
+    note = f"Measured on {evaluated['num_rows']:,} rows that were held out of training"
+    if evaluated["num_generated"]:
+        note += f"; {evaluated['num_generated']:,} of them were answered by the model, greedily"
+    head = '<th>Metric</th><th class="number">Before</th><th class="number">After</th><th class="bars"></th><th></th>'
+    body = "\n".join(_metric_row(row) for row in rows)
+    return (
+        f'<h2>Before and after</h2>\n<p class="soft">{escape_html(note)}.</p>\n'
+        f'<div class="card table"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
+    )
+
+
+def _metric_row(row: dict[str, Any]) -> str:
+    verdict = _badge(row["direction"], row["verdict"]) if row["verdict"] else ""
+    return (
+        f"<tr><td>{escape_html(row['title'])}<small>{escape_html(row['summary'])}"
+        f" {'Lower' if row['better'] == 'lower' else 'Higher'} is better.</small></td>"
+        f'<td class="number">{escape_html(row["before_text"])}</td>'
+        f'<td class="number after">{escape_html(row["after_text"])}</td>'
+        f'<td class="bars">{_bars(row)}</td><td>{verdict}</td></tr>'
+    )
+
+
+def _bars(row: dict[str, Any]) -> str:
+    before, after = _number(row["before"]), _number(row["after"])
+    if before is None or after is None:
+        return ""
+    # Shares fill up to 100 %; other numbers are drawn against the larger of the two.
+    full = 1.0 if row["format"] == "share" else max(before, after)
+    widths = [_width(value, full) for value in (before, after)]
+    return "".join(
+        f'<div class="bar {name}"><i style="width:{width:.1f}%"></i></div>'
+        for name, width in zip(("before", "after"), widths, strict=True)
+    )
+
+
+def _width(value: float, full: float) -> float:
+    share = value / full if full and full == full else 0.0
+    # Infinity over infinity is no number.
+    return 100.0 if share != share else min(100.0, max(0.0, 100 * share))
+
+
+def _samples(samples: list[dict[str, str]]) -> str:
+    if not samples:
+        return ""
+    cards = "\n".join(_sample(sample) for sample in samples)
+    return f"<h2>The same prompts, before and after</h2>\n{cards}"
+
+
+def _sample(sample: dict[str, str]) -> str:
+    columns = [("Before", "before"), ("After", "after")]
+    if sample["expected"]:
+        columns.append(("Expected", "expected"))
+    answers = "".join(f'<div class="answer-{key}"><h3>{name}</h3>{_answer(sample[key])}</div>' for name, key in columns)
+    prompt = escape_html(sample["prompt"], max_chars=MAX_SAMPLE_CHARS)
+    return f'<div class="card sample"><p class="prompt">{prompt}</p><div class="answers">{answers}</div></div>'
+
+
+def _answer(text: str) -> str:
+    if not text.strip():
+        return '<pre class="empty">(nothing)</pre>'
+    return f"<pre>{escape_html(text, max_chars=MAX_SAMPLE_CHARS)}</pre>"
+
+
+def _curves(curves: dict[str, Curve]) -> str:
+    charts = [chart for chart in (_loss_chart(curves), _rate_chart(curves)) if chart]
+    return "<h2>How it learned</h2>\n" + "\n".join(charts) if charts else ""
+
+
+def _loss_chart(curves: dict[str, Curve]) -> str:
+    train, held_out = curves.get("loss"), curves.get("eval_loss")
+    lines = []
+    if train is not None and len(train):
+        band = [(bucket.x, bucket.lowest, bucket.highest) for bucket in train.points()]
+        lines.append(Line("Training loss, smoothed", "train", train.smoothed(), band=band if len(band) > 2 else ()))
+    if held_out is not None and len(held_out):
+        points = [(bucket.x, bucket.mean) for bucket in held_out.points()]
+        lines.append(Line("Held-out loss", "held-out", points, dots=len(points) <= 40))
+    chart = line_chart("Training and held-out loss by step", lines, x_name="step", y_name="loss")
+    return f'<div class="card"><h3>Loss</h3>{legend(lines)}{chart}</div>' if chart else ""
+
+
+def _rate_chart(curves: dict[str, Curve]) -> str:
+    rate = curves.get("learning_rate")
+    points = [(bucket.x, bucket.mean) for bucket in rate.points()] if rate is not None else []
+    line = Line("Learning rate", "rate", points)
+    chart = line_chart("Learning rate by step", [line], x_name="step", y_name="learning rate", height=190)
+    return f'<div class="card"><h3>Learning rate</h3>{chart}</div>' if chart else ""
+
+
+def _memory(memory: dict[str, Any]) -> str:
+    measured = memory["measured_bytes"]
+    planned = f"{human_bytes(memory['planned_low_bytes'])} to {human_bytes(memory['planned_high_bytes'])}"
+    text = f"Planned: {planned} of {memory['where']}. Measured peak: {human_bytes(measured)}."
+    if measured and memory["planned_bytes"]:
+        text += f" The plan expected {human_bytes(memory['planned_bytes'])}."
+    return f'<h2>Memory</h2>\n<div class="card">{_gauge(memory)}<p class="soft">{escape_html(text)}</p></div>'
+
+
+def _gauge(memory: dict[str, Any]) -> str:
+    low, high = memory["planned_low_bytes"], memory["planned_high_bytes"]
+    full = 1.08 * max(high, memory["measured_bytes"] or 0)
+    if not full:
+        return ""
+    span = f'<span class="range" style="left:{100 * low / full:.1f}%;width:{100 * (high - low) / full:.1f}%"></span>'
+    place = 100 * (memory["measured_bytes"] or 0) / full
+    mark = f'<span class="measured" style="left:{place:.1f}%"></span>' if memory["measured_bytes"] else ""
+    return f'<div class="gauge">{span}{mark}</div>'
+
+
+def _notices(content: dict[str, Any]) -> str:
+    worth = [notice["message"] for notice in content["notices"] if notice["severity"] in ("warning", "error")]
+    texts = list(dict.fromkeys([*content["remarks"], *(str(message) for message in worth)]))
+    if not texts:
+        return ""
+    items = "".join(f"<li>{escape_html(clean_line(text))}</li>" for text in texts)
+    return f'<h2>Worth knowing</h2>\n<ul class="card notices">{items}</ul>'
+
+
+def _recipe(content: dict[str, Any]) -> str:
+    rows = "\n".join(
+        f"<tr><td><code>{escape_html(row['path'])}</code></td><td>{escape_html(_value(row['value']))}</td>"
+        f'<td class="soft">{escape_html(row["source"])}</td></tr>'
+        for row in content["recipe"]
+    )
+    head = "<tr><th>Setting</th><th>Value</th><th>Where it comes from</th></tr>"
+    return (
+        f"<h2>Recipe</h2>\n<details><summary>{len(content['recipe'])} settings, each with its source</summary>\n"
+        f'<div class="card table"><table class="dense"><thead>{head}</thead>'
+        f"<tbody>\n{rows}\n</tbody></table></div></details>"
+    )
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+
+
+def _footer(content: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {value}" for name, value in content["versions"].items())
+    model = content["model"]
+    places = [f"{kind} in {model[kind]}" for kind in ("merged", "adapter") if model[kind]]
+    lines = [
+        f"Run {content['run_id']}, {content['state']}." + (f" Model: {'; '.join(places)}." if places else ""),
+        f"Data sha256 {content['data']['sha256']}." if content["data"]["sha256"] else "",
+        versions,
+    ]
+    return "<footer>" + "".join(f"<p>{escape_html(clean_line(line))}</p>" for line in lines if line) + "</footer>"

@@ -1,0 +1,147 @@
+"""The report of a run, gathered from its directory: content, and that no text from outside acts in it."""
+
+import json
+import math
+from html.parser import HTMLParser
+
+import pytest
+
+from engine.evaluation.measurement import Measurement, Sample, save_measurement
+from engine.evaluation.report import write_report
+from tests.engine.made_plan import made_plan, made_run, write_story
+
+HOSTILE = "<script>alert(1)</script>\x1b[2J | `code` ``` [link](http://x) </pre> \ud800 \u202e ![i](x)"
+
+
+def measured(phase, metrics, text, *, prompt="turn on the red lamp", step=75):
+    return Measurement(
+        phase=phase,
+        step=step,
+        metrics=metrics,
+        samples=[Sample(prompt, "on(red_lamp)", text), Sample("what is that", "state(that)", "state(that)")],
+        num_rows=20,
+        num_tokens=400,
+        num_generated=6,
+        elapsed_s=2.0,
+    )
+
+
+BEFORE = {"loss": 6.0, "perplexity": 403.4, "token_accuracy": 0.02, "exact_match": 0.0, "rouge1": 0.1, "rougeL": 0.09}
+AFTER = {"loss": 0.5, "perplexity": 1.65, "token_accuracy": 0.9, "exact_match": 0.86, "rouge1": 0.9, "rougeL": 0.09}
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = made_run(tmp_path / "20261120-120000-made-k3f9", made_plan(recipe={"name": "Lamp commands"}))
+    write_story(run)
+    save_measurement(measured("before", BEFORE, "on on on"), run.evaluation_folder)
+    save_measurement(measured("after", AFTER, "on(red_lamp)"), run.evaluation_folder)
+    return run
+
+
+class Page(HTMLParser):
+    """Collects the elements of a page and checks that they nest."""
+
+    VOID = frozenset({"meta", "line", "circle", "path", "br", "!doctype"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.attributes, self.texts, self._open = [], [], [], []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append(tag)
+        self.attributes.extend(name for name, _ in attrs)
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_the_report_says_what_changed_and_in_which_direction(run):
+    page = write_report(run, state="finished")
+    report = json.loads(run.report_json_file.read_text(), parse_constant=pytest.fail)
+    assert report["version"] == 1
+    assert report["state"] == "finished"
+    assert report["before"] == BEFORE
+    assert report["after"] == AFTER
+    verdicts = {row["name"]: (row["direction"], row["before_text"], row["after_text"]) for row in report["metrics"]}
+    assert verdicts["perplexity"][0] == "better"
+    assert verdicts["exact_match"] == ("better", "0.0 %", "86.0 %")
+    assert verdicts["rougeL"][0] == "same"
+    assert report["headline"] == {
+        "direction": "better",
+        "text": "The model learned: exact match rose from 0.0 % to 86.0 % and perplexity fell from 403.40 to 1.65.",
+    }
+    assert report["samples"][0] == {
+        "prompt": "turn on the red lamp", "expected": "on(red_lamp)", "before": "on on on", "after": "on(red_lamp)",
+    }  # fmt: skip
+    assert report["training"]["steps"] == 75
+    assert report["training"]["lowest_held_out"]["step"] in (50, 60)
+    assert report["memory"]["measured_bytes"] == 198 << 20
+    assert report["model"]["merged"] is None
+    assert report["versions"]["torch"] == "2.13.0"
+    sources = {row["path"]: row["source"] for row in report["recipe"]}
+    assert sources["model.base"] == "you"
+    assert sources["training.micro_batch"] == "derived: the largest that fits"
+    assert sources["training.schedule"] == "default"
+    text = page.read_text()
+    assert "The model learned" in text
+    assert text.count("<svg") == 2
+    assert "The model learned" in run.report_markdown_file.read_text()
+
+
+def test_a_model_that_got_worse_is_called_worse(run):
+    worse = {"perplexity": 900.0, "exact_match": 0.0, "loss": math.inf}
+    save_measurement(measured("after", worse, ""), run.evaluation_folder)
+    write_report(run)
+    report = json.loads(run.report_json_file.read_text())
+    assert report["headline"]["direction"] == "worse"
+    assert report["headline"]["text"].startswith("The model got worse: exact match stayed at 0.0 % and perplexity rose")
+    assert report["after"]["loss"] == "Infinity"
+    loss = next(row for row in report["metrics"] if row["name"] == "loss")
+    assert (loss["direction"], loss["after_text"]) == ("worse", "∞")
+    Page(run.report_html_file.read_text())
+
+
+def test_text_from_data_and_models_stays_text(tmp_path):
+    plan = made_plan(f"/srv/{HOSTILE.replace('/', '_')}".replace("\ud800", ""), recipe={"name": "<b>x</b> | [y](z)"})
+    run = made_run(tmp_path / "run", plan)
+    for phase in ("before", "after"):
+        save_measurement(measured(phase, AFTER, HOSTILE, prompt=HOSTILE), run.evaluation_folder)
+    page = Page(write_report(run).read_text())
+    assert "script" not in page.elements
+    assert "b" not in page.elements
+    assert not [name for name in page.attributes if name.startswith("on")]
+    assert any("<script>alert(1)</script>" in text for text in page.texts)
+    for path in (run.report_html_file, run.report_markdown_file):
+        text = path.read_text()
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+    outside_of_blocks = run.report_markdown_file.read_text().split("````")[::2]
+    assert not [part for part in outside_of_blocks if "<script>" in part.replace("\\<script", "") and "`" not in part]
+
+
+def test_a_run_that_stopped_early_has_a_report_too(tmp_path):
+    run = made_run(tmp_path / "run", made_plan())
+    write_report(run, state="failed")
+    report = json.loads(run.report_json_file.read_text())
+    assert report["headline"]["direction"] == "unknown"
+    assert report["metrics"] == report["samples"] == []
+    assert "failed" in Page(run.report_html_file.read_text()).texts[-3] + run.report_html_file.read_text()
+
+
+def test_an_unreadable_measurement_is_an_error_and_not_an_empty_report(run):
+    (run.evaluation_folder / "after.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"after\.json"):
+        write_report(run)
+    assert not run.report_json_file.exists()
