@@ -24,8 +24,8 @@ MAX_NOTICES = 100
 MAX_ACKNOWLEDGED = 50
 _SPEED_WINDOW = 64
 
-# Steps and values of points that wait to be drawn, as numbers or as they stand in the log.
-_Points = tuple[list[int | str], list[float | str]]
+# Steps and values of points that wait to be drawn.
+_Points = tuple[list[int], list[float]]
 
 
 @dataclass
@@ -118,26 +118,25 @@ class Picture:
             for event in events:
                 self.apply(event)
 
-    def apply_steps(self, last_seq: int, columns: dict[str, list[str]]) -> None:
+    def apply_steps(self, last_seq: int, steps: list[int], columns: dict[str, list[float]]) -> None:
         """Take in consecutive `step.logged` events inside `replaying`, all but the `latest` values.
 
         Args:
             last_seq: Number of the last of them.
-            columns: `{payload key: the values as they stand in the log}` with at least `step`.
+            steps: Their steps, at least one.
+            columns: `{payload key: values}`, each as long as `steps`.
         """
-        steps = columns["step"]
         self.seq = last_seq
-        self.step = int(steps[-1])
+        self.step = steps[-1]
         for name in STEP_CURVES:
             values = columns.get(name)
             if values is not None:
                 xs, waiting = self._waiting_points(name)
-                xs.extend(steps)
-                waiting.extend(values)
+                xs += steps
+                waiting += values
         elapsed = columns.get("elapsed_s")
         if elapsed is not None:
-            recent = zip(steps[-_SPEED_WINDOW:], elapsed[-_SPEED_WINDOW:], strict=True)
-            self.speed_window.extend((int(step), float(elapsed_s)) for step, elapsed_s in recent)
+            self.speed_window.extend(zip(steps[-_SPEED_WINDOW:], elapsed[-_SPEED_WINDOW:], strict=True))
 
     @contextmanager
     def replaying(self) -> Iterator[None]:
@@ -171,7 +170,7 @@ class Picture:
     def _draw_waiting(self) -> None:
         waiting, self._waiting = self._waiting, {}
         for name, (xs, values) in (waiting or {}).items():
-            self._curve(name).extend(list(map(int, xs)), list(map(float, values)))
+            self._curve(name).extend(xs, values)
 
     def _curve(self, name: str) -> Curve:
         curve = self.curves.get(name)

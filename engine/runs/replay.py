@@ -16,7 +16,8 @@ _STEP_MARK = b'"type":"step.logged"'
 _RESTART_MARK = b'"type":"training.started"'
 _MIN_CHUNK_BYTES = 32 * 1024
 _CAPTURED = ("seq", "step", "elapsed_s", *STEP_CURVES)
-_NUMBER = r"-?\d[\d.eE+-]*"
+_NUMBER = r"-?\d[\d.eE+-]*+"
+_WHOLE_NUMBER = r"\d++"
 
 
 def replay_chunk(picture: Picture, chunk: bytes) -> int:
@@ -38,35 +39,40 @@ def _replay_columns(picture: Picture, chunk: bytes) -> bool:
     names, pattern = _step_pattern(chunk)
     if pattern is None:
         return False
+    # Splitting gives what lies between steps, the captured values of a step, and so on in turn.
     try:
-        # Splitting gives what lies between steps, the captured values of a step, and so on in turn.
         pieces = pattern.split(chunk.decode())
-    except UnicodeDecodeError:
+        width = 1 + len(names)
+        cut = {name: pieces[index::width] for index, name in enumerate(names, start=1)}
+        seqs, steps = list(map(int, cut.pop("seq"))), list(map(int, cut.pop("step")))
+        columns = {name: list(map(float, column)) for name, column in cut.items()}
+    except ValueError:
+        # Bytes that are no text, or digits that are no number: a damaged line.
         return False
-    width = 1 + len(names)
-    columns = {name: pieces[index::width] for index, name in enumerate(names, start=1)}
     between = [(index, text) for index, text in enumerate(pieces[::width]) if text and text != "\n"]
     lines = [[line.encode() for line in text.split("\n") if line] for _, text in between]
     events, bad = decode_lines([line for group in lines for line in group])
-    seqs = list(map(int, columns.pop("seq")))
     if bad or not seqs or seqs[0] <= picture.seq or not all(map(operator.lt, seqs, seqs[1:])):
         return False
     with picture.replaying():
         done = taken = 0
         for (index, _), group in zip(between, lines, strict=True):
-            _apply_steps(picture, seqs, columns, done, index)
+            _apply_steps(picture, seqs, steps, columns, done, index)
             done = index
             for event in events[taken : taken + len(group)]:
                 picture.apply(event)
             taken += len(group)
-        _apply_steps(picture, seqs, columns, done, len(seqs))
+        _apply_steps(picture, seqs, steps, columns, done, len(seqs))
     _apply_latest(picture, chunk)
     return True
 
 
-def _apply_steps(picture: Picture, seqs: list[int], columns: dict[str, list[str]], start: int, end: int) -> None:
+def _apply_steps(
+    picture: Picture, seqs: list[int], steps: list[int], columns: dict[str, list[float]], start: int, end: int
+) -> None:
     if end > start and seqs[end - 1] > picture.seq:
-        picture.apply_steps(seqs[end - 1], {name: column[start:end] for name, column in columns.items()})
+        part = {name: column[start:end] for name, column in columns.items()}
+        picture.apply_steps(seqs[end - 1], steps[start:end], part)
 
 
 def _apply_latest(picture: Picture, chunk: bytes) -> None:
@@ -92,7 +98,8 @@ def _step_pattern(chunk: bytes) -> tuple[list[str], re.Pattern[str] | None]:
         if key == "type":
             parts.append('"type":"step\\.logged"')
         elif type(value) in (int, float):
-            group = f"({_NUMBER})" if key in _CAPTURED else _NUMBER
+            number = _WHOLE_NUMBER if key in ("seq", "step") else _NUMBER
+            group = f"({number})" if key in _CAPTURED else number
             parts.append(f"{re.escape(json.dumps(key))}:{group}")
         else:
             return [], None
