@@ -77,16 +77,25 @@ class RenderedRows:
 
     def sentences(self) -> list[str]:
         """Return what was dropped or cut, in plain sentences."""
-        lines = [
-            clean_line(
-                f"{count} rows {RENDER_REASONS[reason]}: {self.dropped.named(reason)}."
-                + (f" {self.dropped.details[reason]}." if reason in self.dropped.details else "")
-            )
-            for reason, count in self.dropped.counts.items()
-        ]
+        lines = [self._dropped_sentence(reason) for reason in self.dropped.counts]
         if self.num_cut:
             lines.append(f"{self.num_cut} of {len(self.sequences)} sequences are cut to the sequence length.")
         return lines
+
+    def _dropped_sentence(self, reason: str) -> str:
+        detail = f" ({self.dropped.details[reason]})" if reason in self.dropped.details else ""
+        count = self.dropped.counts[reason]
+        rows = "row" if count == 1 else "rows"
+        return clean_line(f"{count} {rows} {RENDER_REASONS[reason]}{detail}: {self.dropped.named(reason)}.")
+
+    def problems(self) -> list[Problem]:
+        """Return the blocking problem when no sequence is left to train on; empty otherwise."""
+        if self.sequences:
+            return []
+        refused = self.dropped.counts.get("template_refused", 0) == self.dropped.total()
+        fix = "Set model.chat_template to chatml." if refused else "Set training.max_length higher."
+        message = f"No row is left to train on: {' '.join(self.sentences())}"
+        return [Problem("data.nothing_to_train", clean_line(message, max_chars=800), fix, path="data.source")]
 
 
 class Renderer:

@@ -1,0 +1,33 @@
+"""QLoRA: LoRA on a base model held in 4 bits (Dettmers et al., https://arxiv.org/abs/2305.14314)."""
+
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from engine.methods import lora
+from engine.recipe.problems import Problem, ProblemError
+from engine.recipe.schema import Recipe
+
+
+def apply(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
+    """Add adapters to a 4-bit model.
+
+    PEFT's preparation for k-bit training would copy embeddings and output layer to float32, which is half of a small
+    model's memory. They are frozen, so they stay as loaded; freezing and gradients through checkpoints are done here.
+
+    Args:
+        model: From `load_model(..., quantized=True)`.
+        recipe: As for LoRA.
+
+    Raises:
+        ProblemError: The model is not quantised, or a target matches no layer.
+    """
+    if not model.is_loaded_in_4bit:
+        raise ProblemError(
+            Problem(
+                "method.not_quantized",
+                "QLoRA needs a base model that was loaded in 4 bits, and this one was not.",
+                "Load it with quantized=True, or choose the method lora.",
+                path="method.name",
+            )
+        )
+    return lora.apply(model, recipe)

@@ -1,0 +1,94 @@
+"""Which linear layers get an adapter."""
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from typing import Literal
+
+import torch
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from engine.recipe.problems import Problem, ProblemError
+from engine.text import clean_line
+
+Targets = Literal["all-linear", "attention"] | list[str]
+_ATTENTION_PARTS = ("attn", "attention")
+
+
+def linear_layers(model: PreTrainedModel) -> Iterator[str]:
+    """Yield the full names of the linear layers inside the model, the output layer left out.
+
+    An adapter on the output layer would have to be merged into the embeddings where the two are tied.
+    """
+    output = model.get_output_embeddings()
+    for name, module in model.named_modules():
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not output:
+            yield name
+
+
+def find_targets(model: PreTrainedModel, targets: Targets) -> list[str]:
+    """Return the last parts of the names of the layers that get an adapter.
+
+    Args:
+        model: The base model.
+        targets: `all-linear`, `attention`, or names such as `q_proj` or `mlp.up_proj`.
+
+    Raises:
+        ProblemError: A name that matches no layer, with the names that do.
+    """
+    layers = list(linear_layers(model))
+    if not layers:
+        raise _problem("no_linear_layers", "The model has no linear layers for adapters.", "Choose the method full.")
+    if isinstance(targets, list):
+        return _named(layers, targets)
+    chosen = layers if targets == "all-linear" else [name for name in layers if _in_attention(name)]
+    if not chosen:
+        raise _problem(
+            "no_attention_layers",
+            "No layer of the model is named as part of attention.",
+            f"Set method.targets to all-linear, or to names among {', '.join(_last_parts(layers))}.",
+        )
+    return _last_parts(chosen) if targets == "all-linear" else _unambiguous(chosen, layers)
+
+
+def _named(layers: Sequence[str], targets: Sequence[str]) -> list[str]:
+    if not targets:
+        raise _problem("no_targets", "method.targets is an empty list.", "Write all-linear, or name layers.")
+    candidates = _last_parts(layers)
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in layers):
+            near = get_close_matches(target, candidates, n=1)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            raise _problem(
+                "unknown_target",
+                f"The model has no linear layer called {target!r}.",
+                f"{hint}Layers are {', '.join(candidates)}.",
+            )
+    return list(dict.fromkeys(targets))
+
+
+def _in_attention(name: str) -> bool:
+    *parents, _ = name.split(".")
+    return any(part in parent.lower() for parent in parents for part in _ATTENTION_PARTS)
+
+
+def _last_parts(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
+
+
+def _unambiguous(chosen: Sequence[str], layers: Sequence[str]) -> list[str]:
+    """Return the shortest name endings that match the chosen layers and no other (GPT-2 has two `c_proj`)."""
+    others = [name for name in layers if name not in set(chosen)]
+    endings: dict[str, None] = {}
+    for name in chosen:
+        parts = name.split(".")
+        for length in range(1, len(parts) + 1):
+            ending = ".".join(parts[-length:])
+            if not any(other == ending or other.endswith(f".{ending}") for other in others):
+                endings[ending] = None
+                break
+    return list(endings)
+
+
+def _problem(code: str, message: str, fix: str) -> ProblemError:
+    return ProblemError(Problem(f"method.{code}", clean_line(message), clean_line(fix), path="method.targets"))

@@ -1,0 +1,198 @@
+"""Stage 2: base models from safetensors files, whole or not at all.
+
+Pickle weights are never opened, a layer that the files do not hold is an error instead of random numbers, and every
+number is looked at once: a NaN in the base model would only show as a loss that means nothing.
+"""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from engine.models.hub import resolve_model
+from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
+from engine.planning.weights import read_weights
+from engine.recipe.problems import Problem, ProblemError
+from engine.recipe.schema import Recipe
+from engine.text import clean_line
+
+__all__ = ["LoadedTokenizer", "check_vocabulary", "compute_dtype", "load_model", "load_tokenizer", "weights_dtype"]
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_NAMED = 4
+_DAMAGED = "Download or copy the model again."
+
+
+def compute_dtype(recipe: Recipe) -> torch.dtype:
+    """Return the number format of the arithmetic."""
+    return _DTYPES[recipe.training.precision or "float32"]
+
+
+def weights_dtype(recipe: Recipe) -> torch.dtype:
+    """Return the number format in which the weights are held.
+
+    Weights that learn are float32 whatever the arithmetic: a step of 2e-5 is lost in the 8 bits of a bfloat16 number.
+    Frozen ones are held in the format of the arithmetic.
+    """
+    return torch.float32 if recipe.method.name == "full" else compute_dtype(recipe)
+
+
+def load_model(recipe: Recipe, device: str, *, quantized: bool) -> PreTrainedModel:
+    """Load the base model of a recipe.
+
+    Args:
+        recipe: `model`, `method.name` and `training.precision` are read.
+        device: Where it computes: `cpu`, `cuda` or `cuda:0`.
+        quantized: Hold the linear layers in 4 bits (NF4, double quantisation).
+
+    Raises:
+        ProblemError: No safetensors, damaged or incomplete files, NaN, code without consent, an unknown family.
+    """
+    source = recipe.model
+    resolved = resolve_model(source.base, source.revision, allow_code=source.trust_remote_code)
+    check_weight_files(resolved.folder)
+    # bitsandbytes warns about optional native code each time it is imported; the choice is not the person's.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    placement: dict[str, Any] = {"device_map": {"": device}, **_quantization(recipe)} if quantized else {}
+    model = _from_files(resolved.folder, recipe, placement)
+    if not quantized:
+        model.to(torch.device(device))
+    model.config.use_cache = False
+    return model
+
+
+def _quantization(recipe: Recipe) -> dict[str, Any]:
+    from transformers import BitsAndBytesConfig
+
+    return {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=compute_dtype(recipe),
+        )
+    }
+
+
+def _from_files(folder: Path, recipe: Recipe, placement: dict[str, Any]) -> PreTrainedModel:
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=weights_dtype(recipe),
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=recipe.model.trust_remote_code,
+            output_loading_info=True,
+            **placement,
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise _not_loaded(folder, error) from error
+    _check_keys(folder, info)
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _problem(code: str, message: str, fix: str) -> ProblemError:
+    return ProblemError(
+        Problem(f"model.{code}", clean_line(message, max_chars=800), clean_line(fix), path="model.base")
+    )
+
+
+def _not_loaded(folder: Path, error: Exception) -> ProblemError:
+    text = clean_line(str(error).strip().split("\n", 1)[0], max_chars=240)
+    if "trust_remote_code" in str(error):
+        fix = "Read that code, then set model.trust_remote_code to true; or choose another model."
+        return _problem("remote_code", f"The model in {folder} wants to run Python code of its own.", fix)
+    if "size mismatch" in str(error) or "mismatch" in text:
+        return _problem("wrong_shapes", f"The weights in {folder} do not have the shapes of its config.json.", _DAMAGED)
+    if "does not recognize this architecture" in str(error) or "Unrecognized model" in str(error):
+        fix = "Choose a model of a known family, or update transformers."
+        return _problem("unknown_architecture", f"The architecture of {folder} is unknown: {text}", fix)
+    return _problem("not_loaded", f"The model in {folder} cannot be loaded: {text}", _DAMAGED)
+
+
+def _check_keys(folder: Path, info: dict[str, Any]) -> None:
+    """Refuse random layers (missing or mismatched) and weights that nothing would use (unexpected)."""
+    for kind, says, fix in (
+        ("missing_keys", "has no weights for", f"They would be random. {_DAMAGED}"),
+        ("mismatched_keys", "has weights of another shape for", _DAMAGED),
+        ("unexpected_keys", "holds weights that its config.json has no place for:", "Check config.json of the model."),
+    ):
+        names = sorted(str(key[0] if isinstance(key, tuple) else key) for key in info.get(kind) or ())
+        if names:
+            raise _problem(kind, f"The model in {folder} {says} {_listed(names)}.", fix)
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def check_weight_files(folder: Path) -> None:
+    """Refuse folders without whole safetensors files, and weights that are not finite.
+
+    Raises:
+        ProblemError: Naming the file, and the tensor where there is one.
+    """
+    weights = read_weights(folder)
+    problems = [Problem(**finding.model_dump()) for finding in weights.findings if finding.severity == "error"]
+    if problems:
+        raise ProblemError(*problems)
+    for file in sorted(folder.glob("*.safetensors")):
+        name = _first_broken_tensor(file)
+        if name:
+            raise _problem("not_finite", f"{file.name} in {folder} holds NaN or infinity in {name}.", _DAMAGED)
+
+
+def _first_broken_tensor(file: Path) -> str | None:
+    with safe_open(str(file), framework="pt", device="cpu") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 - not a dictionary
+            tensor = tensors.get_tensor(name)
+            # A sum is not finite when any element is not; it needs no second tensor of the same size.
+            if tensor.is_floating_point() and not _finite(tensor):
+                return str(name)
+    return None
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    if tensor.element_size() == 1:
+        return True
+    total = tensor.sum(dtype=torch.float64)
+    return bool(torch.isfinite(total))
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Refuse a tokenizer that can write ids which the model has no embedding for.
+
+    Raises:
+        ProblemError: Naming the token.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    beyond = sorted((number, token) for token, number in tokenizer.get_vocab().items() if number >= rows)
+    if beyond:
+        number, token = beyond[0]
+        raise _problem(
+            "vocabulary_too_large",
+            f"The tokenizer has {len(beyond)} tokens beyond the model's {rows} embeddings, first {token!r} ({number}).",
+            "Use the tokenizer that the model was trained with.",
+        )
+
+
+def check_ids(ids: Iterable[int], model: PreTrainedModel) -> None:
+    """Refuse token ids that the model has no embedding for; the last look before training."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    highest = max(ids, default=0)
+    if highest >= rows:
+        raise _problem(
+            "id_too_large",
+            f"The data holds token {highest}, the model has {rows} embeddings.",
+            "Use the tokenizer that the model was trained with.",
+        )
