@@ -1,5 +1,6 @@
 """Memory, cores and disks that this process may use: `/proc`, control groups (v1 and v2), `statvfs`."""
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -148,15 +149,23 @@ def _cores(proc: Path, cgroup: Path) -> int:
 def _processor(proc: Path) -> tuple[str | Unavailable, frozenset[str]]:
     name: str | Unavailable = Unavailable("the processor has no name")
     flags: frozenset[str] = frozenset()
-    for line in _text(proc / "cpuinfo").splitlines():
+    for line in _first_processor(proc / "cpuinfo"):
         key, _, value = line.partition(":")
         match key.strip():
-            case "model name" if isinstance(name, Unavailable):
+            case "model name":
                 name = clean_line(value.strip(), max_chars=60) or name
             case "flags" | "Features":  # x86 and ARM
                 flags = FORMAT_FLAGS & frozenset(value.split())
-                break
     return name, flags
+
+
+def _first_processor(path: Path) -> list[str]:
+    """Return the lines of the first processor; the file repeats them for each of hundreds."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return list(itertools.takewhile(str.strip, file))
+    except OSError:
+        return []
 
 
 def existing_parent(path: Path) -> Path:

@@ -53,6 +53,8 @@ def ask(nvml: Any, getter: Callable[[], Any]) -> Any | Unavailable:
         return getter()
     except nvml.NVMLError as error:
         return Unavailable(reason(error))
+    except nvml.NVMLLibraryMismatchError:
+        return Unavailable(_REASONS[13])
     except (UnicodeDecodeError, ValueError, OverflowError) as error:
         return Unavailable(f"the driver's answer cannot be read: {clean_line(error, max_chars=60)}")
 
@@ -134,7 +136,9 @@ def _memory(info: Any) -> dict[str, int | Unavailable]:
 
 def read_processes(nvml: Any, handle: Any) -> list[GpuProcess] | Unavailable:
     """Return the compute processes on a GPU."""
-    entries = ask(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle))
+    entries = ask(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses_v3(handle))
+    if isinstance(entries, Unavailable) and entries.reason == _REASONS[13]:
+        entries = ask(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses_v2(handle))
     if isinstance(entries, Unavailable):
         return entries
     if len(entries) > MAX_PROCESSES:
