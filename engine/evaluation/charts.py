@@ -20,7 +20,7 @@ class Line:
 
     Attributes:
         name: Words for the legend.
-        style: CSS class that carries its colour: `train`, `held-out` or `rate`.
+        style: CSS class that carries its colour: `raw`, `train`, `held-out` or `rate`.
         points: `(x, y)` in order of x; values that are not finite leave a gap.
         dots: Mark each point; for few points.
         band: `(x, low, high)` drawn behind the line.
@@ -113,7 +113,8 @@ def tick_text(tick: float, ticks: Sequence[float]) -> str:
     """Return a tick with as many decimals as its neighbours need, or a power of ten for very small steps."""
     step = abs(ticks[1] - ticks[0]) if len(ticks) > 1 else abs(tick) or 1.0
     if step < 1e-3:
-        return f"{tick:.0e}".replace("e-0", "e-") if tick else "0"
+        mantissa, _, exponent = f"{tick:.1e}".partition("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}" if tick else "0"
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     return f"{tick:,.{decimals}f}"
 

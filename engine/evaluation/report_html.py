@@ -10,7 +10,7 @@ from engine.runs.events import word_to_number
 from engine.text import clean_line, human_bytes, human_count, human_duration
 
 MAX_SAMPLE_CHARS = 6000
-_GLYPHS = {"better": "▲", "worse": "▼", "same": "■", "mixed": "◆", "unknown": ""}
+_GLYPHS = {"better": "✓", "worse": "✗", "same": "=", "mixed": "◆", "unknown": ""}
 # Nothing is loaded and nothing runs, even if an escape were missed.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -178,8 +178,11 @@ def _loss_chart(curves: dict[str, Curve]) -> str:
     train, held_out = curves.get("loss"), curves.get("eval_loss")
     lines = []
     if train is not None and len(train):
-        band = [(bucket.x, bucket.lowest, bucket.highest) for bucket in train.points()]
-        lines.append(Line("Training loss, smoothed", "train", train.smoothed(), band=band if len(band) > 2 else ()))
+        buckets = train.points()
+        # Long runs have many steps in a bucket: then its extremes are drawn, else the steps themselves.
+        band = [(bucket.x, bucket.lowest, bucket.highest) for bucket in buckets] if train.points_per_bucket > 1 else []
+        lines.append(Line("Training loss", "raw", [(bucket.x, bucket.mean) for bucket in buckets], band=band))
+        lines.append(Line("smoothed", "train", train.smoothed()))
     if held_out is not None and len(held_out):
         points = [(bucket.x, bucket.mean) for bucket in held_out.points()]
         lines.append(Line("Held-out loss", "held-out", points, dots=len(points) <= 40))
@@ -239,7 +242,7 @@ def _recipe(content: dict[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    if value is None:
+    if value is None or value == {}:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -81,7 +81,7 @@ def _recipe(rows: list[dict[str, Any]]) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(clean_line(item) for item in value)
-    return "none" if value is None else clean_line(value)
+    return "none" if value is None or value == {} else clean_line(value)
 
 
 def _versions(content: dict[str, Any]) -> str:
