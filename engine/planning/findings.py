@@ -6,16 +6,17 @@ from typing import Literal
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import Unavailable, known, shown
 from engine.planning.memory import adapted_shapes, linear_params
-from engine.planning.plan import Device, DiskEstimate, Steps
+from engine.planning.plan import DiskEstimate, Steps, TimeEstimate
 from engine.planning.profiles import DataProfile, Finding, ModelProfile
 from engine.planning.search import Choice
 from engine.planning.steps import rows_cut
 from engine.recipe.schema import Recipe
-from engine.text import clean_line, human_bytes
+from engine.text import clean_line, human_bytes, human_duration
 
 Severity = Literal["error", "warning", "note"]
 MANY_CUT = 0.01
 FOREIGN_BYTES = 256 * 2**20
+SLOW_S = 6 * 3600
 
 
 def _finding(code: str, message: str, fix: str = "", *, path: str = "", severity: Severity = "error") -> Finding:
@@ -48,7 +49,7 @@ def disk_findings(disk: DiskEstimate) -> Iterator[Finding]:
         yield _finding(
             "disk.does_not_fit",
             f"The run writes {human_bytes(disk.total_bytes)}; {human_bytes(disk.free_bytes)} are free.",
-            "Free some space, set FTWIZARD_HOME to a larger disk, or set delivery.merge to false.",
+            "Free some space, or set FTWIZARD_HOME to a folder on a larger disk.",
         )
 
 
@@ -125,7 +126,7 @@ def length_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
         )
 
 
-def method_findings(recipe: Recipe, model: ModelProfile, hardware: Hardware, device: Device) -> Iterator[Finding]:
+def method_findings(recipe: Recipe, model: ModelProfile, hardware: Hardware) -> Iterator[Finding]:
     """Yield what the method or number format cannot do on this machine or with this model."""
     method = recipe.method.name
     quantizing = method == "qlora" or recipe.training.optimizer in ("adamw_8bit", "paged_adamw_8bit")
@@ -152,29 +153,10 @@ def method_findings(recipe: Recipe, model: ModelProfile, hardware: Hardware, dev
             path="method.name",
             severity="warning",
         )
-    yield from _precision(recipe, device)
-
-
-def _precision(recipe: Recipe, device: Device) -> Iterator[Finding]:
-    if device.kind == "cpu" and recipe.training.precision == "float16":
-        yield _finding(
-            "plan.float16_on_cpu",
-            "float16 has no effect on a processor: torch computes in float32 without a word.",
-            "Set training.precision to float32 or bfloat16.",
-            path="training.precision",
-        )
 
 
 def step_findings(recipe: Recipe, steps: Steps) -> Iterator[Finding]:
     """Yield what is odd about the cut into steps."""
-    if recipe.training.effective_batch % steps.micro_batch:
-        yield _finding(
-            "plan.micro_batch_does_not_divide",
-            f"training.micro_batch {steps.micro_batch} does not divide training.effective_batch "
-            f"{recipe.training.effective_batch}.",
-            "Choose a divisor, or leave training.micro_batch out.",
-            path="training.micro_batch",
-        )
     if 0 < steps.total_steps < 10:
         yield _finding(
             "plan.few_steps",
@@ -182,6 +164,17 @@ def step_findings(recipe: Recipe, steps: Steps) -> Iterator[Finding]:
             "that is hardly enough to learn from.",
             "Raise training.epochs, or lower training.effective_batch.",
             path="training.epochs",
+            severity="warning",
+        )
+
+
+def time_findings(time: TimeEstimate | None) -> Iterator[Finding]:
+    """Yield whether the run takes days."""
+    if time is not None and time.low_s > SLOW_S:
+        yield _finding(
+            "plan.slow",
+            f"Training may take {human_duration(time.low_s)} to {human_duration(time.high_s)} on this machine.",
+            "Choose a smaller base model, fewer rows (data.max_rows) or a step limit (training.max_steps).",
             severity="warning",
         )
 

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from engine.planning.profiles import Finding, ModelProfile
 from engine.planning.tokenizer_facts import TokenizerFacts, read_tokenizer_facts
 from engine.planning.weights import Weights, read_weights
 from engine.recipe.problems import Problem, ProblemError
-from engine.runs.home import HomeFolders
 from engine.text import clean_line, human_count
 
 MAX_CONFIG_BYTES = 4_000_000
@@ -24,13 +23,12 @@ _CAUSAL_BLOCK = re.compile(r"MODEL_FOR_CAUSAL_LM_MAPPING_NAMES\s*=\s*OrderedDict
 _CAUSAL_ENTRY = re.compile(r'\(\s*"([^"]+)",\s*"([^"]+)"\s*\)')
 
 
-def read_model_profile(base: str, revision: str | None = None, *, home: HomeFolders | None = None) -> ModelProfile:
+def read_model_profile(base: str, revision: str | None = None) -> ModelProfile:
     """Return the facts of a base model without loading or downloading anything.
 
     Args:
         base: Folder, hub id or `builtin:starter`, as in a recipe.
         revision: Branch, tag or commit of a hub model.
-        home: Folders of ftwizard; its cache is searched for hub models beside the usual place.
 
     Raises:
         ProblemError: There is no such folder, its `config.json` is missing or unusable, or a hub model is neither on
@@ -45,9 +43,8 @@ def read_model_profile(base: str, revision: str | None = None, *, home: HomeFold
         return profile_folder(folder, base=base)
     if not _HUB_ID.match(base):
         raise ProblemError(_no_folder(base, folder))
-    for cache_folder in hub_caches(home):
-        if snapshot := find_snapshot(cache_folder, base, revision):
-            return profile_folder(snapshot, base=base, revision=snapshot.name)
+    if snapshot := find_snapshot(hub_cache(), base, revision):
+        return profile_folder(snapshot, base=base, revision=snapshot.name)
     return _from_catalogue(base, revision)
 
 
@@ -86,17 +83,13 @@ def _from_catalogue(base: str, revision: str | None) -> ModelProfile:
     )
 
 
-def hub_caches(home: HomeFolders | None, environment: Mapping[str, str] = os.environ) -> Iterator[Path]:
-    """Yield the folders where huggingface_hub keeps models, in its own order of precedence, then ours."""
+def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder where huggingface_hub keeps models, by its own rules."""
     if chosen := environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE"):
-        yield Path(chosen).expanduser()
-    elif hf_home := environment.get("HF_HOME"):
-        yield Path(hf_home).expanduser() / "hub"
-    else:
-        cache_home = environment.get("XDG_CACHE_HOME") or "~/.cache"
-        yield Path(cache_home).expanduser() / "huggingface" / "hub"
-    if home is not None:
-        yield home.cache / "hub"
+        return Path(chosen).expanduser()
+    cache_home = environment.get("XDG_CACHE_HOME") or "~/.cache"
+    home = environment.get("HF_HOME") or f"{cache_home}/huggingface"
+    return Path(home).expanduser() / "hub"
 
 
 def find_snapshot(cache_folder: Path, base: str, revision: str | None) -> Path | None:

@@ -148,7 +148,7 @@ def _method_reason(facts: _Facts, choice: Choice) -> str:
         case "full":
             return f"{count} weights all train in {need}"
         case "lora":
-            return f"{count} weights fit in 16 or 32 bits ({need})" if choice.fits else "the only method at hand"
+            return f"{count} weights fit in {choice.setup.precision} ({need})" if choice.fits else "the only method at hand"
         case _:
             return f"{count} weights fit in 4 bits only ({need})" if choice.fits else "needs the least memory"
 
@@ -211,7 +211,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
         free_bytes=_free_bytes(facts.hardware, home),
     )
     flops = assumed_flops(facts.device, facts.hardware, facts.gpu, setup.precision)
-    tokens = _tokens_per_step(facts)
+    time = estimate_time(facts.model, setup, steps, tokens_per_step=_tokens_per_step(facts), flops=flops)
     ways = [] if choice.fits else _ways(facts, space)
     return Plan(
         recipe=recipe,
@@ -221,7 +221,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
         data=facts.data,
         memory=choice.memory,
         steps=steps,
-        time=estimate_time(facts.model, setup, steps, tokens_per_step=tokens, flops=flops),
+        time=time,
         disk=disk,
         command=command(facts.settings),
         findings=find.unique(
@@ -229,11 +229,12 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
                 *_rule_findings(facts),
                 *find.model_findings(recipe, facts.model),
                 *find.data_findings(recipe, facts.data),
-                *find.method_findings(recipe, facts.model, facts.hardware, facts.device),
+                *find.method_findings(recipe, facts.model, facts.hardware),
                 *find.length_findings(recipe, facts.model),
                 *find.step_findings(recipe, steps),
                 *find.memory_findings(choice, ways),
                 *find.disk_findings(disk),
+                *find.time_findings(time),
                 *find.hardware_findings(facts.hardware, facts.gpu),
             ]
         ),
@@ -255,7 +256,7 @@ def _tokens_per_step(facts: _Facts) -> float:
 
 
 def _rule_findings(facts: _Facts) -> Iterator[Finding]:
-    for problem in check_rules(facts.settings.recipe(), facts.settings.set_paths(), device_kind=facts.device.kind):
+    for problem in check_rules(facts.settings.recipe(), facts.settings.given(), device_kind=facts.device.kind):
         yield as_finding(problem)
 
 

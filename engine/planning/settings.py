@@ -73,9 +73,9 @@ class Settings:
         """Return the name of the preset under the recipe, empty without one."""
         return next((source.detail for source in self._sources.values() if source.kind == "preset"), "")
 
-    def set_paths(self) -> set[str]:
-        """Return the paths that the person or a preset set."""
-        return {path for path, source in self._sources.items() if source.kind in ("you", "preset")}
+    def given(self) -> dict[str, Source]:
+        """Return the origin of what the person or a preset set."""
+        return {path: source for path, source in self._sources.items() if source.kind in ("you", "preset")}
 
 
 def _value_source(source: Source) -> ValueSource:

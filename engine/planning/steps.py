@@ -51,8 +51,11 @@ def rows_cut(lengths: LengthProfile, max_length: int) -> int:
 def total_steps(sequences: int, effective_batch: int, epochs: float, max_steps: int | None) -> tuple[int, int]:
     """Return optimizer steps per epoch and of the whole run; the last step of an epoch takes what is left."""
     per_epoch = math.ceil(sequences / effective_batch)
-    total = math.ceil(per_epoch * epochs)
-    return per_epoch, total if max_steps is None or not total else max_steps
+    if not per_epoch:
+        return 0, 0
+    # The epsilon keeps 0.1 * 30 (3.0000000000000004) at three steps.
+    by_epochs = max(1, math.ceil(per_epoch * epochs - 1e-9))
+    return per_epoch, by_epochs if max_steps is None else max_steps
 
 
 def make_steps(
