@@ -30,7 +30,8 @@ def choose_device(hardware: Hardware) -> tuple[Device, Gpu | None]:
         name = known(hardware.host.cpu_name) or "CPU"
         return Device(kind="cpu", name=name), None
     gpu = max(usable, key=lambda item: (known(item.free_bytes) or 0, -item.index))
-    return Device(kind="cuda", index=gpu.index, name=known(gpu.name) or f"GPU {gpu.index}"), gpu
+    name = known(gpu.name) or f"GPU {gpu.index}"
+    return Device(kind="cuda", index=gpu.index, name=name, uuid=known(gpu.uuid) or ""), gpu
 
 
 def _computes(gpu: Gpu) -> bool:

@@ -18,11 +18,17 @@ class ValueSource(Profile):
 
 
 class Device(Profile):
-    """Where the run computes."""
+    """Where the run computes.
+
+    Attributes:
+        index: Position in NVML's order, as `nvidia-smi` shows it; CUDA may count differently.
+        uuid: What names exactly this GPU in `CUDA_VISIBLE_DEVICES`; empty when the driver does not tell.
+    """
 
     kind: Literal["cuda", "cpu"]
     index: int = 0
     name: str = "CPU"
+    uuid: str = ""
 
 
 class MemoryEstimate(Profile):
