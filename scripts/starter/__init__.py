@@ -1,0 +1,1 @@
+"""How the starter model and the quick start's data are made: generator, tokenizer, pre-training, data writer, check."""
