@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import RenderableType
 from textual._compositor import CompositorUpdate
@@ -12,7 +12,7 @@ from textual.screen import Screen
 
 from engine.text import clean_line
 from tui.backend import Backend
-from tui.cell_diff import TerminalCells, cell_diff_wanted
+from tui.cell_diff import DiffedUpdate, TerminalCells, cell_diff_wanted
 from tui.start import AppResult, Home, Monitor, StartPoint, Wizard
 from tui.terminal import Colors, examine_terminal, keep_keys_alive, leave_cleanly_on_signals
 from tui.theme import OWN_TOKENS, THEMES, theme_for
@@ -30,7 +30,7 @@ class FtwizardApp(App[AppResult]):
     CSS_PATH = ["app.tcss", "home/home.tcss", "wizard/wizard.tcss"]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (30, "-tall")]
-    BINDINGS: list[BindingType] = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f1", "help", "Help", id="app.help"),
         Binding("ctrl+p", "command_palette", "Commands", id="app.commands", priority=True),
         Binding("ctrl+q", "quit", "Quit", id="app.quit", priority=True),
@@ -51,8 +51,16 @@ class FtwizardApp(App[AppResult]):
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         """Send only the cells that changed; Textual would send every dirty region whole."""
-        if self._cells is not None and isinstance(renderable, CompositorUpdate):
-            renderable = self._cells.diffed(renderable, self.size)
+        sent = self._running and not self._closed and not self._batch_count and not self.is_headless
+        if self._cells is not None and sent and isinstance(renderable, CompositorUpdate):
+            renderable = self._cells.diffed(renderable, self.size, self.console)
+            cursor = screen.outer_size.clamp_offset(self.cursor_position)
+            if (
+                isinstance(renderable, DiffedUpdate)
+                and not renderable.text
+                and cursor == self._previous_cursor_position
+            ):
+                return
         super()._display(screen, renderable)
 
     def _forget_cells(self) -> None:

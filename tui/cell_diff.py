@@ -42,17 +42,22 @@ class TerminalCells:
         """Take nothing for granted any more: the terminal was resized, cleared or used by another program."""
         self._size = Size(0, 0)
 
-    def diffed(self, update: CompositorUpdate, size: Size) -> CompositorUpdate:
-        """Return an update that writes only the cells of `update` that differ from what is shown."""
+    def diffed(self, update: CompositorUpdate, size: Size, console: Console) -> CompositorUpdate:
+        """Return an update that writes only the cells of `update` that differ; it must be sent, or `forget` be called.
+
+        Args:
+            update: What the compositor made.
+            size: Columns and rows of the terminal.
+            console: Knows the colours that the terminal can show.
+        """
         if not isinstance(update, ChopsUpdate | LayoutUpdate):
             return update
         if size != self._size:
             self._size = size
             self._rows = [[None] * size.width for _ in range(size.height)]
-        return _DiffedUpdate(self, update)
+        return DiffedUpdate(self._write(update, console))
 
-    def write(self, update: ChopsUpdate | LayoutUpdate, console: Console) -> str:
-        """Return the bytes that bring the terminal up to date, and remember what it shows then."""
+    def _write(self, update: ChopsUpdate | LayoutUpdate, console: Console) -> str:
         color_system = console._color_system or ColorSystem.TRUECOLOR
         output: list[str] = []
         for x, y, strip in _placed(update):
@@ -75,13 +80,15 @@ class TerminalCells:
         row[x : x + len(cells)] = cells
 
 
-class _DiffedUpdate(CompositorUpdate):
-    def __init__(self, shown: TerminalCells, update: ChopsUpdate | LayoutUpdate) -> None:
-        self._shown = shown
-        self._update = update
+class DiffedUpdate(CompositorUpdate):
+    """An update that is rendered already; empty when nothing changed."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
     def render_segments(self, console: Console) -> str:
-        return self._shown.write(self._update, console)
+        """Return the text."""
+        return self.text
 
 
 def _placed(update: ChopsUpdate | LayoutUpdate) -> Iterator[tuple[int, int, Strip]]:

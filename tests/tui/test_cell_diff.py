@@ -32,7 +32,7 @@ class Terminals:
 
     def apply(self, update: ChopsUpdate | LayoutUpdate) -> None:
         pyte.Stream(self.theirs).feed(update.render_segments(self._console))
-        text = self._cells.diffed(update, SIZE).render_segments(self._console)
+        text = self._cells.diffed(update, SIZE, self._console).render_segments(self._console)
         self.sent = len(text)
         pyte.Stream(self.ours).feed(text)
 
@@ -108,7 +108,7 @@ def test_one_changed_digit_costs_a_few_bytes() -> None:
 def test_a_new_size_forgets_what_was_shown() -> None:
     cells, screen = TerminalCells(), console()
     update = full(*FIRST)
-    first = cells.diffed(update, SIZE).render_segments(screen)
-    assert cells.diffed(update, SIZE).render_segments(screen) == ""
-    cells.diffed(update, Size(31, 4)).render_segments(screen)
-    assert cells.diffed(update, SIZE).render_segments(screen) == first
+    first = cells.diffed(update, SIZE, screen).render_segments(screen)
+    assert cells.diffed(update, SIZE, screen).render_segments(screen) == ""
+    cells.diffed(update, Size(31, 4), screen).render_segments(screen)
+    assert cells.diffed(update, SIZE, screen).render_segments(screen) == first

@@ -28,7 +28,8 @@ from tui.widgets.key_footer import KeyFooter
 from tui.widgets.loss_chart import LossChart
 from tui.widgets.panel import Panel, PanelTabs
 
-POLL_S = 0.25
+# A little over three looks a second: at most four redraws a second reach the terminal.
+POLL_S = 0.3
 SLOW_POLL_S = 1.0
 LEAVE_AFTER_S = 3.0
 
@@ -83,6 +84,7 @@ class MonitorScreen(Screen[None]):
         self._smooth = True
         self._log_axis = False
         self._log_tail: tuple[str, ...] = ()
+        self._keys: tuple[bool, str] | None = None
 
     def compose(self) -> ComposeResult:
         """Yield the rows from top to bottom."""
@@ -178,7 +180,13 @@ class MonitorScreen(Screen[None]):
             panel = self.query_one(f"#panel-{name}", Panel)
             if panel.display:
                 panel.show(self._lines(name, panel.content_size.width))
-        self.refresh_bindings()
+        self._refresh_keys()
+
+    def _refresh_keys(self) -> None:
+        keys = (self.follower.ended, self.follower.status.state)
+        if keys != self._keys:
+            self._keys = keys
+            self.refresh_bindings()
 
     def _lines(self, name: str, width: int) -> list[Content]:
         picture = self.follower.picture
