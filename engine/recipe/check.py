@@ -1,5 +1,6 @@
 """A recipe dictionary against the schema: unknown keys, types and ranges as findings in plain words."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,9 @@ from engine.recipe.values import plain_tree
 from engine.text import clean_line
 
 Lines = Mapping[str, Position]
+
+ACCESS_TOKEN = re.compile(r"hf_[A-Za-z0-9]{30,}")
+"""Tokens of the Hugging Face hub; they are never repeated in a message."""
 
 
 def check_recipe(tree: Mapping[str, Any], *, name: str, lines: Lines | None = None) -> Recipe:
@@ -168,6 +172,8 @@ def _shown(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, WrittenInt | WrittenFloat):
         return clean_line(value.text, max_chars=40)
+    if isinstance(value, str) and ACCESS_TOKEN.search(value):
+        return "an access token"
     if isinstance(value, str):
         return f'the text "{clean_line(value, max_chars=60)}"'
     if isinstance(value, list | tuple):

@@ -7,7 +7,6 @@ Packing conversations is allowed on purpose: packed rows are kept apart by the a
 losses were measured equal to 1e-6 on this stack.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from engine.catalog.builtin import is_builtin
 from engine.catalog.methods import METHOD_SETTINGS, METHODS, find_method
 from engine.catalog.metrics import GENERATING_CHOICES
 from engine.catalog.objectives import OBJECTIVES, find_objective
+from engine.recipe.check import ACCESS_TOKEN
 from engine.recipe.problems import Problem
 from engine.recipe.schema import Recipe
 from engine.recipe.sources import Source, flatten
@@ -32,8 +32,6 @@ MAX_SAMPLE_PROMPTS = 16
 # Reads nothing here: full fine-tuning writes a whole model, which is what `merge: true` asks for.
 _HARMLESS_VALUES: dict[str, Any] = {"delivery.merge": True}
 _PATH_FIELDS = ("model.base", "model.chat_template", "data.source", "data.held_out", "delivery.output")
-# Prefix and length of the tokens of the Hugging Face hub.
-_ACCESS_TOKEN = re.compile(r"hf_[A-Za-z0-9]{30,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +289,7 @@ def _expansion(facts: _Facts) -> Iterator[Problem]:
 
 def _access_tokens(facts: _Facts) -> Iterator[Problem]:
     for path, value in facts.values.items():
-        if any(_ACCESS_TOKEN.search(text) for text in _texts(value)):
+        if any(ACCESS_TOKEN.search(text) for text in _texts(value)):
             message = f"{path} holds what looks like an access token, and recipes are copied and shown."
             fix = "Remove it, make a new token, and set it as HF_TOKEN in the environment."
             yield Problem("recipe.access_token", message, fix, path)

@@ -162,8 +162,12 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    # A block keeps prompts of several lines readable; PyYAML falls back to quotes where a block cannot hold the text.
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    # PyYAML picks styles that lose what they hold: a next-line character (U+0085) in single quotes comes back as a
+    # blank. Only what shows as it is may stand bare or in a block; the rest is escaped in double quotes.
+    shown = text.replace("\n", "").isprintable()
+    block = shown and "\n" in text.rstrip("\n") and not re.search(r"^\s|[ ]$", text, re.MULTILINE)
+    style = "|" if block else '"' if not shown or "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)
