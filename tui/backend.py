@@ -80,7 +80,7 @@ class ModelOffer:
     Attributes:
         reference: What the recipe says: `builtin:starter`, a hub id or a folder.
         where: `built in`, `on this machine` or `download`.
-        fit: How it fits this machine, in a few words, such as `fits with LoRA`.
+        fit: How it fits this machine, in a few words, such as `fits with LoRA` or `does not fit`.
         blocked: Why it cannot be taken here; empty when it can.
         gated: The hub asks for an account that accepted the licence.
     """

@@ -245,7 +245,7 @@ def _absolute(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_stand_ins(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe dictionary with something in every place that must be answered, so that the rest can be checked."""
+    """Return the recipe with something in every place that must be answered, so that the rest can be checked."""
     return {
         **tree,
         "objective": tree.get("objective") or "chat",
@@ -261,7 +261,7 @@ def preview_row(row: Mapping[str, Any]) -> PreviewRow:
 
 
 def _broken_offer(name: str, title: str, summary: str, error: ProblemError) -> ModelOffer:
-    return ModelOffer(name, title, summary, blocked=str(error))
+    return ModelOffer(name, title, summary, fit="not available", blocked=str(error))
 
 
 def _first_look(num_params: int, machine: Machine | None) -> tuple[str, str]:
@@ -280,7 +280,7 @@ def _first_look(num_params: int, machine: Machine | None) -> tuple[str, str]:
     if needed(_LEANEST_BYTES_PER_WEIGHT) <= free:
         return "fits with QLoRA", ""
     leanest = human_bytes(needed(_LEANEST_BYTES_PER_WEIGHT))
-    return "", f"Needs about {leanest} even with QLoRA; {human_bytes(free)} of {machine.where} is free."
+    return "does not fit", f"Needs about {leanest} even with QLoRA; {human_bytes(free)} of {machine.where} is free."
 
 
 def machine_of(hardware: "Hardware") -> Machine:

@@ -95,7 +95,7 @@ def keep_keys_alive() -> None:
     def tolerant(encoding: str) -> Callable[[], codecs.IncrementalDecoder]:
         return lambda: codecs.getincrementaldecoder(encoding)(errors="replace")
 
-    linux_driver.getincrementaldecoder = tolerant  # type: ignore[assignment]
+    vars(linux_driver)["getincrementaldecoder"] = tolerant
 
 
 def leave_cleanly_on_signals(leave: Callable[[int], None]) -> None:
@@ -107,3 +107,10 @@ def leave_cleanly_on_signals(leave: Callable[[int], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, leave, 128 + number)
+
+
+def utf8_locale(environment: Mapping[str, str] | None = None) -> bool:
+    """Return whether the locale says that the terminal shows UTF-8, as POSIX ranks the variables."""
+    variables = os.environ if environment is None else environment
+    name = variables.get("LC_ALL") or variables.get("LC_CTYPE") or variables.get("LANG") or ""
+    return "utf8" in name.lower().replace("-", "")

@@ -76,7 +76,7 @@ LIGHT = Theme(
     },
 )
 
-# Sixteen colours or none: the terminal's own palette, and the cursor is shown by reverse video, which survives NO_COLOR.
+# Sixteen colours or none: the terminal's own palette; the cursor is reverse video, which survives NO_COLOR.
 ANSI = Theme(
     name="ftwizard-ansi",
     ansi=True,

@@ -176,7 +176,7 @@ class FakeBackend:
                 16_381_470_720,
                 "apache-2.0",
                 "download",
-                "",
+                "does not fit",
                 "Needs about 5.2 GiB even with QLoRA; 5.2 GiB of host RAM is free.",
             ),
             ModelOffer(

@@ -65,7 +65,9 @@ def home_entries(
     if found.draft is not None:
         entries.append(_draft(found.draft, now))
     entries += _section("Runs", "runs", [_run(run, now) for run in runs], _no_runs(reading, error))
-    entries += _section("Presets", "presets", [_preset(preset) for preset in presets], "None found.")
+    entries += _section(
+        "Presets", "presets", [_preset(preset) for preset in presets], "Reading…" if reading else "None found."
+    )
     return entries
 
 
@@ -110,10 +112,7 @@ def _preset(preset: PresetRow) -> Entry:
 
 
 def _run(run: RunRow, now: float) -> Entry:
-    if run.step is not None and run.total_steps:
-        steps = f"step {run.step} of {run.total_steps}"
-    else:
-        steps = ""
+    steps = f"step {run.step} of {run.total_steps}" if run.step is not None and run.total_steps else ""
     content = Content.assemble(
         " ",
         state_label(run.state, width=11),

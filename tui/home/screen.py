@@ -1,11 +1,12 @@
 """The first screen: start, go on with a draft, take a preset, look at a run."""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.command import Provider
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import OptionList, Static
@@ -26,11 +27,18 @@ RUNS_SHOWN = 50
 RUNS_POLL_S = 2.0
 
 
+def _home_commands() -> type[Provider]:
+    from tui.home.commands import HomeCommands
+
+    return HomeCommands
+
+
 class HomeScreen(Screen[None]):
     """Machine, drafts, presets and runs in one list."""
 
-    app: "FtwizardApp"  # type: ignore[assignment]
-    BINDINGS: list[BindingType] = [
+    app: "FtwizardApp"
+    COMMANDS: ClassVar[set[Any]] = {_home_commands}
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new_run", "New run", id="home.new_run"),
         Binding("delete", "forget_draft", "Forget draft", id="home.forget_draft", show=False),
         Binding("q", "app.quit", "Quit", id="home.quit", show=False),
@@ -57,6 +65,7 @@ class HomeScreen(Screen[None]):
         super().__init__()
         self.backend = backend
         self.entries: dict[str, Entry] = {}
+        self.presets: list[PresetRow] = []
         self._found = FoundDraft(None)
         self._reading = False
 
@@ -64,7 +73,7 @@ class HomeScreen(Screen[None]):
         """Yield the bar, the machine, the list, the explanation and the keys."""
         yield TopBar("Fine-tune a model and see it learn")
         yield Static("Reading the machine…", id="machine")
-        yield ChoiceList(id="home-list")
+        yield ChoiceList(list_id="home-list")
         yield HelpLine(id="home-help")
         yield KeyFooter()
 
@@ -125,6 +134,7 @@ class HomeScreen(Screen[None]):
         reading: bool = False,
     ) -> None:
         self._found = found
+        self.presets = presets
         entries = home_entries(runs, presets, found, now=time.time(), error=error, reading=reading)
         listed = self.query_one(OptionList)
         fresh = {entry.option_id: entry for entry in entries}

@@ -17,7 +17,14 @@ class TopBar(Horizontal):
         padding: 0 1;
         background: $panel;
         #top-place { width: auto; }
-        #top-fact { width: 1fr; text-align: right; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
+        #top-fact {
+            width: 1fr;
+            padding: 0 0 0 2;
+            text-align: right;
+            text-wrap: nowrap;
+            text-overflow: ellipsis;
+            color: $text-muted;
+        }
     }
     """
 

@@ -14,6 +14,8 @@ _PATTERNS = (
     ("▚", "$warning"),
     ("▞", "$primary"),
     ("▤", "$secondary"),
+    ("▥", "$accent"),
+    ("▦", "$success"),
 )
 FREE = "·"
 
@@ -26,35 +28,30 @@ def meter(needed_bytes: float, free_bytes: float, width: int) -> Content:
     return Content.assemble(("█" * filled, style), (FREE * (width - filled), "$text-disabled"))
 
 
-def component_cells(components: Mapping[str, int], free_bytes: int | None, width: int) -> list[tuple[str, int]]:
-    """Return `(component, cells)` that fill at most `width`, every component with at least one cell.
+def component_cells(components: Mapping[str, int], width: int) -> list[tuple[str, int]]:
+    """Return `(component, cells)` that fill `width` exactly, every component with at least one cell.
 
     Args:
-        components: `{component: bytes}`.
-        free_bytes: What `width` stands for when it is more than the components need; None for unknown.
-        width: Cells of the bar.
+        components: `{component: bytes}`; empty ones are left out.
+        width: Cells of the bar; at least the number of components.
     """
     shown = {name: size for name, size in components.items() if size > 0}
     total = sum(shown.values())
-    scale = max(total, free_bytes or 0)
-    if not shown or not scale:
-        return []
-    cells = {name: max(1, round(size / scale * width)) for name, size in shown.items()}
-    while sum(cells.values()) > width and max(cells.values()) > 1:
+    cells = {name: max(1, round(size / total * width)) for name, size in shown.items()}
+    while cells and sum(cells.values()) != width:
         largest = max(cells, key=lambda name: cells[name])
-        cells[largest] -= 1
+        if cells[largest] == 1 and sum(cells.values()) > width:
+            break
+        cells[largest] += 1 if sum(cells.values()) < width else -1
     return list(cells.items())
 
 
-def component_bar(components: Mapping[str, int], free_bytes: int | None, width: int) -> Content:
-    """Return the components of a memory estimate as one bar; dots are memory that stays free."""
+def component_bar(components: Mapping[str, int], width: int) -> Content:
+    """Return the components of a memory estimate as one bar: who needs which share of it."""
     parts: list[tuple[str, str]] = []
-    used = 0
-    for index, (_name, cells) in enumerate(component_cells(components, free_bytes, width)):
+    for index, (_name, cells) in enumerate(component_cells(components, width)):
         glyph, style = _PATTERNS[index % len(_PATTERNS)]
         parts.append((glyph * cells, style))
-        used += cells
-    parts.append((FREE * max(0, width - used), "$text-disabled"))
     return Content.assemble(*parts)
 
 

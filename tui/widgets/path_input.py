@@ -3,6 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -71,7 +72,7 @@ class PathSuggester(Suggester):
 class PathInput(Input):
     """A one-row input above a list: tab takes the completion, up and down move the list's cursor."""
 
-    BINDINGS: list[BindingType] = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "submit", "Choose", id="path.choose"),
         Binding("tab", "complete", "Complete", show=False),
         Binding("down", "move(1)", show=False),

@@ -38,22 +38,21 @@ def role_rows(draft: Draft, profile: DataProfile) -> list[tuple[str, Content]]:
     """Return `(row id, content)` for the shape and for each role of it."""
     chosen = draft.value("data.format")
     shape = profile.format or ""
-    rows = [("shape", _row("shape", shape, SHAPES.get(shape, ""), by_you=bool(chosen)))]
+    rows = [("shape", _row("shape", shape, by_you=bool(chosen)))]
     mapped = draft.value("data.mapping") or {}
     for role in ROLES.get(shape, ()):
-        rows.append((role, _row(role, profile.mapping.get(role, ""), "", by_you=role in mapped)))
+        rows.append((role, _row(role, profile.mapping.get(role, ""), by_you=role in mapped)))
     for role in profile.mapping:
         if role not in ROLES.get(shape, ()):
-            rows.append((role, _row(role, profile.mapping[role], "", by_you=role in mapped)))
+            rows.append((role, _row(role, profile.mapping[role], by_you=role in mapped)))
     return rows
 
 
-def _row(role: str, column: str, note: str, *, by_you: bool) -> Content:
+def _row(role: str, column: str, *, by_you: bool) -> Content:
     shown = clean_line(column, max_chars=28) if column else "none"
     return Content.assemble(
         (f"  {clean_line(role):<14}", "$text-muted"),
         (f"← {shown:<30}", "bold" if column else "$text-muted"),
-        (clean_line(note) if note else "", "$text-muted"),
         ("  you" if by_you else "  detected" if column else "", "$accent" if by_you else "$text-muted"),
     )
 

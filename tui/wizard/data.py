@@ -1,7 +1,7 @@
 """Step 3: the data, what was found in it, and how the model will see it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -34,7 +34,7 @@ _PICKER_HELP = "One file with rows or text, a folder of them, or the built-in da
 class DataStep(StepView):
     """A picker until data is chosen, then what was found in it."""
 
-    BINDINGS: list[BindingType] = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d", "other_data", "Other data", id="data.other"),
         Binding("left", "turn(-1)", "View", show=False),
         Binding("right", "turn(1)", "View", show=False),
@@ -50,7 +50,7 @@ class DataStep(StepView):
         yield Segments(VIEWS)
         with VerticalScroll(id="data-view"):
             yield Static(id="data-text")
-        yield ChoiceList(id="data-columns")
+        yield ChoiceList(list_id="data-columns")
 
     def on_mount(self) -> None:
         """Offer files, or show what is known of the data that was chosen."""
@@ -118,7 +118,7 @@ class DataStep(StepView):
         text = self.query_one("#data-text", Static)
         width = max(20, self.size.width - 4)
         if view == 0:
-            text.update(rows_content(self.facts.data))
+            text.update(rows_content(self.facts.data, width))
         else:
             text.update(preview_content(self.facts.preview, self.facts.preview_problem, width))
 

@@ -1,17 +1,20 @@
 """What was found in the data, as text: numbers, first rows, and a row as the model will see it."""
 
+import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from textual.content import Content
 
 from engine.planning.profiles import DataProfile, LengthProfile
 from engine.recipe.problems import Problem
-from engine.text import clean
+from engine.text import clean, clean_line
 from tui.backend import PreviewRow, TokenRole
 from tui.widgets.labels import problem_label
 
 MAX_VALUE_LINES = 6
+ROLE_WIDTH = 11
 MAX_VALUE_CHARS = 600
 _TOKEN_STYLES: dict[TokenRole, str] = {
     "trained": "underline $success on $trained-background",
@@ -23,7 +26,7 @@ _TOKEN_STYLES: dict[TokenRole, str] = {
 
 def summary_content(profile: DataProfile, problems: Sequence[Problem]) -> Content:
     """Return three lines of numbers, then the worst findings."""
-    lines = [_rows_line(profile), _lengths_line(profile)]
+    lines = [_rows_line(profile), *_dropped_lines(profile), _lengths_line(profile)]
     lines += [problem_label(problem) for problem in problems[:2]]
     if len(problems) > 2:
         lines.append(Content.styled(f"  and {len(problems) - 2} more, on the review", "$text-muted"))
@@ -31,15 +34,19 @@ def summary_content(profile: DataProfile, problems: Sequence[Problem]) -> Conten
 
 
 def _rows_line(profile: DataProfile) -> Content:
-    parts: list[tuple[str, str]] = [
+    return Content.assemble(
         ("✓ ", "bold $success"),
         (f"{profile.num_rows:,} rows", "bold"),
-        (f"  {profile.num_train:,} train · {profile.num_held_out:,} held out", ""),
-    ]
-    if profile.dropped:
-        reasons = ", ".join(f"{count:,} {clean(reason, max_chars=40)}" for reason, count in profile.dropped.items())
-        parts.append((f"  dropped: {reasons}", "$warning"))
-    return Content.assemble(*parts)
+        (f"  {profile.num_train:,} to learn from · {profile.num_held_out:,} held out", ""),
+        (f"  read as {profile.format}" if profile.format else "", "$text-muted"),
+    )
+
+
+def _dropped_lines(profile: DataProfile) -> list[Content]:
+    if not profile.dropped:
+        return []
+    reasons = ", ".join(f"{count:,} {clean_line(reason, max_chars=40)}" for reason, count in profile.dropped.items())
+    return [Content.styled(f"  dropped: {reasons}", "$warning")]
 
 
 def _lengths_line(profile: DataProfile) -> Content:
@@ -56,15 +63,19 @@ def _lengths(unit: str, lengths: LengthProfile) -> str:
     return f"{unit} per row: median {about}{lengths.p50:,} · p99 {lengths.p99:,} · longest {lengths.longest:,}"
 
 
-def rows_content(profile: DataProfile) -> Content:
+def rows_content(profile: DataProfile, width: int) -> Content:
     """Return the first rows as they will be used."""
     if not profile.examples:
         return Content.styled("There is no row to show.", "$text-muted")
     blocks: list[Content] = []
     for number, example in enumerate(profile.examples, 1):
-        parts: list[Content | tuple[str, str]] = [(f"row {number}\n", "$text-muted")]
+        parts: list[Content | str | tuple[str, str]] = [(f"row {number}\n", "$text-muted")]
         for role, text in _turns(example):
-            parts += [(f"{clean(role, max_chars=20):<11}", "$accent"), Content(_shortened(text)), "\n"]  # type: ignore[list-item]
+            parts += [
+                (f"{clean_line(role, max_chars=ROLE_WIDTH - 1):<{ROLE_WIDTH}}", "$accent"),
+                Content(_shortened(text, width)),
+                "\n",
+            ]
         blocks.append(Content.assemble(*parts))
     return Content("\n").join(blocks)
 
@@ -78,12 +89,14 @@ def _turns(example: dict[str, Any]) -> list[tuple[str, str]]:
     return [(role, str(text)) for role, text in example.items()]
 
 
-def _shortened(text: str) -> str:
-    lines = clean(text, max_chars=MAX_VALUE_CHARS).split("\n")
+def _shortened(text: str, width: int) -> str:
+    paragraphs = clean(text, max_chars=MAX_VALUE_CHARS).split("\n")
+    wrap = partial(textwrap.wrap, width=max(20, width - ROLE_WIDTH), break_on_hyphens=False)
+    lines = [line for paragraph in paragraphs for line in wrap(paragraph) or [""]]
     shown = lines[:MAX_VALUE_LINES]
     if len(lines) > MAX_VALUE_LINES:
         shown.append(f"… {len(lines) - MAX_VALUE_LINES} more lines")
-    return "\n           ".join(shown)
+    return ("\n" + " " * ROLE_WIDTH).join(shown)
 
 
 def preview_content(rows: Sequence[PreviewRow] | None, problem: str, width: int) -> Content:

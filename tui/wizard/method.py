@@ -1,5 +1,7 @@
 """Step 4: which weights learn, side by side with what each way needs here."""
 
+from typing import ClassVar
+
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -44,7 +46,7 @@ def recommended(facts: Facts) -> tuple[str, str]:
 class MethodCard(Widget, can_focus=True):
     """One method: memory against what is free, and when to take it."""
 
-    BINDINGS: list[BindingType] = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,space", "take", "Choose", id="method.take"),
         Binding("left", "screen.focus_previous('MethodCard')", "Left", show=False),
         Binding("right", "screen.focus_next('MethodCard')", "Right", show=False),
@@ -132,13 +134,20 @@ class MethodStep(StepView):
 
     def on_mount(self) -> None:
         """Fill the cards."""
+        self._moved = False
         self.show()
+
+    def on_key(self) -> None:
+        """Remember that the person moved: a late recommendation must not take the focus away."""
+        self._moved = True
 
     def show(self) -> None:
         """Show answers and estimates."""
         for card in self.query(MethodCard):
             card.show(self.draft.value("method.name") or "", self.facts)
         self.query_one("#method-reason", Static).update(self._reason())
+        if not self._moved and isinstance(self.screen.focused, MethodCard):
+            self.focus_start()
 
     def _reason(self) -> Content:
         problems = step_problems("method", self.draft, self.facts)

@@ -1,5 +1,7 @@
 """Step 2: the base model."""
 
+from pathlib import Path
+
 from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
@@ -90,16 +92,20 @@ class ModelStep(StepView):
         return Content.assemble(
             mark,
             (fit(clean_line(offer.title), 27), f"bold {weight}".strip()),
-            (f"{human_count(offer.num_params):>7} ", weight),
+            (f"{human_count(offer.num_params) if offer.num_params else '':>7} ", weight),
             (f"{size:>9}  ", weight or "$text-muted"),
             (fit(clean_line(offer.licence), 11) + " ", weight or "$text-muted"),
-            (clean_line(offer.blocked and "does not fit" or offer.fit), "$error" if offer.blocked else "$success"),
+            (clean_line(offer.fit), "$error" if offer.blocked else "$success"),
         )
 
     def _facts(self) -> Content:
-        problems = step_problems("model", self.draft, self.facts)
-        if problems:
-            return Content("\n").join([problem_label(problem) for problem in problems[:3]])
+        problems = [problem_label(problem) for problem in step_problems("model", self.draft, self.facts)[:3]]
+        known = self._known()
+        return Content("\n").join([known, *problems] if known else problems)
+
+    def _known(self) -> Content:
+        if self.facts.model_state.progress == "failed":
+            return Content("")
         if self.facts.model_state.progress == "busy" and self.facts.model_state.key == model_key(self.draft):
             return Content.styled("◌ Reading the model…", "$primary")
         model = self.facts.model
@@ -140,10 +146,21 @@ class ModelStep(StepView):
                 return
             self._choose(offer.reference)
         elif event.row_id == TYPED:
-            self._choose(self.query_one(PickList).text.strip())
+            picker = self.query_one(PickList)
+            base = typed_base(picker.text.strip())
+            picker.text = ""
+            self._choose(base)
         else:
             self.post_message(Answered({}, advance=True))
 
     def _choose(self, base: str) -> None:
         known = any(offer.reference == base for offer in self._offers)
         self.post_message(Answered({"model.base": base}, ("model.revision",), advance=known))
+
+
+def typed_base(text: str) -> str:
+    """Return what a person typed as a base model; folders become absolute, so that a draft can move."""
+    if not looks_like_path(text):
+        return text
+    folder = Path(text).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else str(folder)

@@ -21,7 +21,7 @@ class ObjectiveStep(StepView):
         """Yield the question and one card per objective."""
         self._choices = self.backend.objectives()
         yield Static(Content("What should the model learn?"), classes="question")
-        yield ChoiceList(id="objectives")
+        yield ChoiceList(list_id="objectives")
 
     def on_mount(self) -> None:
         """Show the cards, the cursor on the answer given."""

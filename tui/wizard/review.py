@@ -1,6 +1,6 @@
 """Step 6: what will run, what it needs, where every value comes from; then start."""
 
-from pathlib import Path
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -9,7 +9,6 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from engine.text import clean_line
 from tui.widgets.help_line import Explanation
 from tui.widgets.labels import problem_label
 from tui.widgets.segments import Segments
@@ -28,9 +27,9 @@ _HELP = (
 class ReviewStep(StepView):
     """Three views of one plan."""
 
-    BINDINGS: list[BindingType] = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "advance", "Start", id="review.start"),
-        Binding("s", "save_recipe", "Save recipe", id="review.save"),
+        Binding("s", "screen.save_recipe", "Save recipe", id="review.save"),
         Binding("left", "turn(-1)", "View", show=False),
         Binding("right", "turn(1)", "View", show=False),
     ]
@@ -64,10 +63,11 @@ class ReviewStep(StepView):
         if plan is None or state.progress != "done":
             return self._waiting() if state.progress != "failed" else Content("\n").join(map(problem_label, problems))
         view = self.query_one(Segments).index
+        width = max(40, self.size.width - 4)
         if view == 0:
-            return plan_content(plan, problems, max(30, self.size.width - 4))
+            return plan_content(plan, problems, width)
         if view == 1:
-            return recipe_content(plan)
+            return recipe_content(plan, width)
         return command_content(plan, self.backend.recipe_text(self.draft.layered.tree))
 
     def _waiting(self) -> Content:
@@ -99,21 +99,3 @@ class ReviewStep(StepView):
     def action_advance(self) -> None:
         """Start the run."""
         self.post_message(Advanced())
-
-    def action_save_recipe(self) -> None:
-        """Ask for a file and write the recipe to it."""
-        from tui.wizard.save_recipe import SaveRecipeScreen
-
-        text = self.backend.recipe_text(self.draft.layered.tree)
-        name = self.draft.value("name") or self.draft.value("objective") or "recipe"
-        self.app.push_screen(SaveRecipeScreen(text, suggested_file(str(name))), self._saved)
-
-    def _saved(self, path: Path | None) -> None:
-        if path is not None:
-            self.notify(f"Saved as {clean_line(path)}", title="Recipe", markup=False)
-
-
-def suggested_file(name: str) -> str:
-    """Return a file name for a recipe, made of letters, digits and dashes."""
-    words = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
-    return ("-".join(part for part in words.split("-") if part) or "recipe") + ".yaml"

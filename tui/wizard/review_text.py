@@ -8,15 +8,17 @@ from textual.content import Content
 from engine.recipe.problems import Problem
 from engine.recipe.sources import flatten
 from engine.text import clean, clean_line, human_bytes, human_count, human_duration
-from tui.widgets.labels import fit, problem_label
-from tui.widgets.memory_bar import component_bar, component_legend
+from tui.widgets.labels import fit, hanging, problem_label
+from tui.widgets.memory_bar import component_bar, component_legend, meter
 from tui.wizard.settings_rows import value_text
 
 if TYPE_CHECKING:
     from engine.planning.plan import Plan
 
 LABEL_WIDTH = 9
-PATH_WIDTH = 28
+KEY_WIDTH = 22
+VALUE_WIDTH = 24
+METER_WIDTH = 14
 
 
 def _line(label: str, *parts: Content | str | tuple[str, str]) -> Content:
@@ -45,11 +47,11 @@ def _what_lines(plan: "Plan") -> list[Content]:
 
 def _effort_lines(plan: "Plan") -> list[Content]:
     steps, disk = plan.steps, plan.disk
-    batch = f"{steps.micro_batch * steps.accumulation} rows each ({steps.micro_batch} × {steps.accumulation})"
-    every = f"evaluation every {steps.evaluate_every}, checkpoint every {steps.checkpoint_every}"
+    batch = f"{steps.micro_batch * steps.accumulation} rows ({steps.micro_batch} × {steps.accumulation})"
+    every = f"evaluates every {steps.evaluate_every}, saves every {steps.checkpoint_every}"
     duration: Content | str = "not known before the first steps"
     if plan.time is not None:
-        span = f"{human_duration(plan.time.low_s)} to {human_duration(plan.time.high_s)}"
+        span = f"{_about(plan.time.low_s)} to {_about(plan.time.high_s)}"
         duration = Content.assemble((f"about {span}", "bold"), (f"  {clean_line(plan.time.basis)}", "$text-muted"))
     free = f" of {human_bytes(disk.free_bytes)} free" if disk.free_bytes is not None else ""
     return [
@@ -59,17 +61,20 @@ def _effort_lines(plan: "Plan") -> list[Content]:
     ]
 
 
+def _about(seconds: float) -> str:
+    """Return a duration as an estimate deserves it: no seconds after the first minutes."""
+    return human_duration(round(seconds / 60) * 60).replace(" 00 s", "") if seconds >= 180 else human_duration(seconds)
+
+
 def _memory_lines(plan: "Plan", width: int) -> list[Content]:
     memory = plan.memory
     free = f" of {human_bytes(memory.available_bytes)} free" if memory.available_bytes is not None else ""
-    span = f"  between {human_bytes(memory.low_bytes)} and {human_bytes(memory.high_bytes)}"
-    head = _line(
-        "Memory",
-        (human_bytes(memory.expected_bytes), "bold"),
-        f"{free} on {clean_line(memory.where)}",
-        (span, "$text-muted"),
-    )
-    bar = component_bar(memory.components, memory.available_bytes, max(20, width - 2))
+    span = f"{human_bytes(memory.low_bytes)} to {human_bytes(memory.high_bytes)}"
+    gauge: list[Content | tuple[str, str]] = []
+    if memory.available_bytes:
+        gauge = [("  ", ""), meter(memory.high_bytes, memory.available_bytes, METER_WIDTH)]
+    head = _line("Memory", (span, "bold"), f"{free} on {clean_line(memory.where)}", *gauge)
+    bar = component_bar(memory.components, max(20, width - 1))
     return [head, bar, *_flow(component_legend(memory.components), width)]
 
 
@@ -85,7 +90,7 @@ def _flow(labels: list[Content], width: int) -> list[Content]:
     return [*lines, current] if current else lines
 
 
-def recipe_content(plan: "Plan") -> Content:
+def recipe_content(plan: "Plan", width: int) -> Content:
     """Return every value of the resolved recipe with its source."""
     lines: list[Content] = []
     section = ""
@@ -94,11 +99,11 @@ def recipe_content(plan: "Plan") -> Content:
         if head != section:
             section = head
             lines.append(Content.styled(("\n" if lines else "") + head, "bold $accent"))
-        lines.append(_recipe_line(path, value, plan))
+        lines.append(_recipe_line(path, value, plan, width))
     return Content("\n").join(lines)
 
 
-def _recipe_line(path: str, value: Any, plan: "Plan") -> Content:
+def _recipe_line(path: str, value: Any, plan: "Plan", width: int) -> Content:
     source = plan.sources.get(path)
     kind = source.kind if source is not None else "default"
     origin = ""
@@ -106,10 +111,14 @@ def _recipe_line(path: str, value: Any, plan: "Plan") -> Content:
         origin = f"{kind}: {source.detail}" if kind == "derived" else f"{kind} {source.detail}".strip()
     text = "none" if value is None else value_text(value)
     key = path.rpartition(".")[2]
+    indent = 2 + KEY_WIDTH + VALUE_WIDTH + 2
+    where = hanging(origin, indent, width).lstrip()
+    # A long value keeps its whole text and pushes its source to the next line.
+    gap = " " * (VALUE_WIDTH + 2 - len(text)) if len(text) <= VALUE_WIDTH else "\n" + " " * indent
     return Content.assemble(
-        (f"  {fit(key, PATH_WIDTH - 6)}", ""),
-        (fit(text, 24) + "  ", "bold" if kind == "you" else ""),
-        (clean_line(origin), "$accent" if kind in ("you", "preset") else "$text-muted"),
+        (f"  {fit(key, KEY_WIDTH)}", ""),
+        (text + gap, "bold" if kind == "you" else ""),
+        (where, "$accent" if kind in ("you", "preset") else "$text-muted"),
     )
 
 

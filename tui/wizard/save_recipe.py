@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -18,7 +19,7 @@ from tui.widgets.path_input import PathInput, PathSuggester
 class SaveRecipeScreen(ModalScreen[Path | None]):
     """Asks for a file; one that exists is overwritten only after a second enter."""
 
-    BINDINGS: list[BindingType] = [Binding("escape", "leave", "Cancel")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Cancel")]
 
     def __init__(self, text: str, suggested: str) -> None:
         super().__init__()
@@ -70,3 +71,9 @@ def write_whole(path: Path, text: str) -> None:
         os.replace(staging, path)
     finally:
         staging.unlink(missing_ok=True)
+
+
+def suggested_file(name: str) -> str:
+    """Return a file name for a recipe, made of letters, digits and dashes."""
+    words = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
+    return ("-".join(part for part in words.split("-") if part) or "recipe") + ".yaml"

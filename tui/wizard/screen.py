@@ -5,11 +5,13 @@ draft and facts are pushed down. Every change of step saves the draft.
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.command import Provider
 from textual.containers import Vertical
 from textual.screen import Screen
 
@@ -29,11 +31,18 @@ if TYPE_CHECKING:
     from tui.app import FtwizardApp
 
 
+def _wizard_commands() -> type[Provider]:
+    from tui.wizard.commands import WizardCommands
+
+    return WizardCommands
+
+
 class WizardScreen(Screen[None]):
     """Six steps to a run."""
 
-    app: "FtwizardApp"  # type: ignore[assignment]
-    BINDINGS: list[BindingType] = [
+    app: "FtwizardApp"
+    COMMANDS: ClassVar[set[Any]] = {_wizard_commands}
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", "Back", id="wizard.back"),
         Binding("f3", "previous_step", "Back", id="wizard.previous", show=False),
         Binding("f4,ctrl+o", "next_step", "Next", id="wizard.next"),
@@ -123,6 +132,7 @@ class WizardScreen(Screen[None]):
             draft = draft.with_value(path, value)
         self.draft = draft
         self.facts = forget_stale(draft, self.facts)
+        self._save()
         self.readings.look()
         self._push_down()
         if message.advance:
@@ -188,9 +198,25 @@ class WizardScreen(Screen[None]):
         if index:
             await self._open(STEPS[index - 1])
             return
+        self.leave()
+
+    def leave(self) -> None:
+        """Go home; the draft is kept."""
         self._save()
         self.readings.stop()
         self.app.pop_screen()
+
+    def action_save_recipe(self) -> None:
+        """Ask for a file and write the recipe to it."""
+        from tui.wizard.save_recipe import SaveRecipeScreen, suggested_file
+
+        text = self.backend.recipe_text(self.draft.layered.tree)
+        name = str(self.draft.value("name") or self.draft.value("objective") or "recipe")
+        self.app.push_screen(SaveRecipeScreen(text, suggested_file(name)), self._saved_recipe)
+
+    def _saved_recipe(self, path: Path | None) -> None:
+        if path is not None:
+            self.notify(f"Saved as {clean_line(path)}", title="Recipe", markup=False)
 
     def on_unmount(self) -> None:
         """Save the draft when the app ends with the wizard open."""
@@ -203,7 +229,7 @@ class WizardScreen(Screen[None]):
         self._launching = True
         self.readings.launch(self.draft, self.facts.plan)
 
-    def launched(self, run_path: Any) -> None:
+    def launched(self, run_path: Path) -> None:
         """Forget the draft and show the run."""
         forget_draft(self.draft, self.backend.drafts_folder)
         self.app.open_monitor(run_path, replacing=True)

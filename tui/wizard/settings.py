@@ -1,6 +1,6 @@
 """Step 5: every other setting. One list, one editor; basic fields first, the rest folded away."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -14,7 +14,15 @@ from engine.recipe.problems import ProblemError
 from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import Explanation
 from tui.widgets.labels import problem_label
-from tui.wizard.settings_rows import FOLD, SettingRow, editable_fields, resolved_value, setting_rows, value_text
+from tui.wizard.settings_rows import (
+    FOLD,
+    SettingRow,
+    editable_fields,
+    resolved_value,
+    setting_rows,
+    source_text,
+    value_text,
+)
 from tui.wizard.step_view import Answered, Explained, StepView
 
 if TYPE_CHECKING:
@@ -26,7 +34,7 @@ _UNKNOWN = object()
 class SettingsStep(StepView):
     """A list of fields; enter edits the one under the cursor, left and right turn through choices."""
 
-    BINDINGS: list[BindingType] = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "reset", "Reset", id="settings.reset"),
         Binding("left", "turn(-1)", "Turn", show=False),
         Binding("right", "turn(1)", "Turn", show=False),
@@ -34,7 +42,7 @@ class SettingsStep(StepView):
 
     def compose(self) -> ComposeResult:
         """Yield the list and the editor."""
-        yield ChoiceList(id="settings-list")
+        yield ChoiceList(list_id="settings-list")
         with Horizontal(id="editor"):
             yield Static(id="editor-title")
             yield Input(id="editor-input", compact=True)
@@ -46,6 +54,10 @@ class SettingsStep(StepView):
         self._editing = ""
         self._rows: list[SettingRow] = []
         self._close_editor()
+        self.show()
+
+    def on_resize(self) -> None:
+        """Cut the rows to the new width."""
         self.show()
 
     def focus_start(self) -> None:
@@ -63,7 +75,7 @@ class SettingsStep(StepView):
     def show(self) -> None:
         """Draw the rows anew, keeping the cursor."""
         fields = editable_fields(self.backend.fields(), self.draft, self.facts)
-        rows = setting_rows(fields, self.draft, self.facts, unfolded=self._unfolded)
+        rows = setting_rows(fields, self.draft, self.facts, unfolded=self._unfolded, width=self.size.width or 80)
         listed = self.query_one(OptionList)
         if [row.row_id for row in rows] == [row.row_id for row in self._rows]:
             for row, old in zip(rows, self._rows, strict=True):
@@ -96,8 +108,13 @@ class SettingsStep(StepView):
             text = "Settings that rarely need a hand: schedules, precision, checkpoints. Enter opens and closes them."
             self.post_message(Explained(Explanation("Advanced", text)))
         elif row.path:
-            field = self._field(row.path)
-            self.post_message(Explained(Explanation(field.title, field.description, field.why)))
+            self.post_message(Explained(self._explanation(row.path)))
+
+    def _explanation(self, path: str) -> Explanation:
+        field = self._field(path)
+        source = source_text(path, self.draft, self.facts)
+        now = f" Now {source}." if source.startswith("derived") else ""
+        return Explanation(field.title, field.description + now, "" if now else field.why)
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:

@@ -8,9 +8,9 @@ from textual.content import Content
 
 from engine.recipe.problems import Problem
 from engine.text import clean_line
-from tui.widgets.labels import fit, problem_label
+from tui.widgets.labels import SEVERITY_MARKS, fit, hanging
 from tui.wizard.draft import Draft, step_of
-from tui.wizard.facts import Facts
+from tui.wizard.facts import Facts, step_problems
 
 if TYPE_CHECKING:
     from engine.recipe.fields import RecipeField
@@ -108,71 +108,80 @@ def value_text(value: Any) -> str:
     return clean_line(value)
 
 
-def setting_rows(fields: "list[RecipeField]", draft: Draft, facts: Facts, *, unfolded: bool) -> list[SettingRow]:
-    """Return all rows: basic fields by section, the fold, and the advanced ones when it is open."""
+def setting_rows(
+    fields: "list[RecipeField]", draft: Draft, facts: Facts, *, unfolded: bool, width: int = 80
+) -> list[SettingRow]:
+    """Return all rows: basic fields by section, the fold, and the advanced ones when it is open.
+
+    Args:
+        fields: What this step shows.
+        draft: For answers and their sources.
+        facts: For what the plan made of them, and for problems.
+        unfolded: Whether the advanced fields show; faulty ones always do.
+        width: Columns of a row; a source that is longer is cut, the explanation shows it whole.
+    """
     problems: dict[str, list[Problem]] = {}
-    for problem in facts.answer_problems:
+    for problem in step_problems("settings", draft, facts):
         problems.setdefault(problem.path, []).append(problem)
+    make = _RowMaker(draft, facts, problems, width)
     basic = [field for field in fields if field.level == "basic"]
     advanced = [field for field in fields if field.level != "basic"]
-    rows = _rows_by_section(basic, draft, facts, problems, "basic")
-    changed = sum(field.path in draft.you for field in advanced)
-    note = f", {changed} changed" if changed else ""
-    arrow = "▾" if unfolded else "▸"
-    rows.append(
-        SettingRow(
-            FOLD,
-            "fold",
-            Content.assemble(
-                "\n", (f" {arrow} Advanced", "bold $primary"), (f"  {len(advanced)} more{note}", "$text-muted")
-            ),
+    shown = [field for field in advanced if unfolded or field.path in problems]
+    return [*make.by_section(basic, "basic"), make.fold(advanced, unfolded), *make.by_section(shown, "advanced")]
+
+
+@dataclass(frozen=True, slots=True)
+class _RowMaker:
+    """Makes rows from one state of the wizard."""
+
+    draft: Draft
+    facts: Facts
+    problems: Mapping[str, list[Problem]]
+    width: int
+
+    def by_section(self, fields: "list[RecipeField]", group: str) -> list[SettingRow]:
+        rows: list[SettingRow] = []
+        section = None
+        for field in fields:
+            if field.section != section:
+                section = field.section
+                gap = "\n" if rows or group == "advanced" else ""
+                heading = Content.assemble(gap, (f" {SECTION_TITLES.get(section, section)}", "bold $accent"))
+                rows.append(SettingRow(f"heading-{group}-{section}", "heading", heading))
+            rows.append(self.field(field))
+            if field.kind == "choices":
+                rows += self.choices(field)
+        return rows
+
+    def fold(self, advanced: "list[RecipeField]", unfolded: bool) -> SettingRow:
+        changed = sum(field.path in self.draft.you for field in advanced)
+        note = f"  {len(advanced)} more" + (f", {changed} changed" if changed else "")
+        arrow = "▾" if unfolded else "▸"
+        return SettingRow(
+            FOLD, "fold", Content.assemble("\n", (f" {arrow} Advanced", "bold $primary"), (note, "$text-muted"))
         )
-    )
-    faulty = [field for field in advanced if field.path in problems]
-    shown = advanced if unfolded else faulty
-    return rows + _rows_by_section(shown, draft, facts, problems, "advanced")
 
+    def field(self, field: "RecipeField") -> SettingRow:
+        value = resolved_value(field, self.draft, self.facts)
+        source = source_text(field.path, self.draft, self.facts)
+        style = "bold" if source == "you" else "$text-muted" if value is None else "$success"
+        room = max(8, self.width - 3 - TITLE_WIDTH - VALUE_WIDTH - 4)
+        parts: list[Content | tuple[str, str]] = [
+            (f"   {fit(field.title, TITLE_WIDTH)}", ""),
+            (fit(value_text(value), VALUE_WIDTH) + "  ", style),
+            (clean_line(source, max_chars=room), "$accent" if source == "you" else "$text-muted"),
+        ]
+        for problem in self.problems.get(field.path, [])[:1]:
+            glyph, color = SEVERITY_MARKS[problem.severity]
+            text = hanging(problem.sentence(), 7, self.width - 3)
+            parts.append((f"\n     {glyph} {text.lstrip()}", color))
+        return SettingRow(f"field-{field.path}", "field", Content.assemble(*parts), field.path)
 
-def _rows_by_section(
-    fields: "list[RecipeField]", draft: Draft, facts: Facts, problems: Mapping[str, list[Problem]], group: str
-) -> list[SettingRow]:
-    rows: list[SettingRow] = []
-    section = None
-    for field in fields:
-        if field.section != section:
-            section = field.section
-            gap = "\n" if rows or group == "advanced" else ""
-            title = SECTION_TITLES.get(section, section)
-            heading = Content.assemble(gap, (f" {title}", "bold $accent"))
-            rows.append(SettingRow(f"heading-{group}-{section}", "heading", heading))
-        rows.append(_field_row(field, draft, facts, problems.get(field.path, [])))
-        if field.kind == "choices":
-            rows += _choice_rows(field, draft, facts)
-    return rows
-
-
-def _field_row(field: "RecipeField", draft: Draft, facts: Facts, problems: list[Problem]) -> SettingRow:
-    value = value_text(resolved_value(field, draft, facts))
-    source = source_text(field.path, draft, facts)
-    by_you = source == "you"
-    parts: list[Content | tuple[str, str]] = [
-        (f"   {fit(field.title, TITLE_WIDTH)}", ""),
-        (
-            fit(value, VALUE_WIDTH) + "  ",
-            "bold" if by_you else "$success" if value != "decided by the plan" else "$text-muted",
-        ),
-        (clean_line(source), "$accent" if by_you else "$text-muted"),
-    ]
-    for problem in problems[:1]:
-        parts += [("\n     ", ""), problem_label(problem)]
-    return SettingRow(f"field-{field.path}", "field", Content.assemble(*parts), field.path)
-
-
-def _choice_rows(field: "RecipeField", draft: Draft, facts: Facts) -> list[SettingRow]:
-    chosen = resolved_value(field, draft, facts) or []
-    rows: list[SettingRow] = []
-    for option in field.choices:
-        mark = ("[✓] ", "bold $success") if option in chosen else ("[ ] ", "$text-muted")
-        content = Content.assemble("     ", mark, option.replace("_", " "))
-        rows.append(SettingRow(f"choice-{field.path}-{option}", "choice", content, field.path, option))
-    return rows
+    def choices(self, field: "RecipeField") -> list[SettingRow]:
+        chosen = resolved_value(field, self.draft, self.facts) or []
+        rows: list[SettingRow] = []
+        for option in field.choices:
+            mark = ("[✓] ", "bold $success") if option in chosen else ("[ ] ", "$text-muted")
+            content = Content.assemble("     ", mark, option.replace("_", " "))
+            rows.append(SettingRow(f"choice-{field.path}-{option}", "choice", content, field.path, option))
+        return rows

@@ -8,9 +8,9 @@ from textual.containers import Vertical
 from textual.message import Message
 
 from tui.backend import Backend
+from tui.widgets.help_line import Explanation
 from tui.wizard.draft import Draft
 from tui.wizard.facts import Facts
-from tui.widgets.help_line import Explanation
 
 
 class Answered(Message):
