@@ -56,7 +56,7 @@ def is_lifecycle(event_type: str) -> bool:
 
 def encode_event(event: Event) -> bytes:
     """Return the line of an event, newline last."""
-    record = {"seq": event.seq, "time": round(event.time, 3), "type": event.type, **event.payload}
+    record = {"seq": event.seq, "time": event.time, "type": event.type, **event.payload}
     try:
         text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except ValueError:
@@ -190,7 +190,7 @@ class EventWriter:
             os.close(self._descriptor)
 
     def _append(self, event_type: str, payload: dict[str, Any]) -> Event | None:
-        event = Event(self.seq + 1, time.time(), event_type, payload)
+        event = Event(self.seq + 1, round(time.time(), 3), event_type, payload)
         line = encode_event(event)
         if not self._put(line, durable=is_lifecycle(event_type)):
             self.dropped_events += 1

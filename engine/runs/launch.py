@@ -16,7 +16,7 @@ from engine.runs import logind
 from engine.runs.control import mark_attempt
 from engine.runs.directory import RunDirectory
 from engine.runs.disk import PRIVATE_FILE_MODE, disk_problem
-from engine.runs.liveness import is_alive, last_log_lines, process_start_time, read_exit, read_owner, status
+from engine.runs.liveness import Owner, is_alive, last_log_lines, process_start_time, read_exit, read_owner, status
 from engine.runs.standby import ACKNOWLEDGE_VARIABLE, ACKNOWLEDGED
 from engine.text import clean_line
 
@@ -196,13 +196,14 @@ def launch(run: RunDirectory, standby: Standby | None = None, *, command: list[s
         )
         raise ProblemError(Problem("run.locked", message, f"Follow it with `ftwizard attach {run.folder_name}`."))
     _reap()
+    before = read_owner(run)
     if standby is not None and standby.hand_over(run):
         process, in_scope = standby._process, standby.in_scope
     else:
         process, in_scope = _start_fresh(run, command)
         standby = None
     _children.append(process)
-    _await_lock(run, process)
+    _await_lock(run, process, before)
     return LaunchedWorker(process.pid, process_start_time(process.pid) or 0, standby is not None, in_scope)
 
 
@@ -266,15 +267,21 @@ def _start(
         raise ProblemError(Problem("worker.not_started", message, fix)) from error
 
 
-def _await_lock(run: RunDirectory, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the process holds the lock of its run, or has already carried it to an end."""
+def _await_lock(run: RunDirectory, process: subprocess.Popen[bytes], before: Owner | None) -> None:
+    """Wait until the process holds the lock of its run, or has already carried it to an end.
+
+    Args:
+        run: The run.
+        process: Its new worker.
+        before: Owner that the lock file named before; an earlier attempt may have had the same process id.
+    """
     ends = time.monotonic() + START_DEADLINE_S
     while time.monotonic() < ends:
         owner = read_owner(run)
-        if owner is not None and owner.pid == process.pid:
-            return
         code = process.poll()
-        if code is not None:
+        if owner is not None and owner != before and owner.pid == process.pid:
+            return
+        if code is not None and read_owner(run) == owner:
             raise ProblemError(_not_started(run, _how_ended(code)))
         time.sleep(_POLL_S)
     with contextlib.suppress(ProcessLookupError):

@@ -82,6 +82,8 @@ def _apply_latest(picture: Picture, chunk: bytes) -> None:
     events, _ = decode_lines([chunk[start : chunk.index(b"\n", mark)]])
     for event in events:
         picture.latest.update(event.payload)
+        if event.seq == picture.seq:
+            picture.time = event.time
         total_steps = event.payload.get("total_steps")
         if total_steps is not None and chunk.rfind(_RESTART_MARK) < mark:
             picture.total_steps = total_steps
