@@ -4,13 +4,12 @@ Numbers are those of each model's published `config.json`; a test holds the coun
 counts. Any other hub id or folder can be typed in: this list is advice, not a limit.
 """
 
-import json
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.catalog.architecture import Architecture
-from engine.catalog.builtin import BUILTIN_MODEL, builtin_path
+from engine.catalog.builtin import BUILTIN_MODEL
 
 if TYPE_CHECKING:
     from engine.planning.profiles import ModelProfile
@@ -68,21 +67,17 @@ class BaseModelCard:
         return _profile(self)
 
 
+# The import of pydantic waits until a plan is made: a list of models must not pay for it.
 @cache
 def _profile(card: BaseModelCard) -> "ModelProfile":
-    if card.architecture is None:
-        return _starter_profile()
-    return _profile_of(card.name, card.architecture, card.tokens, weights_dtype="bfloat16")
-
-
-def _profile_of(
-    base: str, shape: Architecture, tokens: SpecialTokens, *, weights_dtype: str, **more: Any
-) -> "ModelProfile":
-    # The import of pydantic waits until a plan is made: a list of models must not pay for it.
+    from engine.planning.model_profile import read_model_profile
     from engine.planning.profiles import ModelProfile
 
+    if card.architecture is None:
+        return read_model_profile(card.name)
+    shape = card.architecture
     return ModelProfile(
-        base=base,
+        base=card.name,
         architecture=shape.class_name,
         model_type=shape.model_type,
         num_params=shape.num_params(),
@@ -96,49 +91,12 @@ def _profile_of(
         context_length=shape.context_length,
         tied_embeddings=shape.tied_embeddings,
         linear_shapes=shape.linear_shapes(),
-        weights_dtype=weights_dtype,
+        weights_dtype="bfloat16",
         has_chat_template=True,
-        eos_token=tokens.eos,
-        pad_token=tokens.pad,
-        bos_token=tokens.bos,
-        **more,
+        eos_token=card.tokens.eos,
+        pad_token=card.tokens.pad,
+        bos_token=card.tokens.bos,
     )
-
-
-def _starter_profile() -> "ModelProfile":
-    folder = builtin_path(BUILTIN_MODEL)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    tokenizer = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    return _profile_of(
-        BUILTIN_MODEL,
-        _architecture_of(config),
-        SpecialTokens(*(_token_text(tokenizer.get(f"{name}_token")) for name in ("eos", "pad", "bos"))),
-        weights_dtype=config.get("dtype") or config.get("torch_dtype") or "float32",
-        folder=str(folder),
-        weights_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
-    )
-
-
-def _architecture_of(config: dict[str, Any]) -> Architecture:
-    heads = config["num_attention_heads"]
-    return Architecture(
-        class_name=config["architectures"][0],
-        model_type=config["model_type"],
-        vocab_size=config["vocab_size"],
-        hidden_size=config["hidden_size"],
-        num_layers=config["num_hidden_layers"],
-        num_heads=heads,
-        num_kv_heads=config["num_key_value_heads"],
-        head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-        intermediate_size=config["intermediate_size"],
-        context_length=config["max_position_embeddings"],
-        tied_embeddings=config["tie_word_embeddings"],
-    )
-
-
-def _token_text(token: str | dict[str, Any] | None) -> str | None:
-    # Tokenizer files write a token as its text or as {"content": text, ...}.
-    return token["content"] if isinstance(token, dict) else token
 
 
 def _qwen3(hidden: int, layers: int, heads: int, intermediate: int, *, tied: bool = True) -> Architecture:

@@ -37,7 +37,8 @@ def builtin_path(reference: str) -> Path:
             )
         )
     path = Path(presets.__file__).parent / place
-    if not path.exists():
+    needed = path / "config.json" if reference == BUILTIN_MODEL else path
+    if not needed.is_file():
         raise ProblemError(
             Problem(
                 "catalog.builtin_missing",

@@ -1,0 +1,169 @@
+"""The catalogue against the schema, the implementations, and published facts of base models."""
+
+from pathlib import Path
+
+import pytest
+
+import engine
+from engine.catalog.architecture import Architecture
+from engine.catalog.base_models import BASE_MODELS, find_base_model
+from engine.catalog.builtin import BUILTIN_DATA, BUILTIN_MODEL, builtin_path, is_builtin
+from engine.catalog.methods import ADAPTER_SETTINGS, METHOD_SETTINGS, METHODS, find_method
+from engine.catalog.metrics import GENERATING_CHOICES, METRIC_CHOICES, METRICS, find_metric
+from engine.catalog.objectives import OBJECTIVES, find_objective
+from engine.planning.architectures import read_decoder
+from engine.recipe.fields import fields_by_path
+from engine.recipe.problems import ProblemError
+
+ENGINE = Path(engine.__file__).parent
+FIELDS = fields_by_path()
+ENTRIES = [*OBJECTIVES, *METHODS, *METRICS, *BASE_MODELS]
+
+
+def modules_of(package: str) -> set[str]:
+    """Return the module names of a package by its files, without importing it."""
+    return {path.stem for path in (ENGINE / package).glob("*.py")} - {"__init__"}
+
+
+def test_names_are_those_of_the_schema():
+    assert {entry.name for entry in OBJECTIVES} == set(FIELDS["objective"].choices)
+    assert {entry.name for entry in METHODS} == set(FIELDS["method.name"].choices)
+    assert set(METRIC_CHOICES) == set(FIELDS["evaluation.metrics"].choices)
+    formats = [shape for objective in OBJECTIVES for shape in objective.formats]
+    assert sorted(formats) == sorted(FIELDS["data.format"].choices)
+
+
+@pytest.mark.parametrize(("package", "entries"), [("objectives", OBJECTIVES), ("methods", METHODS)])
+def test_every_entry_has_a_module_of_its_name(package, entries):
+    modules = modules_of(package)
+    assert {entry.name.replace("-", "_") for entry in entries} <= modules
+
+
+def test_every_entry_speaks_in_sentences():
+    for entry in ENTRIES:
+        for text in (entry.summary, entry.when, entry.when_not):
+            assert text.endswith((".", "?")), entry.name
+            assert len(text) <= 120, entry.name
+        assert 0 < len(entry.title) <= 30, entry.name
+
+
+def test_settings_of_methods_are_fields():
+    assert set(METHOD_SETTINGS) <= set(FIELDS)
+    adapters = {path for path in FIELDS if path.startswith("method.") and path != "method.name"}
+    assert set(ADAPTER_SETTINGS) == adapters
+
+
+def test_metrics_of_objectives_can_be_chosen():
+    for objective in OBJECTIVES:
+        assert set(objective.metrics) <= set(METRIC_CHOICES)
+        assert (set(objective.metrics) == set(METRIC_CHOICES)) is (objective.metrics_why == "")
+    assert set(GENERATING_CHOICES) == {"exact_match", "rouge"}
+
+
+def test_entries_are_found_by_name():
+    assert find_objective("chat").title
+    assert find_method("qlora").quantizes
+    assert find_metric("rougeL").choice == "rouge"
+    assert find_base_model("nobody/nothing") is None
+    for find in (find_objective, find_method, find_metric):
+        with pytest.raises(KeyError):
+            find("nothing")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("exact_match", 0.815, "81.5 %"),
+        ("exact_match", 0.0, "0.0 %"),
+        ("perplexity", 3.4159, "3.42"),
+        ("perplexity", 12345.6, "12,346"),
+        ("loss", 0.00123, "0.00123"),
+        ("loss", None, "n/a"),
+        ("loss", float("nan"), "n/a"),
+        ("perplexity", float("inf"), "∞"),
+    ],
+)
+def test_metrics_are_shown_as_a_table_shows_them(name, value, shown):
+    assert find_metric(name).format(value) == shown
+
+
+def test_metrics_know_their_direction():
+    assert find_metric("perplexity").improved(3.0, 2.0)
+    assert not find_metric("perplexity").improved(2.0, 2.0)
+    assert find_metric("exact_match").improved(0.1, 0.2)
+
+
+CARDS = [card for card in BASE_MODELS if card.architecture is not None]
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_counted_weights_are_the_published_number(card):
+    assert card.architecture.num_params() == card.num_params
+    assert card.profile.num_params == card.num_params
+    assert card.profile.base == card.name
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_profiles_are_whole(card):
+    profile = card.profile
+    assert profile.num_heads % profile.num_kv_heads == 0
+    assert [name for name, _, _ in profile.linear_shapes] == [
+        *("q_proj", "k_proj", "v_proj", "o_proj"),
+        *("gate_proj", "up_proj", "down_proj"),
+    ]
+    assert profile.eos_token
+    assert profile.has_chat_template
+    assert card.license
+    assert profile.folder is None
+    assert profile.weights_bytes == 0
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_the_profile_is_what_the_model_s_own_configuration_would_give(card):
+    shape = card.architecture
+    config = {
+        "model_type": shape.model_type,
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.hidden_size,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_heads,
+        "num_key_value_heads": shape.num_kv_heads,
+        "head_dim": shape.head_dim,
+        "intermediate_size": shape.intermediate_size,
+        "max_position_embeddings": shape.context_length,
+        "tie_word_embeddings": shape.tied_embeddings,
+    }
+    decoder = read_decoder(config)
+    profile = card.profile
+    assert (decoder.num_params, decoder.linear_shapes) == (profile.num_params, profile.linear_shapes)
+
+
+def test_counting_agrees_with_a_count_by_hand():
+    tiny = Architecture("LlamaForCausalLM", "llama", 10, 4, 2, 2, 1, 2, 6, 8, tied_embeddings=False)
+    attention = 4 * 4 + 2 * (4 * 2) + 4 * 4
+    block = attention + 3 * 4 * 6 + 2 * 4
+    assert tiny.num_params() == 2 * 10 * 4 + 2 * block + 4
+
+
+def test_real_models_come_first_and_the_starter_last():
+    assert not BASE_MODELS[0].builtin
+    assert BASE_MODELS[-1].name == BUILTIN_MODEL
+    assert len({card.name for card in BASE_MODELS}) == len(BASE_MODELS)
+    assert sum(card.builtin for card in BASE_MODELS) == 1
+
+
+def test_builtin_names():
+    assert is_builtin(BUILTIN_MODEL)
+    assert is_builtin(BUILTIN_DATA)
+    assert not is_builtin("some/model")
+    with pytest.raises(ProblemError, match=r"builtin:starter.*builtin:commands"):
+        builtin_path("builtin:nothing")
+
+
+def test_builtin_files_are_there():
+    assert builtin_path(BUILTIN_MODEL).is_dir()
+    assert builtin_path(BUILTIN_DATA).exists()
+    profile = BASE_MODELS[-1].profile
+    assert profile.weights_bytes > 0
+    assert profile.has_chat_template
+    assert profile.folder == str(builtin_path(BUILTIN_MODEL))
