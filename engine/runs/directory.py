@@ -239,7 +239,8 @@ def run_folders(home: HomeFolders) -> list[RunDirectory]:
 
 def is_run(run: RunDirectory) -> bool:
     """Return whether a folder holds a run, whole or damaged."""
-    return run.events_file.exists() or run.plan_file.exists()
+    # Unlike pathlib's, this takes whatever a person types: too long, with NUL, through a file.
+    return os.path.exists(run.events_file) or os.path.exists(run.plan_file)
 
 
 def find_run(home: HomeFolders, text: str) -> RunDirectory:
@@ -253,7 +254,7 @@ def find_run(home: HomeFolders, text: str) -> RunDirectory:
         ProblemError: `run.not_found` with the nearest names, or `run.ambiguous` with the candidates.
     """
     wanted = text.strip()
-    as_path = Path(wanted).expanduser()
+    as_path = Path(os.path.expanduser(wanted))
     if wanted and (os.sep in wanted or wanted.startswith("~")) and is_run(RunDirectory(as_path)):
         return RunDirectory(as_path.absolute())
     runs = run_folders(home)

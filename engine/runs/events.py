@@ -321,12 +321,11 @@ class EventReader:
             raise ProblemError(disk_problem(error, self.path, "read the event log")) from error
         try:
             size = self._check_same_file(descriptor)
-            while self.offset < size:
-                chunk = self._whole_lines(descriptor, size)
-                if not chunk:
-                    break
+            while self.offset < size and (chunk := self._whole_lines(descriptor, size)):
                 self.offset += len(chunk)
                 yield chunk
+        except OSError as error:
+            raise ProblemError(disk_problem(error, self.path, "read the event log")) from error
         finally:
             os.close(descriptor)
 
