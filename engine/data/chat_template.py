@@ -120,8 +120,10 @@ class ChatTemplate:
         messages = [
             {**turn, "content": thought + turn["content"]} if turn["role"] == "assistant" else turn for turn in PROBE
         ]
-        alone = self.render(messages[:2]).rstrip()
-        return not self.render(messages).startswith(alone)
+        answer = messages[1]["content"].rsplit("\n", 1)[-1]
+        alone, whole = self.render(messages[:2]), self.render(messages)
+        at = alone.find(answer)
+        return at < 0 or not whole.startswith(alone[: at + len(answer)])
 
 
 def _source(tokenizer: PreTrainedTokenizerBase) -> str:

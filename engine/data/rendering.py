@@ -17,6 +17,8 @@ from engine.data.spans import Marked, Span, mark_conversation
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
 
+_LEADS = ("\ue0f8", "\n", ".", ")", "a", "0")
+"""Characters put in front of an answer to encode it as a continuation; the first is unknown to every vocabulary."""
 TEXT_PROMPT_TOKENS = 32
 """Tokens of a plain-text row that a sample continues from."""
 
@@ -113,7 +115,10 @@ class Renderer:
         self.max_length = max_length
         self.system_prompt = system_prompt
         self._added_ids = frozenset(tokenizer.added_tokens_decoder) | frozenset(tokenizer.all_special_ids)
+        # An unknown character is no end of a turn, although its token is a special one.
+        self._closing_ids = self._added_ids - {tokenizer.unk_token_id}
         self._template: ChatTemplate | None = None
+        self._cuts_cleanly = self._piecewise()
 
     @property
     def template(self) -> ChatTemplate:
@@ -134,7 +139,7 @@ class Renderer:
             for marked in mark_conversation(self.template, PROBE):
                 ids, mask = self._tokens(marked)
                 last = [token for token, now, then in zip(ids, mask, [*mask[1:], 0], strict=True) if now and not then]
-                stops.update(self._added_ids.intersection(last))
+                stops.update(self._closing_ids.intersection(last))
         return sorted(stops)
 
     def render(self, row: Row) -> Rendered:
@@ -258,7 +263,7 @@ class Renderer:
         closed = False
         for begin, after in runs:
             mask[begin:after] = [1] * (after - begin)
-            closed = self._close(ids, mask, after)
+            closed = (marked.includes_end and ids[after - 1] in self._closing_ids) or self._close(ids, mask, after)
         if not closed:
             # The template leaves the last turn open; without an end the model would never stop.
             begin = runs[-1][0]
@@ -269,7 +274,7 @@ class Renderer:
     def _close(self, ids: Sequence[int], mask: list[int], after: int) -> bool:
         """Train the end-of-turn token after an answer, with white space between; return whether there is one."""
         for index in range(after, len(ids)):
-            if ids[index] in self._added_ids:
+            if ids[index] in self._closing_ids:
                 mask[after : index + 1] = [1] * (index + 1 - after)
                 return True
             if self.tokenizer.decode([ids[index]]).strip():
@@ -279,16 +284,37 @@ class Renderer:
     def _encode(self, text: str, spans: Sequence[Span]) -> tuple[list[int], list[Span]]:
         """Return the ids of a rendered text, and for each character span its first token and the one after its last.
 
-        A token that straddles the edge of a span belongs to it. The template writes its special tokens itself, so the
-        tokenizer adds none.
+        The text is cut where the last answer starts, because that is where a served prompt ends: otherwise a line feed
+        could melt into the answer, and training would see other ids than serving. The template writes its special
+        tokens itself, so the tokenizer adds none.
         """
         if not self.tokenizer.is_fast:
             return self._encode_without_offsets(text, spans)
+        at = spans[-1][0]
+        ids, offsets = self._with_offsets(text[:at])
+        answer_ids, answer_offsets = self._continuation(text[at:])
+        starts = [*(start for start, _ in offsets), *(at + start for start, _ in answer_offsets)]
+        ends = [*(end for _, end in offsets), *(at + end for _, end in answer_offsets)]
+        return [*ids, *answer_ids], [(bisect_right(ends, start), bisect_left(starts, end)) for start, end in spans]
+
+    def _with_offsets(self, text: str) -> tuple[list[int], list[Span]]:
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        starts, ends = zip(*encoded["offset_mapping"], strict=True) if encoded["offset_mapping"] else ((), ())
-        return list(encoded["input_ids"]), [
-            (bisect_right(ends, start), bisect_left(starts, end)) for start, end in spans
-        ]
+        return list(encoded["input_ids"]), list(encoded["offset_mapping"])
+
+    def _continuation(self, text: str) -> tuple[list[int], list[Span]]:
+        """Return ids and offsets of a text that goes on from another, without the space that some tokenizers put first.
+
+        Such a tokenizer is given a character in front that does not melt into the text, and its tokens are taken off.
+        """
+        if self._cuts_cleanly:
+            return self._with_offsets(text)
+        for lead in _LEADS:
+            lead_ids = self._plain_ids(lead)
+            ids, offsets = self._with_offsets(lead + text)
+            cut = len(lead_ids)
+            if ids[:cut] == lead_ids and cut < len(ids) and offsets[cut][0] >= len(lead) >= offsets[cut - 1][1]:
+                return ids[cut:], [(start - len(lead), end - len(lead)) for start, end in offsets[cut:]]
+        return self._with_offsets(text)
 
     def _encode_without_offsets(self, text: str, spans: Sequence[Span]) -> tuple[list[int], list[Span]]:
         ids = self._plain_ids(text)
@@ -298,6 +324,11 @@ class Renderer:
             common = _common_length(upto_end, ids)
             runs.append((_common_length(self._plain_ids(text[:start]), ids), common + (common < len(upto_end))))
         return ids, runs
+
+    def _piecewise(self) -> bool:
+        """Return whether a text encodes to the ids of its pieces; some tokenizers put a space before each piece."""
+        pieces = [self._plain_ids("assistant:\n"), self._plain_ids("Yes")]
+        return [*pieces[0], *pieces[1]] == self._plain_ids("assistant:\nYes")
 
     def _plain_ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

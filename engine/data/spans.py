@@ -13,15 +13,28 @@ from engine.data.chat_template import ChatTemplate, Message, TemplateRefusedErro
 Span = tuple[int, int]
 # Private-use characters: no template trims or splits at them, and no sane text holds them.
 _OPEN, _CLOSE = "\ue0f8", "\ue0f9"
+_NOT_A_PREFIX = (
+    "the prompt that asks for an answer is not how the finished conversation begins "
+    "(it opens a thought, say, that the answers do not have)"
+)
 _SENTINEL = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A rendered conversation and the spans of its answers, in characters, in order."""
+    """A rendered conversation and the spans of its answers, in characters, in order.
+
+    Attributes:
+        includes_end: The spans reach over the end-of-turn token already.
+    """
 
     text: str
     spans: list[Span]
+    includes_end: bool = False
+
+
+class AnswerNotFoundError(TemplateRefusedError):
+    """The answers cannot be told from the rest of the rendered text."""
 
 
 def mark_conversation(template: ChatTemplate, messages: Sequence[Message]) -> list[Marked]:
@@ -37,19 +50,35 @@ def mark_conversation(template: ChatTemplate, messages: Sequence[Message]) -> li
     Raises:
         TemplateRefusedError: The template refuses it, or the answers cannot be told from the rest.
     """
-    if template.has_markers:
-        text, spans = template.render_with_spans(messages)
-        if spans:
-            return [Marked(text, spans)]
-    if not _rewritten(template, messages):
-        whole = _mark_all(template, messages)
-        if whole is not None:
-            return [whole]
-    return [
-        _mark_last(template, messages[: index + 1])
-        for index, message in enumerate(messages)
-        if message["role"] == "assistant"
-    ]
+    try:
+        if not _rewritten(template, messages):
+            whole = _mark_all(template, messages)
+            if whole is not None:
+                return [whole]
+        return [
+            _mark_last(template, messages[: index + 1])
+            for index, message in enumerate(messages)
+            if message["role"] == "assistant"
+        ]
+    except AnswerNotFoundError:
+        if template.has_markers:
+            return [_mark_by_template(template, messages)]
+        raise
+
+
+def _mark_by_template(template: ChatTemplate, messages: Sequence[Message]) -> Marked:
+    """Take the spans that the template itself marks with `{% generation %}`, if they hold the answers."""
+    text, marked = template.render_with_spans(messages)
+    prompt = template.render(messages[:-1], prompt=True)
+    answers = [message["content"] for message in messages if message["role"] == "assistant"]
+    # White space after the end-of-turn token is not the model's to write.
+    spans = [(start, start + len(text[start:end].rstrip())) for start, end in marked]
+    held = [answer.strip() in text[start:end] for (start, end), answer in zip(spans, answers, strict=False)]
+    if len(spans) != len(answers) or not all(held):
+        raise TemplateRefusedError("the spans that it marks as generated do not hold the answers")
+    if not text.startswith(prompt) or len(prompt) > spans[-1][1]:
+        raise TemplateRefusedError(_NOT_A_PREFIX)
+    return Marked(text, [*spans[:-1], (len(prompt), spans[-1][1])], includes_end=True)
 
 
 def _rewritten(template: ChatTemplate, messages: Sequence[Message]) -> bool:
@@ -75,10 +104,10 @@ def _mark_last(template: ChatTemplate, messages: Sequence[Message]) -> Marked:
 
 def _last_span(text: str, prompt: str, after: str) -> Span:
     if not text.startswith(prompt):
-        raise TemplateRefusedError("the prompt that asks for an answer is not how the finished conversation begins")
+        raise TemplateRefusedError(_NOT_A_PREFIX)
     end = len(text) - len(after)
     if not text.endswith(after) or end < len(prompt):
-        raise TemplateRefusedError("the end of the last answer cannot be found in the rendered text")
+        raise AnswerNotFoundError("the end of the last answer cannot be found in the rendered text")
     return len(prompt), end
 
 
