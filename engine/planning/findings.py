@@ -66,7 +66,7 @@ def model_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
             yield finding
 
 
-def data_findings(recipe: Recipe, data: DataProfile) -> Iterator[Finding]:
+def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterator[Finding]:
     """Yield the data's own findings, and what its size and lengths mean for this run."""
     yield from data.findings
     blocked = any(finding.severity == "error" for finding in data.findings)
@@ -96,19 +96,20 @@ def data_findings(recipe: Recipe, data: DataProfile) -> Iterator[Finding]:
             severity="warning",
         )
     if recipe.objective == "chat":
-        yield from _cut_rows(recipe, data)
+        yield from _cut_rows(recipe, model, data)
 
 
-def _cut_rows(recipe: Recipe, data: DataProfile) -> Iterator[Finding]:
+def _cut_rows(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterator[Finding]:
     length = recipe.training.max_length
     if data.lengths is None or length is None or not (cut := rows_cut(data.lengths, length)):
         return
     share = cut / data.lengths.count
+    longer = "Choose a model with a longer context" if length >= model.context_length else "Raise training.max_length"
     yield _finding(
         "data.rows_cut",
         f"About {cut} of {data.lengths.count} rows ({share:.1%}) are longer than {length} tokens and will be cut; "
         f"the longest has {data.lengths.longest}.",
-        "Raise training.max_length, or shorten those rows." if share > MANY_CUT else "",
+        f"{longer}, or shorten those rows." if share > MANY_CUT else "",
         path="training.max_length",
         severity="warning" if share > MANY_CUT else "note",
     )

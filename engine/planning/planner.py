@@ -148,7 +148,11 @@ def _method_reason(facts: _Facts, choice: Choice) -> str:
         case "full":
             return f"{count} weights all train in {need}"
         case "lora":
-            return f"{count} weights fit in {choice.setup.precision} ({need})" if choice.fits else "the only method at hand"
+            return (
+                f"{count} weights fit in {choice.setup.precision} ({need})"
+                if choice.fits
+                else "the only method at hand"
+            )
         case _:
             return f"{count} weights fit in 4 bits only ({need})" if choice.fits else "needs the least memory"
 
@@ -210,7 +214,9 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
         copied=recipe.delivery.output is not None,
         free_bytes=_free_bytes(facts.hardware, home),
     )
-    flops = assumed_flops(facts.device, facts.hardware, facts.gpu, setup.precision)
+    flops = assumed_flops(
+        facts.device, facts.hardware, facts.gpu, precision=setup.precision, hidden_size=facts.model.hidden_size
+    )
     time = estimate_time(facts.model, setup, steps, tokens_per_step=_tokens_per_step(facts), flops=flops)
     ways = [] if choice.fits else _ways(facts, space)
     return Plan(
@@ -228,7 +234,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
             [
                 *_rule_findings(facts),
                 *find.model_findings(recipe, facts.model),
-                *find.data_findings(recipe, facts.data),
+                *find.data_findings(recipe, facts.model, facts.data),
                 *find.method_findings(recipe, facts.model, facts.hardware),
                 *find.length_findings(recipe, facts.model),
                 *find.step_findings(recipe, steps),
