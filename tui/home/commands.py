@@ -1,6 +1,7 @@
 """The first screen in the command palette: a new run and every preset."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
@@ -26,7 +27,7 @@ class HomeCommands(Provider):
         yield "New run", home.action_new_run, "Six questions"
         for preset in home.presets:
             title = f"New run from preset {clean_line(preset.name)}"
-            yield title, lambda name=preset.name: home.app.open_wizard(preset=name), clean_line(preset.title)  # type: ignore[misc]
+            yield title, partial(home.app.open_wizard, preset=preset.name), clean_line(preset.title)
 
     async def discover(self) -> Hits:
         """Yield every command."""

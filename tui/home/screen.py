@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import OptionList, Static
 
+from engine.recipe.problems import ProblemError
 from engine.text import clean_line
 from tui.backend import Backend, Machine, PresetRow, RunRow
 from tui.home.entries import Entry, home_entries, machine_content
@@ -111,7 +112,7 @@ class HomeScreen(Screen[None]):
             presets = self.backend.presets()
             found = newest_draft(self.backend.drafts_folder)
             runs = self.backend.runs(RUNS_SHOWN)
-        except OSError as problem:
+        except (OSError, ProblemError) as problem:
             error = str(problem)
         self.post_message(self.ListsRead(runs, presets, found, error))
 

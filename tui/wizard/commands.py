@@ -1,11 +1,12 @@
 """The wizard in the command palette: every step, the recipe file, a fresh start."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from tui.wizard.draft import STEP_TITLES, STEPS
+from tui.wizard.draft import STEP_TITLES, STEPS, StepName
 
 if TYPE_CHECKING:
     from tui.wizard.screen import WizardScreen
@@ -25,13 +26,12 @@ class WizardCommands(Provider):
         wizard = self._wizard
         for number, step in enumerate(STEPS, 1):
             title = f"Go to step {number}: {STEP_TITLES[step]}"
-            yield (
-                title,
-                lambda step=step: wizard.run_worker(wizard.open_step(step)),
-                "Opens it, or says what is missing",
-            )  # type: ignore[misc]
+            yield title, partial(self._open, step), "Opens it, or says what is missing"
         yield "Save the recipe as a file", wizard.action_save_recipe, "YAML that `ftwizard run` reads"
         yield "Leave the wizard", wizard.leave, "The draft is kept"
+
+    def _open(self, step: StepName) -> None:
+        self._wizard.run_worker(self._wizard.open_step(step))
 
     async def discover(self) -> Hits:
         """Yield every command."""

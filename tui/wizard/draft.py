@@ -176,10 +176,10 @@ def save_draft(draft: Draft, folder: Path) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = folder / f"wizard-{draft.draft_id}.json"
-    text = json.dumps(draft_to_json(replace(draft, saved_at=time.time())), ensure_ascii=False, indent=1)
+    text = json.dumps(draft_to_json(replace(draft, saved_at=time.time())), indent=1)
     handle, staging = tempfile.mkstemp(dir=folder, prefix=".wizard-", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -224,7 +224,7 @@ def newest_draft(folder: Path) -> FoundDraft:
     num_damaged = 0
     for path in _newest_first(folder):
         try:
-            draft = draft_from_json(json.loads(path.read_text(encoding="utf-8", errors="surrogateescape")))
+            draft = draft_from_json(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError, ProblemError):
             num_damaged += 1
             continue
