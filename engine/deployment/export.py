@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +13,15 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from engine.data.rendering import Renderer
+from engine.data.rows import Row
 from engine.deployment.adapter import merge, save_adapter
 from engine.deployment.base_reference import base_reference
 from engine.deployment.model_card import read_card_facts, write_model_card
 from engine.deployment.parity import Parity, compare, prompt_logits
 from engine.deployment.staging import folder_bytes, staged_folder
-from engine.deployment.weights import save_whole_model, store_as, stored_dtype
+from engine.deployment.weights import check_stored_tokenizer, narrower, save_whole_model, store_as, stored_dtype
 from engine.evaluation.measurement import write_json
-from engine.evaluation.prompts import RowRenderer
 from engine.evaluation.scoring import causal_model
 from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
@@ -80,7 +81,7 @@ def export_run(
     return exported
 
 
-def parity_prompts(rows: Sequence[Mapping[str, Any]], renderer: RowRenderer) -> list[list[int]]:
+def parity_prompts(rows: Sequence[Row], renderer: Renderer) -> list[list[int]]:
     """Return whole rows in tokens for the parity check, answers included, as those are what was learned."""
     return [list(renderer.render(row).input_ids) for row in rows[:8]]
 
@@ -118,9 +119,8 @@ class _Export:
     parity: Parity | None = None
     quantization_gap: Parity | None = None
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return stored_dtype(self.plan.model.weights_dtype)
+    def __post_init__(self) -> None:
+        self.dtype = stored_dtype(self.plan.model.weights_dtype)
 
     def check_space(self, model: nn.Module) -> list[Problem]:
         """Return why the disks do not have room for what will be written."""
@@ -137,11 +137,15 @@ class _Export:
         """Write the folders of the run directory."""
         trained = prompt_logits(model, self.prompts)
         if not isinstance(model, PeftModel):
-            exported = [self._whole(store_as(causal_model(model), self.dtype), trained)]
+            whole = causal_model(model)
+            self.dtype = narrower(self.dtype, whole.dtype)
+            exported = [self._whole(store_as(whole, self.dtype), trained)]
         else:
             exported = [self._adapter(model)]
             if self.plan.recipe.delivery.merge:
                 model, trained = self._unquantized(model, trained)
+                # Rounding that the base model went through for training is not undone by wider files.
+                self.dtype = narrower(self.dtype, causal_model(model).dtype)
                 exported.append(self._whole(merge(model, self.dtype), trained))
         self._record(exported)
         return exported
@@ -152,6 +156,7 @@ class _Export:
         with staged_folder(self.run_directory.adapter_folder) as folder:
             vocab_size = self.plan.model.vocab_size
             save_adapter(model, self.tokenizer, folder, base=base, base_vocab_size=vocab_size)
+            check_stored_tokenizer(self.tokenizer, folder, self.prompts)
             self._card(folder, "adapter")
         return self._completed("adapter", self.run_directory.adapter_folder, started)
 
@@ -161,6 +166,7 @@ class _Export:
         self._judge(self.parity)
         with staged_folder(self.run_directory.merged_folder) as folder:
             save_whole_model(model, self.tokenizer, folder)
+            check_stored_tokenizer(self.tokenizer, folder, self.prompts)
             self._card(folder, "merged")
         return self._completed("merged", self.run_directory.merged_folder, started)
 
@@ -171,7 +177,7 @@ class _Export:
         from engine.models.loading import load_model
 
         device = _device_with_room(causal_model(model).device, self.dtype.itemsize * self.plan.model.num_params)
-        base = load_model(self.plan.recipe, device, quantized=False)
+        base = load_model(self.plan.recipe, str(device), quantized=False)
         whole = PeftModel.from_pretrained(base, str(self.run_directory.adapter_folder))
         logits = prompt_logits(whole, self.prompts)
         # What 4-bit rounding of the base cost; not a fault of the merge, but worth knowing.

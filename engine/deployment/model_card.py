@@ -14,6 +14,7 @@ from engine.deployment.parity import Parity
 from engine.evaluation.markup import code_block, escape_markdown, inline_code
 from engine.evaluation.measurement import load_measurement, write_text
 from engine.evaluation.measures import direction, known_metrics
+from engine.evaluation.report_data import read_versions
 from engine.planning.plan import Plan
 from engine.recipe.schema import Recipe
 from engine.recipe.sources import flatten, unflatten
@@ -63,16 +64,6 @@ def read_card_facts(run: RunDirectory, plan: Plan, parity: Parity | None) -> Car
         prompt=str(samples[0].get("prompt") or "Hello"),
         license=next((card.license for card in BASE_MODELS if card.name == plan.model.base), None),
     )
-
-
-def read_versions(environment_file: Path) -> dict[str, str]:
-    """Return `{package: version}` from a run's `environment.json`; empty when it is not there or not ours."""
-    try:
-        content = json.loads(environment_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    versions = content.get("versions") if isinstance(content, dict) else None
-    return {str(name): str(value) for name, value in versions.items()} if isinstance(versions, dict) else {}
 
 
 def write_model_card(folder: Path, facts: CardFacts, kind: Kind) -> None:

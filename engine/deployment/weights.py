@@ -1,15 +1,17 @@
 """Write a model with its tokenizer so that any runtime loads it, and check what arrived on the disk."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.evaluation.stopping import stop_token_ids
 from engine.recipe.problems import Problem, ProblemError
+from engine.text import clean_line
 
 MAX_SHARD_SIZE = "4GB"
 _STORED_FORMATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -21,12 +23,19 @@ def stored_dtype(weights_dtype: str) -> torch.dtype:
     return _STORED_FORMATS.get(weights_dtype.removeprefix("torch."), torch.bfloat16)
 
 
+def narrower(left: torch.dtype, right: torch.dtype) -> torch.dtype:
+    """Return the number format with fewer bytes; the left one where they are equal."""
+    return right if right.itemsize < left.itemsize else left
+
+
 def save_whole_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write safetensors, configuration, generation configuration, tokenizer and chat template; then read them back.
 
     Raises:
         ProblemError: A weight on the disk differs from the one in memory.
     """
+    # Training turns the cache of keys and values off; left so, everyone who loads the model generates without it.
+    model.config.use_cache = True
     model.generation_config = complete_generation_config(model, tokenizer)
     model.save_pretrained(folder, max_shard_size=MAX_SHARD_SIZE)
     save_tokenizer(tokenizer, folder)
@@ -42,6 +51,30 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         clean_copy.backend_tokenizer.no_truncation()
         clean_copy.backend_tokenizer.no_padding()
     clean_copy.save_pretrained(str(folder))
+
+
+def check_stored_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, prompts: Sequence[Sequence[int]]) -> None:
+    """Load a written tokenizer the way everyone does and compare what it makes of texts from the run.
+
+    Raises:
+        ProblemError: `export.other_tokens` when it cuts a text into other tokens than the run did, or renders a
+            conversation differently.
+    """
+    stored = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    for prompt in prompts:
+        text = str(tokenizer.decode(list(prompt), skip_special_tokens=False))
+        if stored(text)["input_ids"] != tokenizer(text)["input_ids"]:
+            raise ProblemError(_other_tokens(text))
+    if stored.chat_template != tokenizer.chat_template:
+        raise ProblemError(_other_tokens("conversations"))
+
+
+def _other_tokens(text: str) -> Problem:
+    return Problem(
+        "export.other_tokens",
+        f"The written tokenizer differs from the one in training for {clean_line(text, max_chars=60)!r}.",
+        "The checkpoints of the run are whole; report this with the name of the base model.",
+    )
 
 
 def complete_generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:

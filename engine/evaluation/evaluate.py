@@ -12,6 +12,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from engine.catalog.metrics import GENERATING_CHOICES
+from engine.data.chat_template import TemplateRefusedError
+from engine.data.rendering import Renderer
+from engine.data.rows import Row
 from engine.evaluation.batches import by_length, with_halving
 from engine.evaluation.generation import Answerer, EvaluationInterrupted, context_length
 from engine.evaluation.isolation import undisturbed
@@ -20,7 +23,6 @@ from engine.evaluation.measures import default_metrics
 from engine.evaluation.prompts import (
     CONTINUATION_TOKENS,
     Question,
-    RowRenderer,
     question_from_prompt,
     question_from_row,
 )
@@ -29,7 +31,6 @@ from engine.evaluation.scoring import RowScore, TokenRow, TokenScorer
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
 
-Row = Mapping[str, Any]
 Emit = Callable[..., None]
 
 NUM_SAMPLES = 3
@@ -46,7 +47,7 @@ __all__ = ["EvaluationInterrupted", "Measurement", "measure"]
 def measure(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    renderer: RowRenderer,
+    renderer: Renderer,
     rows: Sequence[Row],
     recipe: Recipe,
     *,
@@ -97,7 +98,7 @@ class _Job:
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
-    renderer: RowRenderer
+    renderer: Renderer
     rows: Sequence[Row]
     recipe: Recipe
     phase: Phase
@@ -181,15 +182,18 @@ class _Job:
             self.emit("samples.generated", phase=self.phase, step=self.step, samples=samples)
 
     def _token_rows(self) -> list[TokenRow]:
-        rendered = [self.renderer.render(row) for row in self.rows[: self.recipe.evaluation.max_rows]]
-        rows = [TokenRow(row.input_ids, row.trained_mask) for row in rendered]
-        kept = [row for row in rows if row.num_trained]
-        if len(kept) < len(rows):
+        """Return the sequences of the held-out rows; of plain text, where a row can be a book, as many as rows."""
+        limit = self.recipe.evaluation.max_rows
+        rows = self.rows[:limit]
+        rendered = self.renderer.render_rows(rows)
+        num_dropped = rendered.dropped.total()
+        if num_dropped:
             self.remarks.append(
-                f"{len(rows) - len(kept)} of {len(rows)} held-out rows have no trained token within "
-                f"{self.recipe.training.max_length} tokens and count in no loss."
+                f"{num_dropped} of {len(rows)} held-out rows count in no loss: {' '.join(rendered.sentences())}"
             )
-        return kept
+        sequences = rendered.sequences[:limit] if self.plain_text else rendered.sequences
+        token_rows = [TokenRow(sequence.input_ids, sequence.trained_mask) for sequence in sequences]
+        return [row for row in token_rows if row.num_trained]
 
     def _scored_questions(self) -> list[Question]:
         """Return the held-out rows to be answered and compared; none during training."""
@@ -202,7 +206,11 @@ class _Job:
         for row in self.rows:
             if len(questions) == limit:
                 break
-            question = question_from_row(row, self.tokenizer, self.renderer)
+            try:
+                question = question_from_row(row, self.tokenizer, self.renderer)
+            except TemplateRefusedError:
+                # Counted and named where the rows are rendered for the loss.
+                continue
             if question is not None:
                 questions.append(question)
         return questions
@@ -215,10 +223,7 @@ class _Job:
                 questions.extend(self._questions(NUM_SAMPLES))
             return list(range(min(NUM_SAMPLES, len(questions))))
         first = len(questions)
-        questions.extend(
-            question_from_prompt(prompt, plain_text=self.plain_text, tokenizer=self.tokenizer, renderer=self.renderer)
-            for prompt in prompts
-        )
+        questions.extend(question_from_prompt(prompt, self.renderer, plain_text=self.plain_text) for prompt in prompts)
         return list(range(first, len(questions)))
 
     def _score(self, rows: Sequence[TokenRow]) -> list[RowScore]:

@@ -1,25 +1,15 @@
 """What is asked and what is expected, from a row in canonical form or from a typed prompt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-PREFIX_TOKENS = 32
-"""Tokens of a plain text that are shown to the model, which then continues it."""
+from engine.data.rendering import Renderer
+from engine.data.rows import Row
+
 CONTINUATION_TOKENS = 64
 """Tokens of a plain text that are shown beside the continuation."""
-
-
-class RowRenderer(Protocol):
-    """The part of `engine.data.rendering.Renderer` that evaluation uses."""
-
-    def render(self, row: Mapping[str, Any]) -> Any:
-        """Return an object with `input_ids` and `trained_mask`."""
-
-    def prompt_ids(self, row: Mapping[str, Any]) -> Sequence[int]:
-        """Return the ids before the last assistant turn, with the generation prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +29,7 @@ class Question:
     input_ids: Sequence[int]
 
 
-def question_from_row(
-    row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, renderer: RowRenderer
-) -> Question | None:
+def question_from_row(row: Row, tokenizer: PreTrainedTokenizerBase, renderer: Renderer) -> Question | None:
     """Return the question that a row poses; None for a conversation without an answer or a text of one token."""
     row_id = str(row.get("id", ""))
     if "messages" not in row:
@@ -55,32 +43,17 @@ def question_from_row(
 
 
 def _question_from_text(
-    row: Mapping[str, Any], row_id: str, tokenizer: PreTrainedTokenizerBase, renderer: RowRenderer
+    row: Row, row_id: str, tokenizer: PreTrainedTokenizerBase, renderer: Renderer
 ) -> Question | None:
-    ids = list(renderer.render(row).input_ids)
-    if ids and ids[-1] == tokenizer.eos_token_id:
-        ids.pop()
-    cut = min(PREFIX_TOKENS, len(ids) // 2)
-    if cut == 0:
+    prompt_ids = renderer.prompt_ids(row)
+    ids = renderer.render(row).input_ids
+    following = ids[len(prompt_ids) : len(prompt_ids) + CONTINUATION_TOKENS]
+    if not prompt_ids or not following:
         return None
-    prompt = str(tokenizer.decode(ids[:cut], skip_special_tokens=True))
-    expected = str(tokenizer.decode(ids[cut : cut + CONTINUATION_TOKENS], skip_special_tokens=True))
-    return Question(row_id, prompt, expected, ids[:cut])
+    prompt = str(tokenizer.decode(prompt_ids, skip_special_tokens=True))
+    return Question(row_id, prompt, str(tokenizer.decode(following, skip_special_tokens=True)), prompt_ids)
 
 
-def question_from_prompt(
-    prompt: str, *, plain_text: bool, tokenizer: PreTrainedTokenizerBase, renderer: RowRenderer
-) -> Question:
+def question_from_prompt(prompt: str, renderer: Renderer, *, plain_text: bool) -> Question:
     """Return the question that a typed prompt poses, to a chat model or to a model that continues text."""
-    if plain_text:
-        return Question("", prompt, "", plain_prompt_ids(prompt, tokenizer))
-    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": ""}]
-    return Question("", prompt, "", renderer.prompt_ids({"messages": messages, "id": ""}))
-
-
-def plain_prompt_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the ids of a text to be continued: with what the tokenizer puts in front, without an end of text."""
-    ids: list[int] = list(tokenizer(text)["input_ids"])
-    while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
-        ids.pop()
-    return ids
+    return Question("", prompt, "", renderer.prompt_ids_of(prompt, conversation=not plain_text))

@@ -5,6 +5,7 @@ The shape is described in docs/evaluation.md; the command line and the results s
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 from engine.catalog.metrics import Metric
@@ -57,7 +58,7 @@ def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) ->
         "recipe": _recipe(plan),
         "remarks": list(dict.fromkeys([*before.get("remarks", []), *after.get("remarks", [])])),
         "notices": [_notice(notice) for notice in picture.notices],
-        "versions": _versions(run),
+        "versions": read_versions(run.environment_file),
     }
     result: dict[str, Any] = numbers_to_words(content)
     return result
@@ -215,12 +216,16 @@ def _notice(notice: dict[str, Any]) -> dict[str, Any]:
     return {name: notice.get(name) for name in ("time", "severity", "code", "message")}
 
 
-def _versions(run: RunDirectory) -> dict[str, str]:
-    versions = _read_json(run.environment_file).get("versions")
-    return {str(name): str(value) for name, value in versions.items()} if isinstance(versions, dict) else {}
+def read_versions(environment_file: Path) -> dict[str, str]:
+    """Return `{package: version}` from a run's `environment.json`; empty when it is not there or not ours."""
+    content = _read_json(environment_file)
+    libraries = content.get("libraries")
+    if not isinstance(libraries, dict):
+        return {}
+    return {str(name): str(value) for name, value in {"python": content.get("python", "?"), **libraries}.items()}
 
 
-def _read_json(path: Any) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     """Return a JSON object; empty when there is none, as a run may have ended before it was written."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -66,7 +66,8 @@ def made_run(folder: Path, plan: Plan) -> RunDirectory:
     folder.mkdir(mode=0o700)
     run = RunDirectory(folder)
     run.plan_file.write_text(plan.model_dump_json())
-    run.environment_file.write_text(json.dumps({"versions": {"torch": "2.13.0", "peft": "0.21.2"}}))
+    environment = {"python": "3.11.7", "libraries": {"torch": "2.13.0", "peft": "0.21.2"}}
+    run.environment_file.write_text(json.dumps(environment))
     EventWriter(run.events_file).write(
         "run.created",
         run_id=folder.name,

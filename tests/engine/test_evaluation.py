@@ -3,7 +3,6 @@
 import json
 import math
 import random
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
@@ -12,45 +11,16 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
 
+from engine.data.rendering import Renderer
 from engine.evaluation import scoring
 from engine.evaluation.batches import by_length, with_halving
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
 from engine.evaluation.generation import Answerer
 from engine.evaluation.measurement import load_measurement
 from engine.evaluation.scoring import TokenRow, TokenScorer
-from engine.evaluation.stopping import end_of_turn_ids, stop_token_ids
+from engine.evaluation.stopping import stop_token_ids
 from engine.recipe.schema import Recipe
 from tests.engine.tiny_models import command_rows, text_rows, tiny_llama, tiny_tokenizer
-
-
-@dataclass(frozen=True)
-class Rendered:
-    input_ids: list[int]
-    trained_mask: list[bool]
-    cut: bool = False
-
-
-class PlainRenderer:
-    """The least that evaluation needs of `engine.data.rendering.Renderer`: ChatML by hand."""
-
-    def __init__(self, tokenizer, max_length=128):
-        self.tokenizer, self.max_length = tokenizer, max_length
-
-    def _ids(self, text):
-        return self.tokenizer.encode(text, add_special_tokens=False)
-
-    def render(self, row):
-        if "text" in row:
-            ids = [*self._ids(row["text"]), self.tokenizer.eos_token_id]
-            return Rendered(ids[: self.max_length], [True] * len(ids[: self.max_length]))
-        prompt, answer = self.prompt_ids(row), self._ids(row["messages"][-1]["content"] + "<|im_end|>")
-        ids, mask = prompt + answer, [False] * len(prompt) + [True] * len(answer)
-        return Rendered(ids[: self.max_length], mask[: self.max_length], len(ids) > self.max_length)
-
-    def prompt_ids(self, row):
-        return self._ids(
-            self.tokenizer.apply_chat_template(row["messages"][:-1], tokenize=False, add_generation_prompt=True)
-        )
 
 
 def recipe(objective="chat", *, micro_batch=2, max_length=128, **evaluation):
@@ -96,7 +66,7 @@ def reference_sums(model, rows):
         ids = torch.tensor([row.input_ids])
         with torch.no_grad():
             logits = model(input_ids=ids).logits[0, :-1].double()
-        keep = torch.tensor(row.trained_mask[1:])
+        keep = torch.tensor(row.trained_mask[1:], dtype=torch.bool)
         targets = ids[0, 1:]
         loss += functional.cross_entropy(logits, targets, reduction="none")[keep].sum().item()
         hits += int((logits.argmax(-1) == targets)[keep].sum())
@@ -120,7 +90,7 @@ def greedy_text(model, tokenizer, ids, max_new_tokens, stops):
 @pytest.mark.parametrize("with_adapter", [False, True])
 def test_loss_accuracy_and_answers_equal_a_plain_computation(model, tokenizer, with_adapter):
     model = lora(model) if with_adapter else model
-    renderer, rows = PlainRenderer(tokenizer), command_rows(20)
+    renderer, rows = Renderer(tokenizer, 128), command_rows(20)
     measured = measure(model, tokenizer, renderer, rows, recipe(), phase="before", step=0)
     loss, hits, count = reference_sums(model, [renderer.render(row) for row in rows])
     assert measured.num_rows == 20
@@ -135,7 +105,7 @@ def test_loss_accuracy_and_answers_equal_a_plain_computation(model, tokenizer, w
 
 
 def test_a_token_weighs_the_same_in_short_and_long_rows(model, tokenizer):
-    renderer = PlainRenderer(tokenizer)
+    renderer = Renderer(tokenizer, 128)
     rows = [
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": text}]}
         for text in ("on", "on(red_lamp) " * 20)
@@ -148,7 +118,7 @@ def test_a_token_weighs_the_same_in_short_and_long_rows(model, tokenizer):
 
 
 def test_chunked_head_equals_whole_logits(model, tokenizer, monkeypatch):
-    rows = [TokenRow(r.input_ids, r.trained_mask) for r in map(PlainRenderer(tokenizer).render, text_rows(9))]
+    rows = [TokenRow(r.input_ids, r.trained_mask) for r in map(Renderer(tokenizer, 128).render, text_rows(9))]
     model.eval()
     with torch.no_grad():
         whole = TokenScorer(model).score(rows)
@@ -169,7 +139,7 @@ def test_models_that_change_logits_after_the_head_are_scored_whole(tokenizer):
             eos_token_id=2, bos_token_id=None, pad_token_id=0,
         )
     ).eval()  # fmt: skip
-    rows = [PlainRenderer(tokenizer).render(row) for row in text_rows(4)]
+    rows = [Renderer(tokenizer, 128).render(row) for row in text_rows(4)]
     scorer = TokenScorer(model)
     with torch.no_grad():
         scores = scorer.score([TokenRow(row.input_ids, row.trained_mask) for row in rows])
@@ -180,7 +150,7 @@ def test_models_that_change_logits_after_the_head_are_scored_whole(tokenizer):
 
 def training_losses(model, tokenizer, *, evaluate_after):
     """Losses of eight steps with dropout, and whether an evaluation happened in between."""
-    renderer = PlainRenderer(tokenizer)
+    renderer = Renderer(tokenizer, 128)
     adapted = lora(model)
     adapted.gradient_checkpointing_enable()
     adapted.config.use_cache = False
@@ -214,13 +184,13 @@ def test_every_module_gets_its_own_training_flag_back(model, tokenizer):
     model.train()
     model.model.layers[0].eval()
     flags = [module.training for module in model.modules()]
-    measure(model, tokenizer, PlainRenderer(tokenizer), command_rows(4), recipe(), phase="during", step=1)
+    measure(model, tokenizer, Renderer(tokenizer, 128), command_rows(4), recipe(), phase="during", step=1)
     assert [module.training for module in model.modules()] == flags
     assert len(set(flags)) == 2
 
 
 def test_during_training_only_samples_are_generated(model, tokenizer):
-    measured = measure(model, tokenizer, PlainRenderer(tokenizer), command_rows(9), recipe(), phase="during", step=40)
+    measured = measure(model, tokenizer, Renderer(tokenizer, 128), command_rows(9), recipe(), phase="during", step=40)
     assert set(measured.metrics) == {"loss", "perplexity", "token_accuracy"}
     assert measured.num_generated == 0
     assert len(measured.samples) == 3
@@ -231,7 +201,7 @@ def test_typed_prompts_are_answered_as_samples_and_scored_nowhere(model, tokeniz
     measured = measure(
         model,
         tokenizer,
-        PlainRenderer(tokenizer),
+        Renderer(tokenizer, 128),
         command_rows(9),
         recipe(sample_prompts=prompts),
         phase="after",
@@ -244,7 +214,7 @@ def test_typed_prompts_are_answered_as_samples_and_scored_nowhere(model, tokeniz
 def test_plain_text_is_continued_from_its_start(model, tokenizer):
     rows = text_rows(6)
     measured = measure(
-        model, tokenizer, PlainRenderer(tokenizer), rows, recipe("domain-adaptation"), phase="before", step=0
+        model, tokenizer, Renderer(tokenizer, 128), rows, recipe("domain-adaptation"), phase="before", step=0
     )
     assert set(measured.metrics) == {"loss", "perplexity", "token_accuracy"}
     for row, sample in zip(rows, measured.samples, strict=False):
@@ -255,7 +225,7 @@ def test_answers_stop_at_every_end_token_and_ignore_the_models_sampling_settings
     model.generation_config.repetition_penalty = 5.0
     model.generation_config.do_sample = True
     model.generation_config.temperature = 3.0
-    ids = PlainRenderer(tokenizer).prompt_ids(command_rows(1)[0])
+    ids = Renderer(tokenizer, 128).prompt_ids(command_rows(1)[0])
     free = greedy_text(model, tokenizer, ids, 12, set())
     answerer = Answerer(model.eval(), tokenizer, max_new_tokens=12, max_batch_tokens=100)
     answerer._stop_ids = []
@@ -266,33 +236,31 @@ def test_answers_stop_at_every_end_token_and_ignore_the_models_sampling_settings
         assert answerer.answer([ids], lambda number: None) == [greedy_text(model, tokenizer, ids, 12, {third})]
 
 
-def test_the_end_of_turn_is_read_from_the_template(model):
+def test_every_end_of_an_answer_counts(model):
     template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}<|im_start|>\n{% endfor %}"
     tokenizer = tiny_tokenizer(chat_template=template)
-    assert end_of_turn_ids(tokenizer) == [1]
     assert stop_token_ids(tokenizer, model) == [1, 2]
-    assert end_of_turn_ids(tiny_tokenizer(chat_template=None)) == []
-    assert end_of_turn_ids(tiny_tokenizer(chat_template="{{ raise_exception('no') }}")) == []
+    model.generation_config.eos_token_id = [7, 2]
+    assert stop_token_ids(tiny_tokenizer(chat_template=None), model) == [2, 7]
+    assert stop_token_ids(tiny_tokenizer(chat_template="{{ raise_exception('no') }}"), model) == [2, 7]
 
 
 def test_prompts_longer_than_the_context_are_left_out_and_said(tokenizer):
     model = tiny_llama(len(tokenizer), max_position_embeddings=48)
     rows = command_rows(4)
     rows[1]["messages"][0]["content"] = "lamp " * 60
-    measured = measure(
-        model, tokenizer, PlainRenderer(tokenizer, max_length=40), rows, recipe(), phase="before", step=0
-    )
+    measured = measure(model, tokenizer, Renderer(tokenizer, 40), rows, recipe(), phase="before", step=0)
     assert measured.num_generated == 3
     assert measured.num_rows == 3
     assert any("48 tokens" in remark for remark in measured.remarks)
-    assert any("no trained token" in remark for remark in measured.remarks)
+    assert any("1 of 4 held-out rows count in no loss" in remark for remark in measured.remarks)
 
 
 def test_a_broken_model_is_reported_as_such_and_never_as_zero(model, tokenizer, tmp_path):
     with torch.no_grad():
         model.model.norm.weight.fill_(math.nan)
     measured = measure(
-        model, tokenizer, PlainRenderer(tokenizer), command_rows(4), recipe(), phase="after", step=3, folder=tmp_path
+        model, tokenizer, Renderer(tokenizer, 128), command_rows(4), recipe(), phase="after", step=3, folder=tmp_path
     )
     assert math.isnan(measured.metrics["loss"])
     assert any("no finite number" in remark for remark in measured.remarks)
@@ -310,7 +278,7 @@ def test_a_request_to_stop_ends_the_evaluation_and_writes_nothing(model, tokeniz
 
         with pytest.raises(EvaluationInterrupted):
             measure(
-                model, tokenizer, PlainRenderer(tokenizer), command_rows(8), recipe(), phase="before", step=0,
+                model, tokenizer, Renderer(tokenizer, 128), command_rows(8), recipe(), phase="before", step=0,
                 should_stop=should_stop, folder=tmp_path,
             )  # fmt: skip
     assert list(tmp_path.iterdir()) == []
@@ -320,7 +288,7 @@ def test_a_request_to_stop_ends_the_evaluation_and_writes_nothing(model, tokeniz
 def test_events_tell_the_progress_and_the_result(model, tokenizer, tmp_path: Path):
     events = []
     measured = measure(
-        model, tokenizer, PlainRenderer(tokenizer), command_rows(8), recipe(), phase="before", step=0,
+        model, tokenizer, Renderer(tokenizer, 128), command_rows(8), recipe(), phase="before", step=0,
         emit=lambda kind, **payload: events.append((kind, payload)), folder=tmp_path,
     )  # fmt: skip
     kinds = [kind for kind, _ in events]
@@ -333,7 +301,7 @@ def test_events_tell_the_progress_and_the_result(model, tokenizer, tmp_path: Pat
 
 
 def test_no_rows_is_said_and_not_a_number(model, tokenizer):
-    measured = measure(model, tokenizer, PlainRenderer(tokenizer), [], recipe(), phase="before", step=0)
+    measured = measure(model, tokenizer, Renderer(tokenizer, 128), [], recipe(), phase="before", step=0)
     assert measured.metrics == {}
     assert measured.remarks == ["There is no held-out row to measure the loss on."]
 
