@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 
 from engine.data.pipeline import prepare
 from engine.data.rendering import RenderedRows, Renderer
 from engine.deployment.export import export_run, parity_prompts
 from engine.evaluation.report import write_report
-from engine.methods import apply_method, trainable_summary
+from engine.methods.apply import apply_method, trainable_summary
 from engine.models.hub import resolve_model
-from engine.models.loading import load_model
+from engine.models.loading import check_vocabulary, load_model
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
 from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
-from engine.recipe.schema import Recipe
 from engine.runs.checkpoints import Checkpoint, CheckpointStore
 from engine.runs.directory import RunDirectory
 from engine.runs.disk import private_folder, write_atomically
@@ -31,6 +30,7 @@ from engine.training.batching import Batching
 from engine.training.context import RunContext
 from engine.training.event_log import EventLog
 from engine.training.interrupt import Interrupt
+from engine.training.quantized import keep_4bit_layout
 from engine.training.requests import RequestDesk
 from engine.training.run import evaluate, train
 
@@ -97,18 +97,16 @@ def refuse_blocked(plan: Plan) -> None:
 
 def prepare_context(carried: Carried) -> RunContext:
     """Load rows, tokenizer and model, and apply the method."""
-    plan, recipe = carried.plan, carried.plan.recipe
+    recipe = carried.plan.recipe
+    plan = carried.plan
     train_rows, held_out_rows, dropped = load_rows(carried.run, plan)
-    folder = resolve_model(
-        recipe.model.base,
-        plan.model.revision or recipe.model.revision,
-        allow_code=recipe.model.trust_remote_code,
-    ).folder
-    loaded = load_tokenizer(folder, recipe)
+    source = recipe.model
+    resolved = resolve_model(source.base, source.revision, allow_code=source.trust_remote_code)
+    loaded = load_tokenizer(resolved.folder, recipe)
     renderer = Renderer(loaded.tokenizer, _filled(recipe.training.max_length, "max_length"), recipe.data.system_prompt)
     rendered = renderer.render_rows(train_rows)
     _tell_data(carried.events, rendered, len(train_rows), len(held_out_rows), dropped)
-    model = load_learner(recipe, plan, folder)
+    model = load_learner(plan, loaded)
     _tell_model(carried.events, model, loaded)
     return RunContext(
         run=carried.run,
@@ -141,10 +139,15 @@ def load_rows(run: RunDirectory, plan: Plan) -> tuple[list[dict[str, Any]], list
     return data.train_rows, data.held_out_rows, dict(data.profile.dropped)
 
 
-def load_learner(recipe: Recipe, plan: Plan, folder: Path) -> Any:
+def load_learner(plan: Plan, loaded: LoadedTokenizer) -> PreTrainedModel:
     """Return the model on its device with the method applied; the seed decides the initial adapters."""
-    device = torch.device(plan.device.kind)
-    model = load_model(recipe, device, quantized=recipe.method.name == "qlora", folder=folder)
+    recipe = plan.recipe
+    device = "cuda:0" if plan.device.kind == "cuda" else "cpu"
+    quantized = recipe.method.name == "qlora"
+    model = load_model(recipe, device, quantized=quantized)
+    if quantized:
+        keep_4bit_layout(model)
+    check_vocabulary(loaded.tokenizer, model)
     set_seed(recipe.training.seed)
     return apply_method(model, recipe)
 
@@ -154,8 +157,8 @@ def finish(context: RunContext) -> None:
     context.events.write("state.changed", state="exporting", reason="")
     prompts = parity_prompts(context.held_out_rows[:PARITY_ROWS], context.renderer)
     export_run(context.run, context.plan, context.model, context.tokenizer, prompts=prompts, emit=context.events.write)
-    folder = write_report(context.run)
-    context.events.write("report.written", folder=str(Path(folder).name))
+    write_report(context.run, state="finished")
+    context.events.write("report.written", folder=".")
 
 
 def write_environment(run: RunDirectory, plan: Plan) -> None:
