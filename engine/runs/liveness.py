@@ -136,10 +136,15 @@ class Lock:
         self.run = run
         self._descriptor: int | None = descriptor
         # A forked child (a data loader's worker) would keep the lock of a killed worker alive.
-        os.register_at_fork(after_in_child=self.release)
+        os.register_at_fork(after_in_child=self._forget)
 
     def release(self) -> None:
-        """Give the run free."""
+        """Give the run free, at once and for every process that inherited the descriptor."""
+        if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        self._forget()
+
+    def _forget(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
