@@ -4,11 +4,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import presets
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.sources import flatten
 from engine.recipe.text_file import read_text
@@ -85,6 +84,8 @@ def find_preset(name: str, folder: Path | None = None) -> Preset:
     sources = {source.name: source for source in _sources(folder)}
     if name in sources:
         return _read(sources[name])
+    from difflib import get_close_matches
+
     close = get_close_matches(name, sources, n=1, cutoff=0.5)
     raise ProblemError(
         Problem(
@@ -124,8 +125,8 @@ def _sources(folder: Path | None) -> list[_Source]:
 
 
 def _shipped_files() -> Iterator[Path]:
-    with resources.as_file(resources.files("presets")) as folder:
-        yield from folder.glob("*.yaml")
+    # Not importlib.resources: it costs more to import than all presets to read, and wheels are installed as folders.
+    return Path(presets.__file__).parent.glob("*.yaml")
 
 
 def _own_files(folder: Path | None) -> list[Path]:

@@ -248,6 +248,18 @@ def _builtin_model(facts: _Facts) -> Iterator[Problem]:
         yield _no_effect("model.trust_remote_code", "the built-in model ships no code")
 
 
+def _remote_code(facts: _Facts) -> Iterator[Problem]:
+    model = facts.recipe.model
+    if model.trust_remote_code and not is_builtin(model.base):
+        yield Problem(
+            "model.remote_code",
+            f"model.trust_remote_code lets Python files of {clean_line(model.base, max_chars=80)} run as you.",
+            "Keep it only if you have read them or trust their author; most models need none.",
+            "model.trust_remote_code",
+            "warning",
+        )
+
+
 def _sample_prompts(facts: _Facts) -> Iterator[Problem]:
     prompts = facts.recipe.evaluation.sample_prompts
     path = "evaluation.sample_prompts"
@@ -307,6 +319,7 @@ _RULES: tuple[Callable[[_Facts], Iterator[Problem]], ...] = (
     _held_out,
     _data_sources,
     _builtin_model,
+    _remote_code,
     _sample_prompts,
     _names,
     _expansion,

@@ -20,6 +20,8 @@ from engine.text import clean_line
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
+MAX_VALUES = 10_000
+"""The slowest 256 KiB would otherwise take PyYAML a quarter of a minute."""
 MAX_NUMBER_CHARS = 400
 """Python refuses to turn more than 4300 digits into a number, and no setting needs a hundredth of that."""
 
@@ -210,6 +212,7 @@ class _Composer:
         self._text = text
         self._parser: Any = yaml.SafeLoader(text)
         self._positions: dict[str, Position] = {}
+        self._count = 0
 
     def compose(self) -> Document:
         """Return the only document; an empty text is None."""
@@ -268,6 +271,9 @@ class _Composer:
     def _value(self, event: yaml.Event, *, path: str, depth: int) -> Any:
         position = _position(event.start_mark)
         self._refuse_references(event, position)
+        self._count += 1
+        if self._count > MAX_VALUES:
+            _refuse("yaml.too_many", f"more than {MAX_VALUES} values.", "Put data into a data file.", position)
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, position)
         if depth >= MAX_DEPTH:

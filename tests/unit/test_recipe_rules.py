@@ -182,7 +182,14 @@ def test_the_builtin_model_has_one_version_and_no_code():
     assert codes("model.base=builtin:starter", "model.revision=main") == [("recipe.no_effect", "model.revision")]
     code = "model.trust_remote_code=true"
     assert codes("model.base=builtin:starter", code) == [("recipe.no_effect", "model.trust_remote_code")]
-    assert codes("model.base=builtin:starter") == codes("model.revision=main", code) == []
+    assert codes("model.base=builtin:starter") == codes("model.revision=main") == []
+
+
+def test_code_of_a_model_is_never_let_in_without_a_word():
+    (problem,) = found("model.trust_remote_code=true")
+    assert (problem.code, problem.severity) == ("model.remote_code", "warning")
+    assert "some/model" in problem.message
+    assert found("model.trust_remote_code=false") == []
 
 
 def test_sample_prompts():

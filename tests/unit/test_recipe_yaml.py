@@ -5,10 +5,12 @@ import math
 import pickle
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.recipe.problems import ProblemError
 from engine.recipe.read import load_yaml
-from engine.recipe.strict_yaml import MAX_BYTES, MAX_DEPTH, WrittenFloat, WrittenInt, parse_document
+from engine.recipe.strict_yaml import MAX_BYTES, MAX_DEPTH, MAX_VALUES, WrittenFloat, WrittenInt, parse_document
 
 
 def refused(text: str) -> tuple[str, str, str]:
@@ -147,6 +149,28 @@ def test_depth_limit_is_exact():
     assert parse_document(fits, name="r.yaml").value is not None
     with pytest.raises(ProblemError):
         parse_document(f"[{fits}]", name="r.yaml")
+
+
+def test_the_number_of_values_is_limited():
+    assert len(load_yaml("a: [" + "1," * (MAX_VALUES - 2) + "]", name="r.yaml")["a"]) == MAX_VALUES - 2
+    assert refused("a: [" + "1," * (MAX_VALUES - 1) + "]")[0] == "yaml.too_many"
+    assert refused("- [" + "[" * 10 + "]" * 10 + "]\n" + "- []\n" * MAX_VALUES)[0] == "yaml.too_many"
+
+
+_YAML_LIKE = st.text(st.sampled_from("abc:-?[]{},#&*!|>'\"%@` \n\t\r.019eE+~_=<\\xuU/\x85\u2028\ufeff"), max_size=40)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_YAML_LIKE)
+def test_any_text_is_read_or_refused_in_plain_words(text):
+    try:
+        tree = load_yaml(text, name="r.yaml")
+    except ProblemError as error:
+        for problem in error.problems:
+            assert problem.message.startswith("r.yaml:")
+            assert problem.message.isprintable()
+    else:
+        assert isinstance(tree, dict)
 
 
 def test_size_limit_counts_bytes():
