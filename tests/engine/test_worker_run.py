@@ -1,55 +1,34 @@
-"""The worker from a run directory to a finished, stopped or failed run, as a process of its own."""
+"""The worker from a run directory to a finished, stopped or failed run."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from engine.runs.control import request
 from engine.runs.directory import RunDirectory
+from tests.engine.forked import ForkedWorker, carry
 from tests.engine.made_runs import events_of, loss_curve, made_recipe, make_run, write_rows
 from tests.engine.tiny_models import command_rows, text_rows
 
-DEADLINE_S = 120.0
-
-
-def start_worker(run: RunDirectory, **variables: str) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **variables}
-    with run.log_file.open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "engine.worker", str(run.path)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=run.path,
-            env=environment,
-        )
-
-
-def wait_for(predicate: Callable[[], bool], worker: subprocess.Popen[bytes]) -> None:
-    ends = time.monotonic() + DEADLINE_S
-    while not predicate():
-        assert worker.poll() is None, f"the worker ended with {worker.returncode}"
-        assert time.monotonic() < ends, "deadline"
-        time.sleep(0.02)
-
-
-def finish(worker: subprocess.Popen[bytes], run: RunDirectory) -> int:
-    try:
-        return worker.wait(DEADLINE_S)
-    except subprocess.TimeoutExpired:
-        worker.kill()
-        raise AssertionError(run.log_file.read_text()) from None
+METHODS = {
+    "full": {"method": {"name": "full"}},
+    "lora": {"method": {"name": "lora"}, "delivery": {"merge": True}},
+    "qlora": {"method": {"name": "qlora"}},
+}
 
 
 def steps_logged(run: RunDirectory) -> int:
     return len(events_of(run, "step.logged"))
+
+
+def ending(run: RunDirectory) -> tuple[str, int]:
+    record = json.loads(run.exit_file.read_text())
+    return record["state"], record["exit_code"]
 
 
 @pytest.fixture
@@ -57,43 +36,41 @@ def commands(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "commands.jsonl", command_rows(48))
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("method", METHODS)
 def test_chat_run_finishes(method: str, tmp_path: Path, tiny_model_folder: Path, commands: Path):
-    recipe = made_recipe(
-        tiny_model_folder,
-        commands,
-        method={"name": method},
-        training={"epochs": 2.0, "evaluate_every": 5, "checkpoint_every": 4},
-        delivery={"merge": method != "full"},
-    )
+    training = {"epochs": 2.0, "evaluate_every": 9, "checkpoint_every": 7}
+    recipe = made_recipe(tiny_model_folder, commands, training=training, **METHODS[method])
     run = make_run(tmp_path / "run", recipe)
-    code = finish(start_worker(run), run)
-    assert code == 0, run.log_file.read_text()[-3000:]
-    assert json.loads(run.exit_file.read_text())["state"] == "finished"
+    worker = ForkedWorker(run)
+    assert worker.wait() == 0, worker.log()[-3000:]
+    assert ending(run) == ("finished", 0)
     events = events_of(run)
     order = [event["state"] for event in events if event["type"] == "state.changed"]
     assert order == ["preparing", "evaluating", "training", "evaluating", "exporting", "finished"]
     curve = loss_curve(run)
     assert curve[max(curve)] < curve[1]
     phases = [event["phase"] for event in events if event["type"] == "evaluation.completed"]
-    assert phases[0] == "before"
-    assert phases[-1] == "after"
-    assert "during" in phases
+    assert (phases[0], set(phases[1:-1]), phases[-1]) == ("before", {"during"}, "after")
     assert events[-1] == {"type": "run.ended", "state": "finished", "exit_code": 0}
+    assert run.report_html_file.exists()
 
 
-def test_domain_adaptation_run_finishes(tmp_path: Path, tiny_model_folder: Path):
-    text = tmp_path / "corpus.jsonl"
-    write_rows(text, text_rows(80))
+def test_the_command_carries_a_text_run(tmp_path: Path, tiny_model_folder: Path):
+    corpus = write_rows(tmp_path / "corpus.jsonl", text_rows(80))
     recipe = made_recipe(
         tiny_model_folder,
-        text,
+        corpus,
         objective="domain-adaptation",
         training={"packing": True, "epochs": 2.0},
         evaluation={"metrics": ["perplexity", "token_accuracy"]},
     )
     run = make_run(tmp_path / "run", recipe)
-    assert finish(start_worker(run), run) == 0, run.log_file.read_text()[-3000:]
+    command = [sys.executable, "-P", "-m", "engine.worker", str(run.path)]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with run.log_file.open("wb") as log:
+        ended = subprocess.run(command, stdout=log, stderr=log, cwd=run.path, env=environment, timeout=250, check=False)
+    assert ended.returncode == 0, run.log_file.read_text()[-3000:]
+    assert ending(run) == ("finished", 0)
 
 
 def test_sigterm_saves_and_resume_gives_the_same_curve(tmp_path: Path, tiny_model_folder: Path, commands: Path):
@@ -101,63 +78,76 @@ def test_sigterm_saves_and_resume_gives_the_same_curve(tmp_path: Path, tiny_mode
         tiny_model_folder, commands, method={"dropout": 0.1}, training={"micro_batch": 2, "max_steps": 60}
     )
     straight = make_run(tmp_path / "straight", recipe)
-    worker = start_worker(straight)
+    assert carry(straight) == 0
     stopped = make_run(tmp_path / "stopped", recipe)
-    second = start_worker(stopped)
-    wait_for(lambda: steps_logged(stopped) >= 3, second)
-    second.send_signal(signal.SIGTERM)
-    assert finish(second, stopped) == 75
-    assert json.loads(stopped.exit_file.read_text())["state"] == "stopped"
+    worker = ForkedWorker(stopped)
+    worker.wait_for(lambda: steps_logged(stopped) >= 3)
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 75
+    assert ending(stopped) == ("stopped", 75)
     committed = events_of(stopped, "checkpoint.committed")[-1]["step"]
     assert committed == max(loss_curve(stopped)) < 60
-    assert finish(start_worker(stopped), stopped) == 0
+    assert carry(stopped) == 0
     assert events_of(stopped, "worker.started")[-1]["resumed_from"] == committed
-    assert finish(worker, straight) == 0
     assert loss_curve(stopped) == loss_curve(straight)
+    before = [event for event in events_of(stopped, "evaluation.completed") if event["phase"] == "before"]
+    assert len(before) == 1
 
 
 def test_viewers_requests_are_answered(tmp_path: Path, tiny_model_folder: Path, commands: Path):
-    recipe = made_recipe(tiny_model_folder, commands, training={"max_steps": 100_000})
-    run = make_run(tmp_path / "run", recipe)
-    worker = start_worker(run)
+    run = make_run(tmp_path / "run", made_recipe(tiny_model_folder, commands, training={"max_steps": 100_000}))
+    worker = ForkedWorker(run)
 
-    def answered(identity: str) -> bool:
-        return any(event["id"] == identity for event in events_of(run, "control.acknowledged"))
+    def ask(action: str) -> str:
+        identity = request(run, action, "test")
+        worker.wait_for(lambda: any(event["id"] == identity for event in events_of(run, "control.acknowledged")))
+        return str(events_of(run, "control.acknowledged")[-1]["result"])
 
-    wait_for(lambda: steps_logged(run) >= 2, worker)
-    pause = request(run, "pause", "test")
-    wait_for(lambda: answered(pause), worker)
-    wait_for(lambda: events_of(run, "state.changed")[-1]["state"] == "paused", worker)
+    worker.wait_for(lambda: steps_logged(run) >= 2)
+    assert "paused" in ask("pause")
+    worker.wait_for(lambda: events_of(run, "state.changed")[-1]["state"] == "paused")
     paused_at = steps_logged(run)
-    checkpoint = request(run, "checkpoint", "test")
-    wait_for(lambda: answered(checkpoint), worker)
+    assert "is saved" in ask("checkpoint")
+    assert "needs no new checkpoint" in ask("checkpoint")
     assert events_of(run, "checkpoint.committed")[-1]["step"] == paused_at
-    evaluate = request(run, "evaluate", "test")
-    wait_for(lambda: answered(evaluate), worker)
-    wait_for(lambda: any(e["phase"] == "during" for e in events_of(run, "evaluation.completed")), worker)
+    ask("evaluate")
+    worker.wait_for(lambda: any(event["phase"] == "during" for event in events_of(run, "evaluation.completed")))
     assert steps_logged(run) == paused_at
     request(run, "resume", "test")
-    wait_for(lambda: steps_logged(run) > paused_at, worker)
+    worker.wait_for(lambda: steps_logged(run) > paused_at)
     request(run, "stop", "test")
-    assert finish(worker, run) == 75
+    assert worker.wait() == 75
     assert events_of(run, "checkpoint.committed")[-1]["step"] == steps_logged(run)
+    elapsed = [event["elapsed_s"] for event in events_of(run, "step.logged")]
+    assert elapsed == sorted(elapsed)
 
 
 def test_a_missing_file_is_the_persons_doing(tmp_path: Path, tiny_model_folder: Path):
     run = make_run(tmp_path / "run", made_recipe(tiny_model_folder, tmp_path / "nowhere.jsonl"))
-    assert finish(start_worker(run), run) == 2
+    assert carry(run) == 2
     failure = events_of(run, "worker.failed")[-1]
     assert "nowhere.jsonl" in failure["message"]
     assert "Traceback" not in failure["message"]
-    assert json.loads(run.exit_file.read_text())["exit_code"] == 2
+    assert ending(run) == ("failed", 2)
 
 
 def test_a_second_worker_is_refused(tmp_path: Path, tiny_model_folder: Path, commands: Path):
     run = make_run(tmp_path / "run", made_recipe(tiny_model_folder, commands, training={"max_steps": 100_000}))
-    worker = start_worker(run)
-    wait_for(lambda: bool(events_of(run, "worker.started")), worker)
-    assert start_worker(run).wait(DEADLINE_S) == 2
-    assert "already carried" in run.log_file.read_text()
+    worker = ForkedWorker(run)
+    worker.wait_for(lambda: bool(events_of(run, "worker.started")))
+    assert carry(run) == 2
+    assert "already carried" in worker.log()
     assert worker.poll() is None
-    worker.send_signal(signal.SIGINT)
-    assert finish(worker, run) == 75
+    worker.send(signal.SIGINT)
+    assert worker.wait() == 75
+
+
+def test_a_signal_before_training_stops_cleanly(tmp_path: Path, tiny_model_folder: Path, commands: Path):
+    recipe = made_recipe(tiny_model_folder, commands, evaluation={"generate_rows": 500, "max_new_tokens": 200})
+    run = make_run(tmp_path / "run", recipe)
+    worker = ForkedWorker(run)
+    worker.wait_for(lambda: bool(events_of(run, "worker.started")))
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 75
+    assert ending(run) == ("stopped", 75)
+    assert not events_of(run, "step.logged")

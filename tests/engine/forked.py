@@ -1,0 +1,99 @@
+"""Workers forked from a warmed test process: no import costs, so that many of them can be started and killed."""
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import engine.stages  # noqa: F401 - imported before the first fork
+from engine import worker
+from engine.runs.directory import RunDirectory
+
+DEADLINE_S = 120.0
+
+
+class ForkedWorker:
+    """A worker process of this test.
+
+    Args:
+        run: The run to carry.
+        inject: Called in the child before the worker begins; plants faults.
+    """
+
+    def __init__(self, run: RunDirectory, inject: Callable[[], None] | None = None) -> None:
+        self.run = run
+        self.exit_code: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            _child(run, inject)
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while it lives."""
+        if self.exit_code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.exit_code = os.waitstatus_to_exitcode(status)
+        return self.exit_code
+
+    def wait(self) -> int:
+        """Wait for its end and return the exit code."""
+        ends = time.monotonic() + DEADLINE_S
+        while self.poll() is None:
+            if time.monotonic() > ends:
+                self.send(signal.SIGKILL)
+                raise AssertionError(self.log())
+            time.sleep(0.005)
+        return int(self.exit_code or 0)
+
+    def wait_for(self, predicate: Callable[[], bool]) -> None:
+        """Wait until something has happened while the worker lives."""
+        ends = time.monotonic() + DEADLINE_S
+        while not predicate():
+            assert self.poll() is None, f"the worker ended with {self.exit_code}: {self.log()[-2000:]}"
+            assert time.monotonic() < ends, "deadline"
+            time.sleep(0.005)
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def log(self) -> str:
+        """Return what the worker wrote."""
+        return self.run.log_file.read_text(encoding="utf-8", errors="replace")
+
+
+def carry(run: RunDirectory, inject: Callable[[], None] | None = None) -> int:
+    """Carry a run in a forked worker and return its exit code."""
+    return ForkedWorker(run, inject).wait()
+
+
+def _child(run: RunDirectory, inject: Callable[[], None] | None) -> None:
+    code = 1
+    try:
+        os.setsid()
+        _redirect(run.log_file)
+        os.chdir(run.path)
+        if inject is not None:
+            inject()
+        code = worker.main([str(run.path)])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Not through pytest's own exit handlers.
+        os._exit(code)
+
+
+def _redirect(path: Path) -> None:
+    log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", closefd=False)
