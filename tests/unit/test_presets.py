@@ -4,10 +4,15 @@ import json
 import subprocess
 import sys
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
 from engine.catalog.base_models import find_base_model
+from engine.hardware.devices import Disk, Gpu, Hardware, Host
+from engine.hardware.readings import Unavailable
+from engine.planning.planner import make_plan
+from engine.planning.profiles import DataProfile, LengthProfile
 from engine.recipe.fields import fields_by_path
 from engine.recipe.presets import (
     ORDER,
@@ -18,7 +23,10 @@ from engine.recipe.presets import (
 )
 from engine.recipe.problems import ProblemError
 from engine.recipe.read import check_recipe, check_values, dump_recipe, load_yaml, read_recipe, set_value
+from engine.recipe.sources import flatten, lay, unflatten
+from engine.runs.home import HomeFolders
 
+HOME = HomeFolders(Path("/home/x/runs"), Path("/home/x/cache"), Path("/home/x/drafts"))
 HEADER = "preset: {title: Mine, summary: Does it., needs: Nothing., holes: [data.source]}\n"
 BODY = "objective: chat\nmodel: {base: some/model}\n"
 
@@ -65,6 +73,62 @@ def test_a_shipped_preset_survives_writing_json_and_reading_its_own_file(name, o
     assert json.loads(json.dumps(tree)) == tree
     with resources.as_file(resources.files("presets") / f"{name}.yaml") as path:
         assert read_recipe(path) == preset.tree
+
+
+GIB = 2**30
+ROWS = LengthProfile(count=2000, mean=400, p50=350, p90=700, p99=1000, longest=2500, total=800_000)
+# What `needs` promises, in GiB of GPU memory, or of free host memory where it promises a processor.
+PROMISES = [
+    ("quickstart", None, 4),
+    ("chat-lora", 6, 16),
+    ("chat-lora", None, 8),
+    ("qlora-8b-24gb", 24, 32),
+    ("full-small", 16, 16),
+    ("domain-adaptation", 8, 16),
+]
+
+
+def machine(gpu_gib, host_gib):
+    none = Unavailable("none in this test")
+    gpus = []
+    if gpu_gib is not None:
+        # A card is never quite empty, and its driver takes some of it.
+        free = int((gpu_gib - 0.7) * GIB)
+        gpus = [Gpu(0, "Card", "GPU-1", (8, 6), gpu_gib * GIB, free, gpu_gib * GIB - free, 0, 40, 50.0, [])]
+    return Hardware(
+        gpus=gpus,
+        host=Host((host_gib + 2) * GIB, host_gib * GIB, 0, 4, "Some CPU", frozenset({"avx2"})),
+        disks=[Disk(HOME.runs, 500 * GIB, 100 * GIB)],
+        driver="590" if gpus else none,
+        cuda="13.1" if gpus else none,
+        torch_cuda="13.0" if gpus else none,
+        libraries={"torch": "2.13.0", "bitsandbytes": "0.50.2"},
+    )
+
+
+@pytest.mark.parametrize(("name", "gpu_gib", "host_gib"), PROMISES)
+def test_a_shipped_preset_fits_the_machine_that_it_asks_for(name, gpu_gib, host_gib, own):
+    preset = find_preset(name, own)
+    card = find_base_model(preset.tree["model"]["base"])
+    chat = preset.tree["objective"] == "chat"
+    data = DataProfile(
+        format="prompt_completion" if chat else "text",
+        num_rows=2200,
+        num_train=2000,
+        num_held_out=200,
+        lengths=ROWS,
+        answer_lengths=ROWS if chat else None,
+        bytes=10**6,
+    )
+    layered = lay(unflatten(dict.fromkeys(preset.holes, "rows.jsonl")), preset=preset.tree, preset_name=name)
+    plan = make_plan(layered, machine(gpu_gib, host_gib), card.profile, data, home=HOME)
+    assert not plan.blocked, plan.findings
+    assert plan.device.kind == ("cpu" if gpu_gib is None else "cuda")
+    assert plan.memory.available_bytes is not None
+    assert plan.memory.high_bytes <= plan.memory.available_bytes
+    for path, value in flatten(preset.tree).items():
+        assert flatten(plan.recipe.model_dump())[path] == value
+        assert plan.sources[path].kind == "preset"
 
 
 def test_the_quick_start_has_no_holes_and_needs_no_network(own):
