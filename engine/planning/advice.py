@@ -1,5 +1,6 @@
 """Ways that fit, for a plan that does not: each is planned before it is offered."""
 
+import itertools
 from collections.abc import Callable, Iterator
 
 from engine.planning.memory import Method
@@ -42,6 +43,7 @@ def _ways(space: Space, *, can_quantize: bool, smaller: Callable[[], list[ModelP
     yield from _smaller_base(space, models)
     for method in reversed(others):
         yield from _smaller_base(_loose(_with_method(space, method)), models, f" and method.name={method}")
+    yield from _smaller_base(space, models, most=NUM_WAYS)
 
 
 def _other_methods(space: Space, *, can_quantize: bool) -> list[Method]:
@@ -82,9 +84,8 @@ def _shorter(space: Space, before: str = "") -> Iterator[str]:
         length //= 2
 
 
-def _smaller_base(space: Space, models: list[ModelProfile], after: str = "") -> Iterator[str]:
-    for model in models:
-        choice = find_setup(space.changed(model=model))
-        if choice.fits:
-            yield _way(f"model.base={model.base}{after}", choice)
-            return
+def _smaller_base(space: Space, models: list[ModelProfile], after: str = "", *, most: int = 1) -> Iterator[str]:
+    """Yield the largest models that fit, at most `most`."""
+    fitting = ((model, choice) for model in models if (choice := find_setup(space.changed(model=model))).fits)
+    for model, choice in itertools.islice(fitting, most):
+        yield _way(f"model.base={model.base}{after}", choice)
