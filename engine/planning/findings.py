@@ -54,16 +54,13 @@ def disk_findings(disk: DiskEstimate) -> Iterator[Finding]:
 
 
 def model_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
-    """Yield the model's own findings; code that the person has allowed to run is a note."""
+    """Yield the model's own findings, without those that this recipe settles."""
     for finding in model.findings:
         if finding.code == "model.remote_code" and recipe.model.trust_remote_code:
-            yield finding.model_copy(
-                update={"severity": "note", "fix": "", "message": "Python files of the model will run on this machine."}
-            )
-        elif finding.code == "model.no_chat_template" and recipe.objective != "chat":
+            continue  # `check_rules` says what that consent means
+        if finding.code == "model.no_chat_template" and recipe.objective != "chat":
             continue
-        else:
-            yield finding
+        yield finding
 
 
 def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterator[Finding]:
