@@ -44,6 +44,7 @@ class Setup:
         micro_batch: Rows in memory at once.
         max_length: Tokens of the longest row.
         targets: `all-linear`, `attention` or module names.
+        packed: Several rows share a sequence and are kept apart by a mask.
     """
 
     device: Literal["cuda", "cpu"]
@@ -55,6 +56,7 @@ class Setup:
     activation_checkpointing: bool = False
     rank: int = 16
     targets: str | Sequence[str] = "all-linear"
+    packed: bool = False
 
     def changed(self, **changes: object) -> "Setup":
         """Return a copy with some values changed."""
@@ -142,6 +144,16 @@ def _layer_bytes_per_token(model: ModelProfile, setup: Setup) -> float:
     return norms + attention + feed_forward + inputs + ranks
 
 
+def _mask_bytes(setup: Setup) -> int:
+    """Return the attention mask of one block; SDPA makes each block a mask of its own in the arithmetic's format.
+
+    A single unpadded row needs none: the kernel is causal by itself.
+    """
+    if setup.micro_batch == 1 and not setup.packed:
+        return 0
+    return setup.micro_batch * setup.max_length**2 * setup.width
+
+
 def _group(name: str) -> str:
     """Return which input tensor a layer reads; layers of one group share it."""
     if name in ("q_proj", "k_proj", "v_proj"):
@@ -152,7 +164,7 @@ def _group(name: str) -> str:
 def _activations(model: ModelProfile, setup: Setup) -> tuple[int, int]:
     """Return the bytes kept for the backward pass and the bytes of one block."""
     tokens = setup.micro_batch * setup.max_length
-    layer = tokens * _layer_bytes_per_token(model, setup)
+    layer = tokens * _layer_bytes_per_token(model, setup) + _mask_bytes(setup)
     # The residual stream is float32 where the embeddings are.
     residual = tokens * model.hidden_size * (4 if setup.method == "full" else setup.width)
     kept = model.num_layers * (residual if setup.activation_checkpointing else layer)

@@ -103,6 +103,7 @@ def _space(facts: _Facts) -> Space:
         checkpointing=(False, True) if checkpointing is None else (checkpointing,),
         optimizers=(optimizer,) if optimizer else None,
         available_bytes=available,
+        packed=settings["training.packing"],
         demand_comfort=method is None,
     )
 

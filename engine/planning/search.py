@@ -42,6 +42,7 @@ class Space:
     checkpointing: tuple[bool, ...] = (False, True)
     optimizers: tuple[Optimizer, ...] | None = None
     available_bytes: int | None = None
+    packed: bool = False
     demand_comfort: bool = False
 
     def changed(self, **changes: object) -> "Space":
@@ -94,6 +95,7 @@ def _setups(space: Space) -> Iterator[Setup]:
                         activation_checkpointing=checkpointing,
                         rank=space.rank,
                         targets=space.targets,
+                        packed=space.packed,
                     )
 
 
