@@ -145,9 +145,9 @@ class CheckpointStore:
             os.rename(staging, target)
             sync_folder(self.folder)
         except OSError as error:
-            needed = _size_of(staging)
+            problem = self.save_problem(error, staging, step)
             self.discard(staging)
-            raise ProblemError(self._save_problem(error, staging, step, needed)) from error
+            raise ProblemError(problem) from error
         except BaseException:
             self.discard(staging)
             raise
@@ -196,8 +196,17 @@ class CheckpointStore:
         message = f"A checkpoint needs {human_bytes(needed)} in {where}."
         raise ProblemError(Problem("disk.too_little", message, "Free space there; the earlier checkpoints are intact."))
 
-    def _save_problem(self, error: OSError, staging: Path, step: int, needed: int) -> Problem:
-        found = disk_problem(error, staging.parent, f"save the checkpoint of step {step}")
+    def save_problem(self, error: Exception, staging: Path, step: int) -> Problem:
+        """Return the finding for a save that failed, with path, needed and free bytes; ask before `discard`.
+
+        Args:
+            error: What the system or a library said; safetensors wraps the system's errors in words.
+            staging: Folder from `stage` with what was written so far.
+            step: Optimizer steps done.
+        """
+        cause = error if isinstance(error, OSError) else OSError(_number_in(str(error)), str(error))
+        found = disk_problem(cause, self.folder, f"save the checkpoint of step {step}")
+        needed = max(_size_of(staging), self._largest_bytes())
         free = human_bytes(free_bytes(self.folder))
         message = f"{found.message} At least {human_bytes(needed)} are needed, {free} free."
         return Problem(found.code, message, "Free space there; the earlier checkpoints are intact.")
@@ -280,6 +289,12 @@ class CheckpointStore:
         sync_folder(self.folder)
         self._verified.pop(folder, None)
         shutil.rmtree(trash, ignore_errors=True)
+
+
+def _number_in(text: str) -> int:
+    """Return the system's error number that a library's message ends with, as in `(os error 28)`; 0 without one."""
+    match = re.search(r"\(os error (\d+)\)", text)
+    return int(match[1]) if match else 0
 
 
 def _list_files(folder: Path) -> list[str]:

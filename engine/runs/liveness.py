@@ -1,4 +1,9 @@
-"""Whether a worker lives: it holds the lock of its run. Nothing else says so, least of all the log."""
+"""Whether a worker lives: it holds the lock of its run. Nothing else says so, least of all the log.
+
+One exception has its reason: a worker that starts over replaces its program (after a lack of memory), and between the
+two there is no lock for as long as Python needs to start. The lock file then still names the very process, which lives.
+A worker that gives its run up empties the file.
+"""
 
 import fcntl
 import json
@@ -141,6 +146,7 @@ class Lock:
     def release(self) -> None:
         """Give the run free, at once and for every process that inherited the descriptor."""
         if self._descriptor is not None:
+            os.ftruncate(self._descriptor, 0)
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         self._forget()
 
@@ -167,7 +173,7 @@ def acquire(run: RunDirectory) -> Lock:
     except OSError as error:
         raise ProblemError(disk_problem(error, run.lock_file, "open the lock of the run")) from error
     try:
-        if not _take(descriptor):
+        if not _take(descriptor) or _is_starting_over(read_owner(run)):
             raise ProblemError(_locked_problem(run))
         os.ftruncate(descriptor, 0)
         write_all(descriptor, json.dumps(asdict(Owner.current())).encode() + b"\n")
@@ -191,6 +197,11 @@ def _take(descriptor: int) -> bool:
         else:
             return True
     return False
+
+
+def _is_starting_over(owner: Owner | None) -> bool:
+    """Return whether another process that is named as the owner lives without the lock."""
+    return owner is not None and owner.pid != os.getpid() and owner.is_visible() and owner.is_running()
 
 
 def _locked_problem(run: RunDirectory) -> Problem:
@@ -220,13 +231,13 @@ def _is_locked(run: RunDirectory) -> bool:
 
 
 def is_alive(run: RunDirectory) -> bool:
-    """Return whether a worker holds the lock; a killed worker's surviving children do not count."""
+    """Return whether a worker carries the run; a killed worker's surviving children do not count."""
     for _ in range(5):
-        if not _is_locked(run):
+        locked, owner = _is_locked(run), read_owner(run)
+        if owner is not None and (owner.is_running() if owner.is_visible() else locked):
+            return locked or not run.exit_file.exists()
+        if not locked:
             return False
-        owner = read_owner(run)
-        if owner is not None and (not owner.is_visible() or owner.is_running()):
-            return True
         # Taken this moment: the new owner has not written its name yet.
         time.sleep(0.01)
     return read_owner(run) is None

@@ -419,6 +419,20 @@ def test_a_real_full_disk_says_what_is_needed_and_free(folder):
     save(store, 20)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left"), RuntimeError("I/O error: No space left on device (os error 28)")],
+    ids=["system", "library"],
+)
+def test_a_save_that_a_library_could_not_write_names_place_and_bytes(folder, error):
+    store = store_in(folder)
+    save(store, 10)
+    staging = store.stage(20)
+    problem = store.save_problem(error, staging, 20)
+    assert problem.code == "disk.full"
+    assert re.search(rf"step 20: {folder} is on a full disk.*At least 19.8 KiB are needed, .* free", problem.message)
+
+
 def test_too_little_space_is_seen_before_the_save(folder, monkeypatch):
     store = store_in(folder)
     save(store, 10)

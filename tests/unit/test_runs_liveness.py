@@ -54,6 +54,14 @@ def rewrite_owner(run, **changes):
     run.lock_file.write_text(json.dumps(record))
 
 
+def leave_dead_owner(run, **changes):
+    """Leave a lock file as a killed worker does."""
+    lock = acquire(run)
+    record = {**json.loads(run.lock_file.read_text()), "start_time": 1, **changes}
+    lock.release()
+    run.lock_file.write_text(json.dumps(record))
+
+
 def test_a_new_run_is_created_and_nobody_carries_it(run):
     assert status(run) == liveness.RunStatus("created", False)
     assert not run.lock_file.exists()
@@ -111,6 +119,31 @@ def test_a_lock_held_only_by_a_dead_workers_child_is_not_life(run, holder):
         acquire(run)
 
 
+def test_a_worker_that_starts_over_is_alive_in_between(run):
+    gate = run.path / "gate"
+    os.mkfifo(gate)
+    second = "import sys; open(sys.argv[1]).read()"
+    first = (
+        "import os, sys; from pathlib import Path; from engine.runs.directory import RunDirectory;"
+        "from engine.runs.liveness import acquire; lock = acquire(RunDirectory(Path(sys.argv[1])));"
+        f"os.execv(sys.executable, [sys.executable, '-c', {second!r}, sys.argv[1] + '/gate'])"
+    )
+    process = subprocess.Popen([sys.executable, "-P", "-c", first, str(run.path)])
+    try:
+        with gate.open("w"):
+            assert not liveness._is_locked(run)
+            assert is_alive(run)
+            assert status(run).pid == process.pid
+            with pytest.raises(ProblemError, match=f"carried by process {process.pid}"):
+                acquire(run)
+        process.wait()
+        assert not is_alive(run)
+        acquire(run).release()
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_looking_at_the_lock_never_gets_in_the_way_of_a_worker(run):
     looker = subprocess.Popen(
         [
@@ -137,6 +170,7 @@ def test_looking_at_the_lock_never_gets_in_the_way_of_a_worker(run):
 def test_taking_the_lock_forgets_the_exit_status_of_the_last_attempt(run):
     write_exit(run, "stopped", 75, "SIGTERM")
     assert status(run).exit_code == 75
+    start_attempt(run)
     with acquire(run):
         assert not run.exit_file.exists()
         assert status(run).alive
@@ -189,7 +223,7 @@ def test_a_crash_for_lack_of_host_memory_is_named(run, tmp_path, monkeypatch):
     counter.write_text("low 0\noom 3\noom_kill 3\n")
     monkeypatch.setattr(crash, "_KERNEL_LOG", tmp_path / "no-kernel-log")
     monkeypatch.setattr(crash, "memory_cgroup", lambda: counter)
-    acquire(run).release()
+    leave_dead_owner(run)
     assert "host memory" not in status(run).reason
     counter.write_text("low 0\noom 4\noom_kill 4\n")
     assert "out of host memory (not GPU memory)" in status(run).reason
@@ -205,8 +239,7 @@ def test_the_kernel_log_names_a_process_killed_for_memory(tmp_path, monkeypatch)
 
 
 def test_a_restarted_machine_is_named(run):
-    acquire(run).release()
-    rewrite_owner(run, boot_id="another boot")
+    leave_dead_owner(run, boot_id="another boot")
     assert status(run).reason == "The machine was restarted while the run was going."
 
 
