@@ -21,7 +21,7 @@ def key_name(key: str) -> str:
 
 
 class KeyFooter(Widget):
-    """One row with at most six active keys; a click runs the key's action.
+    """One row with at most six active keys; a click presses the key.
 
     Bindings are shown in the order: focused widget, screen, app. `Binding(show=False)` keeps a key out.
     """
@@ -65,7 +65,7 @@ class KeyFooter(Widget):
             width = len(key) + 1 + len(words)
             if column + width > self.size.width:
                 break
-            self._spans.append((column, column + width, binding.action))
+            self._spans.append((column, column + width, binding.key.split(",")[0]))
             parts += [
                 (key, "bold $footer-key-foreground" if enabled else "$text-disabled"),
                 (f" {words}", "" if enabled else "$text-disabled"),
@@ -74,10 +74,10 @@ class KeyFooter(Widget):
             column += width + 3
         return Content.assemble(*parts)
 
-    async def on_click(self, event: events.Click) -> None:
-        """Run the action of the key under the mouse."""
+    def on_click(self, event: events.Click) -> None:
+        """Press the key under the mouse."""
         column = event.get_content_offset_capture(self).x
-        for start, end, action in self._spans:
+        for start, end, key in self._spans:
             if start <= column < end:
-                await self.run_action(action)
+                self.app.simulate_key(key)
                 return

@@ -68,6 +68,12 @@ def fit(text: str, width: int) -> str:
     return text[: width - 1] + "…" if len(text) > width else text.ljust(width)
 
 
+def tail(text: object, width: int) -> str:
+    """Return the end of a path or a name on one line: of a long path the end says which it is."""
+    whole = clean_line(text)
+    return whole if len(whole) <= width else "…" + whole[len(whole) - width + 1 :]
+
+
 def hanging(text: str, indent: int, width: int) -> str:
     """Return one paragraph wrapped to `width` with every line indented by `indent`."""
     prefix = " " * indent

@@ -65,9 +65,7 @@ class PickList(Vertical):
     def compose(self) -> ComposeResult:
         """Yield input and list; the list takes no focus of its own."""
         yield PathInput(placeholder=self._placeholder, compact=True, suggester=self._suggester)
-        listed = ChoiceList()
-        listed.can_focus = False
-        yield listed
+        yield ChoiceList(follows_input=True)
 
     @property
     def text(self) -> str:
@@ -83,16 +81,19 @@ class PickList(Vertical):
         self.query_one(PathInput).focus()
 
     def set_rows(self, rows: Sequence[PickRow], *, highlight: str | None = None) -> None:
-        """Show these rows, the cursor on `highlight` or on the first row that can be picked."""
+        """Show these rows, the cursor on `highlight` or on the first row that can be picked.
+
+        Rows that are shown already are drawn anew in their places and the cursor stays.
+        """
         listed = self.query_one(OptionList)
-        listed.set_options([Option(row.content, id=row.row_id, disabled=not row.pickable) for row in rows])
         ids = [row.row_id for row in rows]
+        if highlight is None and ids == [option.id for option in listed.options]:
+            for row in rows:
+                listed.replace_option_prompt(row.row_id, row.content)
+            return
+        listed.set_options([Option(row.content, id=row.row_id, disabled=not row.pickable) for row in rows])
         first = next((index for index, row in enumerate(rows) if row.pickable), None)
         listed.highlighted = ids.index(highlight) if highlight in ids else first
-
-    def replace_row(self, row: PickRow) -> None:
-        """Draw one row anew."""
-        self.query_one(OptionList).replace_option_prompt(row.row_id, row.content)
 
     @on(Input.Changed)
     def _changed(self, event: Input.Changed) -> None:

@@ -15,7 +15,7 @@ from engine.recipe.problems import Problem
 from engine.text import clean_line
 from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import Explanation
-from tui.widgets.labels import muted, problem_label
+from tui.widgets.labels import muted, problem_label, tail
 from tui.widgets.path_input import PathSuggester, looks_like_path
 from tui.widgets.pick_list import PickList, PickRow
 from tui.widgets.segments import Segments
@@ -101,7 +101,7 @@ class DataStep(StepView):
             self.screen.refresh_bindings()
 
     def _status(self, mode: str) -> Content:
-        source = clean_line(_source_text(self.draft.value("data.source")), max_chars=60)
+        source = tail(_source_text(self.draft.value("data.source")), 48)
         if mode == "busy":
             waiting = "" if self.facts.data_state.progress == "busy" else " once the model is read"
             return Content.assemble(
@@ -177,7 +177,7 @@ class DataStep(StepView):
                 rows.append(PickRow(f"builtin-{index}", text))
         here = [(index, path) for index, path in enumerate(self._files) if wanted.lower() in path.name.lower()]
         if here:
-            folder = clean_line(Path.cwd(), max_chars=60)
+            folder = tail(Path.cwd(), 56)
             rows.append(
                 PickRow("here", Content.assemble(("\n In this folder  ", "bold $accent"), muted(folder)), False)
             )

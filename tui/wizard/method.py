@@ -48,8 +48,8 @@ class MethodCard(Widget, can_focus=True):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,space", "take", "Choose", id="method.take"),
-        Binding("left", "screen.focus_previous('MethodCard')", "Left", show=False),
-        Binding("right", "screen.focus_next('MethodCard')", "Right", show=False),
+        Binding("left", "move(-1)", "Left", show=False),
+        Binding("right", "move(1)", "Right", show=False),
     ]
 
     class Taken(Message):
@@ -112,6 +112,11 @@ class MethodCard(Widget, can_focus=True):
     def action_take(self) -> None:
         """Choose this method."""
         self.post_message(self.Taken(self.choice.name))
+
+    def action_move(self, by: int) -> None:
+        """Focus the next or the previous card."""
+        move = self.screen.focus_next if by > 0 else self.screen.focus_previous
+        move(MethodCard)
 
     def on_click(self) -> None:
         """Choose this method with the mouse."""

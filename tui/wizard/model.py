@@ -10,7 +10,7 @@ from textual.widgets import Static
 from engine.text import clean_line, human_bytes, human_count
 from tui.backend import ModelOffer
 from tui.widgets.help_line import Explanation
-from tui.widgets.labels import fit, problem_label
+from tui.widgets.labels import fit, problem_label, tail
 from tui.widgets.path_input import PathSuggester, looks_like_path
 from tui.widgets.pick_list import PickList, PickRow
 from tui.wizard.facts import model_key, step_problems
@@ -49,10 +49,7 @@ class ModelStep(StepView):
 
     def show(self) -> None:
         """Move the mark to the answer and show its facts or problems."""
-        picker = self.query_one(PickList)
-        for row in self._rows(picker.text):
-            if row.row_id.startswith("offer-"):
-                picker.replace_row(row)
+        self._list_rows()
         self.query_one("#model-facts", Static).update(self._facts())
 
     def _chosen_row(self) -> str | None:
@@ -115,7 +112,7 @@ class ModelStep(StepView):
         where = "on this machine" if model.folder else "to be downloaded"
         return Content.assemble(
             ("✓ ", "bold $success"),
-            (clean_line(model.base, max_chars=40), "bold"),
+            (tail(model.base, 40), "bold"),
             (f"  {clean_line(model.architecture)} · {human_count(model.num_params)} weights", ""),
             (f" · context {model.context_length:,} tokens · {template} · {where}", "$text-muted"),
         )

@@ -81,12 +81,12 @@ class NavBar(Horizontal):
             color: $foreground;
             &:focus { background: $success; color: $background; text-style: bold; }
             &.-blocked { background: $surface; color: $text-disabled; }
-            &:ansi { background: ansi_default; text-style: bold; &:focus { text-style: bold reverse; } }
+            &:ansi { background: ansi_default; text-style: bold; &:focus { text-style: bold underline; } }
         }
         & > #nav-back {
             background: $panel;
             &:focus { background: $primary; color: $background; }
-            &:ansi { background: ansi_default; &:focus { text-style: reverse; } }
+            &:ansi { background: ansi_default; &:focus { text-style: bold underline; } }
         }
         & > #nav-reason {
             width: 1fr;

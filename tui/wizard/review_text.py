@@ -8,7 +8,7 @@ from textual.content import Content
 from engine.recipe.problems import Problem
 from engine.recipe.sources import flatten
 from engine.text import clean, clean_line, human_bytes, human_count, human_duration
-from tui.widgets.labels import fit, hanging, problem_label
+from tui.widgets.labels import fit, hanging, problem_label, tail
 from tui.widgets.memory_bar import component_bar, component_legend, meter
 from tui.wizard.settings_rows import value_text
 
@@ -37,7 +37,7 @@ def plan_content(plan: "Plan", problems: list[Problem], width: int) -> Content:
 def _what_lines(plan: "Plan") -> list[Content]:
     recipe, data = plan.recipe, plan.data
     rank = f", rank {recipe.method.rank}" if recipe.method.rank and recipe.method.name != "full" else ""
-    base = clean_line(recipe.model.base, max_chars=48)
+    base = tail(recipe.model.base, 48)
     return [
         _line("Model", (base, "bold"), f"  {human_count(plan.model.num_params)} weights"),
         _line("Method", (clean_line(recipe.method.name or ""), "bold"), f"{rank} on {clean_line(plan.device.name)}"),
