@@ -25,10 +25,15 @@ class BoundedCaller(Generic[T]):
         self._pending: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def call(self, function: Callable[[], T], *, limit_s: float) -> T | Unavailable:
+    def call(self, function: Callable[[], T], *, limit_s: float, patient: bool = False) -> T | Unavailable:
         """Return the answer of `function`, or `Unavailable` when it takes longer than `limit_s` seconds.
 
         An exception of `function` is raised here.
+
+        Args:
+            function: What to run.
+            limit_s: Longest wait for it.
+            patient: While an earlier call is still under way, wait as long for that one to end instead of giving up.
         """
         answers: list[T] = []
         failures: list[BaseException] = []
@@ -39,6 +44,8 @@ class BoundedCaller(Generic[T]):
             except BaseException as error:  # noqa: BLE001 - handed over to the caller below
                 failures.append(error)
 
+        if patient and self._pending is not None:
+            self._pending.join(limit_s)
         with self._lock:
             if self._pending is not None and self._pending.is_alive():
                 return Unavailable(f"{self._what} still does not answer")

@@ -85,6 +85,7 @@ class Hardware:
         torch_cuda: CUDA version that the installed torch was built for, or why it cannot use a GPU.
         libraries: `{distribution: version}` of the engine's libraries that are installed.
         visible_devices: Value of `CUDA_VISIBLE_DEVICES`; None when it is not set.
+        gpus_known: False when the driver did not answer in time, so that there may be more GPUs than are listed.
     """
 
     gpus: list[Gpu]
@@ -95,6 +96,7 @@ class Hardware:
     torch_cuda: str | Unavailable
     libraries: Mapping[str, str] = field(default_factory=dict)
     visible_devices: str | None = None
+    gpus_known: bool = True
 
     def usable_gpus(self) -> list[Gpu]:
         """Return the GPUs that `CUDA_VISIBLE_DEVICES` leaves, in its order."""

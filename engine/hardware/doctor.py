@@ -129,7 +129,7 @@ def _library(requirement: Requirement, installed: Mapping[str, str]) -> Check | 
 
 def _gpus(hardware: Hardware) -> Iterator[Check]:
     if not hardware.gpus:
-        yield _no_gpu(hardware.driver)
+        yield _no_gpu(hardware)
         return
     yield Check("driver", "ok", f"NVIDIA {shown(hardware.driver)}, up to CUDA {shown(hardware.cuda)}")
     yield from map(_gpu, hardware.gpus)
@@ -140,7 +140,11 @@ def _gpus(hardware: Hardware) -> Iterator[Check]:
         yield Check("visible GPUs", status, value, "" if status == "ok" else "Unset it to use a GPU.")
 
 
-def _no_gpu(driver: str | Unavailable) -> Check:
+def _no_gpu(hardware: Hardware) -> Check:
+    driver = hardware.driver
+    if not hardware.gpus_known:
+        fix = "Look again; if it stays silent, look at the kernel log and restart the machine."
+        return Check("gpu", "error", f"not known: {shown(driver)}", fix)
     if isinstance(driver, str):
         return Check("gpu", "warning", f"driver {driver}, but no GPU", "Check the power and the seat of the card.")
     if "no NVIDIA driver" in driver.reason or "not installed" in driver.reason:

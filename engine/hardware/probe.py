@@ -1,4 +1,4 @@
-"""Read the machine: once for a plan, or again and again for a live panel. Never raises, never waits long."""
+"""Read the machine: once for a plan, or again and again for a live panel. Never raises, never waits for ever."""
 
 import os
 from collections.abc import Iterable
@@ -15,12 +15,15 @@ from engine.hardware.readings import Unavailable
 from engine.runs.home import home_folders
 
 NVML_LIMIT_S = 1.5
+SLOW_START_LIMIT_S = 10.0
+"""Without persistence mode a driver that nobody uses takes seconds per GPU to start."""
+LISTED_GPUS = Path("/proc/driver/nvidia/gpus")
 DISK_LIMIT_S = 0.4
 _NVML: BoundedCaller[None] = BoundedCaller("the NVIDIA driver")
 
 
 def read_hardware(folders: Iterable[Path] | None = None) -> Hardware:
-    """Return what this machine has.
+    """Return what this machine has, within 2 s; within 11 s where GPUs are listed whose driver is slow to start.
 
     Args:
         folders: Folders that will be written to; the free space of each is measured. They need not exist yet. Runs and
@@ -29,9 +32,10 @@ def read_hardware(folders: Iterable[Path] | None = None) -> Hardware:
     if folders is None:
         home = home_folders()
         folders = (home.runs, home.cache)
-    gpus, driver, cuda = _read_gpus()
+    gpus, driver, cuda, answered = _read_gpus()
     return Hardware(
         gpus=gpus,
+        gpus_known=answered,
         host=read_host(),
         disks=[read_disk(folder, limit_s=DISK_LIMIT_S) for folder in dict.fromkeys(folders)],
         driver=driver,
@@ -42,7 +46,14 @@ def read_hardware(folders: Iterable[Path] | None = None) -> Hardware:
     )
 
 
-def _read_gpus() -> tuple[list[Gpu], str | Unavailable, str | Unavailable]:
+def _nvml_limit_s() -> float:
+    try:
+        return SLOW_START_LIMIT_S if any(LISTED_GPUS.iterdir()) else NVML_LIMIT_S
+    except OSError:
+        return NVML_LIMIT_S
+
+
+def _read_gpus() -> tuple[list[Gpu], str | Unavailable, str | Unavailable, bool]:
     drafts: list[nvml_calls.GpuDraft] = []
     versions: dict[str, str | Unavailable] = {}
 
@@ -59,11 +70,12 @@ def _read_gpus() -> tuple[list[Gpu], str | Unavailable, str | Unavailable]:
             drafts.append(draft)
             nvml_calls.read_gpu(nvml, draft)
 
-    outcome = _NVML.call(read, limit_s=NVML_LIMIT_S)
+    outcome = _NVML.call(read, limit_s=_nvml_limit_s(), patient=True)
     silent = outcome if isinstance(outcome, Unavailable) else Unavailable("the driver does not say")
     # The reading thread may still append: take a copy of what is there.
     gpus = [draft.gpu() for draft in list(drafts)]
-    return gpus, versions.get("driver", silent), versions.get("cuda", silent)
+    answered = not isinstance(outcome, Unavailable)
+    return gpus, versions.get("driver", silent), versions.get("cuda", silent), answered
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,12 @@ def time_findings(time: TimeEstimate | None) -> Iterator[Finding]:
 
 def hardware_findings(hardware: Hardware, gpu: Gpu | None) -> Iterator[Finding]:
     """Yield what the machine has that the run cannot use, and who else uses the GPU."""
+    if not hardware.gpus_known and hardware.visible_devices not in ("", "-1"):
+        yield _finding(
+            "hardware.driver_silent",
+            "The NVIDIA driver did not answer in time, so it is not known which GPUs there are and what they have free.",
+            "Try again; to use the processor all the same, set CUDA_VISIBLE_DEVICES to nothing.",
+        )
     if gpu is None:
         if hardware.gpus and isinstance(hardware.torch_cuda, Unavailable):
             yield _finding(

@@ -63,6 +63,11 @@ def test_no_gpu_is_no_fault_but_a_driver_that_is_not_loaded_is(machine: Hardware
     assert checks(unloaded, home)["gpu"].status == "warning"
 
 
+def test_a_silent_driver_is_an_error(machine: Hardware, home: HomeFolders) -> None:
+    silent = replace(machine, gpus=[], gpus_known=False, driver=Unavailable("the NVIDIA driver did not answer"))
+    assert checks(silent, home)["gpu"].status == "error"
+
+
 def test_a_lost_gpu_is_an_error(machine: Hardware, home: HomeFolders) -> None:
     gone = Unavailable("the GPU has fallen off the bus; restart the machine")
     lost = Gpu(0, gone, gone, gone, gone, gone, gone, gone, gone, gone, gone)

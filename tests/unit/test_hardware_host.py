@@ -134,6 +134,21 @@ def test_a_call_that_hangs_is_left_alone_and_not_repeated() -> None:
     assert caller.call(lambda: "back", limit_s=30) == "back"
 
 
+def test_a_patient_call_waits_for_the_earlier_one() -> None:
+    import threading
+
+    release = threading.Event()
+    caller: BoundedCaller[str] = BoundedCaller("the device")
+
+    def slow() -> str:
+        release.wait(30)
+        return "slow"
+
+    assert isinstance(caller.call(slow, limit_s=0.01), Unavailable)
+    threading.Timer(0.05, release.set).start()
+    assert caller.call(lambda: "next", limit_s=30, patient=True) == "next"
+
+
 def test_a_failing_call_raises_here() -> None:
     caller: BoundedCaller[str] = BoundedCaller("the device")
     with pytest.raises(OSError, match="broken"):

@@ -65,6 +65,7 @@ def unavailable(gpu: dict[str, Any]) -> set[str]:
 def test_a_sound_driver_gives_every_value(driver: Path) -> None:
     hardware = run(READ, driver)
     assert hardware["driver"] == "590.12.01"
+    assert hardware["gpus_known"]
     assert hardware["cuda"] == "13.1"
     (gpu,) = hardware["gpus"]
     assert unavailable(gpu) == set()
@@ -153,6 +154,7 @@ def test_a_hanging_driver_costs_two_seconds_and_what_was_read_stays(driver: Path
     assert gpu["total_bytes"] == 24 << 30
     assert unavailable(gpu) == {"power_w", "processes"}
     assert answer["again"]["gpus"] == []
+    assert answer["first"]["gpus_known"] is answer["again"]["gpus_known"] is False
     assert "still does not answer" in answer["again"]["driver"]["unavailable"]
 
 

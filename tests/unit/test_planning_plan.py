@@ -414,6 +414,12 @@ def test_a_gpu_without_a_cuda_torch_is_said_and_not_used() -> None:
     assert "hardware.torch_without_cuda" in codes(found, "warning")
 
 
+def test_a_silent_driver_blocks_instead_of_training_on_the_processor() -> None:
+    silent = replace(CPU, gpus_known=False)
+    assert "hardware.driver_silent" in codes(plan(hardware=silent), "error")
+    assert not plan(hardware=replace(silent, visible_devices="")).blocked
+
+
 def test_unified_memory_counts_what_the_host_has_free() -> None:
     silent = Unavailable("not supported by this GPU or driver")
     shared = gpu(1, total_bytes=silent, free_bytes=silent, used_bytes=silent)
