@@ -38,6 +38,7 @@ NUM_SAMPLES = 3
 SAMPLE_TOKENS_DURING = 64
 """Longest sample while training waits."""
 DEFAULT_NEW_TOKENS = 256
+DEFAULT_MAX_LENGTH = 1024
 _GENERATION_SHARE = 4
 """Tokens of a generation batch for each token of a training batch: keys and values need far less than activations."""
 
@@ -126,7 +127,7 @@ class _Job:
     def max_batch_tokens(self) -> int:
         """Tokens of one training micro-batch: what fitted with gradients fits without."""
         training = self.recipe.training
-        return (training.micro_batch or 1) * (training.max_length or 1024)
+        return (training.micro_batch or 1) * (training.max_length or DEFAULT_MAX_LENGTH)
 
     def run(self, want_generation: bool) -> Measurement:
         """Measure; the caller has put the model in evaluation mode."""
@@ -202,18 +203,31 @@ class _Job:
         return self._questions(self.recipe.evaluation.generate_rows)
 
     def _questions(self, limit: int) -> list[Question]:
+        """Return the questions of the first rows that pose one; rows that do not are counted in a remark."""
         questions: list[Question] = []
+        num_without = 0
         for row in self.rows:
             if len(questions) == limit:
                 break
             try:
-                question = question_from_row(row, self.tokenizer, self.renderer)
+                question = question_from_row(row, self.tokenizer, self.renderer, self._max_prompt_tokens())
             except TemplateRefusedError:
-                # Counted and named where the rows are rendered for the loss.
-                continue
+                # Named where the rows are rendered for the loss.
+                question = None
             if question is not None:
                 questions.append(question)
+            else:
+                num_without += 1
+        if num_without:
+            self.remarks.append(
+                f"{num_without} held-out rows were not asked: they have no answer whose question fits into "
+                f"{self._max_prompt_tokens()} tokens."
+            )
         return questions
+
+    def _max_prompt_tokens(self) -> int:
+        """Longest prompt asked: what training could see before an answer, with room for one token in the context."""
+        return min(self.recipe.training.max_length or DEFAULT_MAX_LENGTH, context_length(self.model) - 1)
 
     def _add_samples(self, questions: list[Question]) -> list[int]:
         """Append the sample questions that are not asked anyway; return where all of them stand."""
@@ -277,8 +291,8 @@ class _Job:
                 break
         if num_too_long:
             self.remarks.append(
-                f"{num_too_long} prompts fill the model's context of {context_length(self.model)} tokens; "
-                "they were not answered and count in no score."
+                f"{num_too_long} sample prompts fill the model's context of {context_length(self.model)} tokens and "
+                "were not answered."
             )
 
 

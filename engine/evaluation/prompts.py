@@ -29,29 +29,40 @@ class Question:
     input_ids: Sequence[int]
 
 
-def question_from_row(row: Row, tokenizer: PreTrainedTokenizerBase, renderer: Renderer) -> Question | None:
-    """Return the question that a row poses; None for a conversation without an answer or a text of one token."""
-    row_id = str(row.get("id", ""))
-    if "messages" not in row:
-        return _question_from_text(row, row_id, tokenizer, renderer)
-    messages = row["messages"]
-    answer = next((place for place in reversed(range(len(messages))) if messages[place]["role"] == "assistant"), None)
-    if answer is None:
-        return None
-    asked = next((turn["content"] for turn in reversed(messages[:answer]) if turn["role"] == "user"), "")
-    return Question(row_id, str(asked), str(messages[answer]["content"]), renderer.prompt_ids(row))
-
-
-def _question_from_text(
-    row: Row, row_id: str, tokenizer: PreTrainedTokenizerBase, renderer: Renderer
+def question_from_row(
+    row: Row, tokenizer: PreTrainedTokenizerBase, renderer: Renderer, max_prompt_tokens: int
 ) -> Question | None:
+    """Return the question that a row poses.
+
+    A conversation is asked for its last answer; where that comes too late to fit, for the last one that fits, so that
+    long conversations are judged on what training could see of them.
+
+    Returns:
+        None for a conversation without an answer that fits, or a text of one token.
+    """
+    if "messages" not in row:
+        return _question_from_text(row, tokenizer, renderer)
+    messages = row["messages"]
+    for place in reversed(range(len(messages))):
+        if messages[place]["role"] != "assistant":
+            continue
+        prompt_ids = renderer.prompt_ids({**row, "messages": messages[: place + 1]})
+        if len(prompt_ids) <= max_prompt_tokens:
+            asked = next((turn["content"] for turn in reversed(messages[:place]) if turn["role"] == "user"), "")
+            return Question(str(row.get("id", "")), str(asked), str(messages[place]["content"]), prompt_ids)
+    return None
+
+
+def _question_from_text(row: Row, tokenizer: PreTrainedTokenizerBase, renderer: Renderer) -> Question | None:
     prompt_ids = renderer.prompt_ids(row)
     ids = renderer.render(row).input_ids
     following = ids[len(prompt_ids) : len(prompt_ids) + CONTINUATION_TOKENS]
     if not prompt_ids or not following:
         return None
-    prompt = str(tokenizer.decode(prompt_ids, skip_special_tokens=True))
-    return Question(row_id, prompt, str(tokenizer.decode(following, skip_special_tokens=True)), prompt_ids)
+    # Some tokenizers do not call their first token special, and would show it.
+    shown = prompt_ids[1:] if prompt_ids[0] == tokenizer.bos_token_id else prompt_ids
+    prompt, expected = (str(tokenizer.decode(part, skip_special_tokens=True)) for part in (shown, following))
+    return Question(str(row.get("id", "")), prompt, expected, prompt_ids)
 
 
 def question_from_prompt(prompt: str, renderer: Renderer, *, plain_text: bool) -> Question:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from engine.chat_client import ChatClient
@@ -56,6 +57,26 @@ def test_the_base_model_answers_for_comparison(run):
     session = ChatSession(run.path, "cpu", which="base")
     expected = by_hand(run.path.parent / "base", session.prompt_ids(QUESTION), limit=12)
     assert "".join(session.reply(QUESTION, 12)) == tiny_tokenizer().decode(expected, skip_special_tokens=True)
+
+
+def test_an_adapter_answers_on_its_base(run, tmp_path):
+    base_folder = run.path.parent / "base"
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base_folder), LoraConfig(r=2, task_type="CAUSAL_LM"))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in (parameter for parameter in adapted.parameters() if parameter.requires_grad):
+            parameter.normal_(std=0.5)
+    adapter_run = made_run(tmp_path / "run", made_plan(base_folder, folder=base_folder))
+    adapted.save_pretrained(adapter_run.adapter_folder)
+    tiny_tokenizer().save_pretrained(adapter_run.adapter_folder)
+    session = ChatSession(adapter_run.path, "cpu")
+    assert session.which == "adapter"
+    ids = session.prompt_ids(QUESTION)
+    with torch.no_grad():
+        expected = int(adapted.eval()(torch.tensor([ids])).logits[0, -1].argmax())
+    assert next(session._tokens(ids, 1, 0.0)) == expected
+    with pytest.raises(ProblemError, match="has left no merged model"):
+        ChatSession(adapter_run.path, "cpu", which="merged")
 
 
 def test_it_stops_at_the_end_of_turn_and_does_not_say_it(run, monkeypatch):

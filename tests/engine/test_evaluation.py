@@ -17,6 +17,7 @@ from engine.evaluation.batches import by_length, with_halving
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
 from engine.evaluation.generation import Answerer
 from engine.evaluation.measurement import load_measurement
+from engine.evaluation.prompts import question_from_row
 from engine.evaluation.scoring import TokenRow, TokenScorer
 from engine.evaluation.stopping import stop_token_ids
 from engine.recipe.schema import Recipe
@@ -245,15 +246,35 @@ def test_every_end_of_an_answer_counts(model):
     assert stop_token_ids(tiny_tokenizer(chat_template="{{ raise_exception('no') }}"), model) == [2, 7]
 
 
-def test_prompts_longer_than_the_context_are_left_out_and_said(tokenizer):
+def test_rows_that_do_not_fit_are_left_out_and_said(tokenizer):
     model = tiny_llama(len(tokenizer), max_position_embeddings=48)
     rows = command_rows(4)
     rows[1]["messages"][0]["content"] = "lamp " * 60
-    measured = measure(model, tokenizer, Renderer(tokenizer, 40), rows, recipe(), phase="before", step=0)
+    measured = measure(model, tokenizer, Renderer(tokenizer, 40), rows, recipe(max_length=40), phase="before", step=0)
     assert measured.num_generated == 3
     assert measured.num_rows == 3
-    assert any("48 tokens" in remark for remark in measured.remarks)
+    assert any("not asked" in remark and "40 tokens" in remark for remark in measured.remarks)
     assert any("1 of 4 held-out rows count in no loss" in remark for remark in measured.remarks)
+    long_prompt = recipe(sample_prompts=["lamp " * 60, "lamp"], max_length=40)
+    measured = measure(model, tokenizer, Renderer(tokenizer, 40), rows, long_prompt, phase="after", step=0)
+    assert [sample.prompt for sample in measured.samples] == ["lamp"]
+    assert any("sample prompts fill the model's context of 48" in remark for remark in measured.remarks)
+
+
+def test_a_long_conversation_is_asked_for_the_last_answer_that_fits(model, tokenizer):
+    turns = [
+        {"role": role, "content": f"{word} {number}"}
+        for number in range(12)
+        for role, word in (("user", "check the red lamp"), ("assistant", "on(red_lamp)"))
+    ]
+    renderer = Renderer(tokenizer, 80)
+    question = question_from_row({"id": "a:1", "messages": turns}, tokenizer, renderer, 80)
+    assert question is not None
+    number = int(question.expected.split()[-1])
+    assert 0 < number < 11
+    assert question.prompt == f"check the red lamp {number}"
+    following = renderer.prompt_ids({"id": "a:1", "messages": turns[: 2 * number + 4]})
+    assert len(question.input_ids) <= 80 < len(following)
 
 
 def test_a_broken_model_is_reported_as_such_and_never_as_zero(model, tokenizer, tmp_path):
