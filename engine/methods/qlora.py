@@ -21,7 +21,7 @@ def apply(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
     Raises:
         ProblemError: The model is not quantised, or a target matches no layer.
     """
-    if not model.is_loaded_in_4bit:
+    if not _holds_4bit_layers(model):
         raise ProblemError(
             Problem(
                 "method.not_quantized",
@@ -31,3 +31,9 @@ def apply(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
             )
         )
     return lora.apply(model, recipe)
+
+
+def _holds_4bit_layers(model: PreTrainedModel) -> bool:
+    from bitsandbytes.nn import Linear4bit
+
+    return any(isinstance(module, Linear4bit) for module in model.modules())
