@@ -182,7 +182,7 @@ def hardware_findings(hardware: Hardware, gpu: Gpu | None) -> Iterator[Finding]:
     if not hardware.gpus_known and hardware.visible_devices not in ("", "-1"):
         yield _finding(
             "hardware.driver_silent",
-            "The NVIDIA driver did not answer in time, so it is not known which GPUs there are and what they have free.",
+            "The NVIDIA driver did not answer in time, so it is not known what the GPUs have free.",
             "Try again; to use the processor all the same, set CUDA_VISIBLE_DEVICES to nothing.",
         )
     if gpu is None:
