@@ -100,8 +100,13 @@ class PlainProgress:
         payload = event.payload
         when = f"step {payload['step']}" if payload["phase"] == "during" else str(payload["phase"])
         metrics = payload["metrics"]
-        values = [f"{m.title.lower()} {m.format(metrics[m.name])}" for m in METRICS if m.name in metrics]
+        values = [f"{_word(m.title)} {m.format(metrics[m.name])}" for m in METRICS if m.name in metrics]
         self.line(f"evaluation {when}: {', '.join(values)}")
+
+
+def _word(title: str) -> str:
+    """Return a title as it is written inside a sentence; names such as ROUGE-L keep their capitals."""
+    return title if title[:2].isupper() else title[0].lower() + title[1:]
 
 
 def follow_plain(run_path: Path, out: TextIO | None = None, *, skip_past: bool = False) -> int:

@@ -92,7 +92,7 @@ def _source(made: "Plan", path: str) -> str:
 
 def presets(name: str | None, *, as_json: bool) -> int:
     """List the presets, or print one as the recipe it is."""
-    from engine.recipe.presets import find_preset, list_presets
+    from engine.recipe.presets import broken_presets, find_preset, list_presets
 
     if name is not None:
         from engine.recipe.read import dump_recipe
@@ -112,7 +112,11 @@ def presets(name: str | None, *, as_json: bool) -> int:
             ]
         )
     else:
-        print_table(("Preset", "What it does", "Needs"), [(p.name, p.title, p.needs) for p in found])
+        for preset in found:
+            typer.echo(f"{typer.style(clean_line(preset.name), bold=True)}  {clean_line(preset.title)}")
+            typer.echo(f"    {clean_line(preset.summary)}")
+            typer.echo(f"    Needs: {clean_line(preset.needs)}")
+        print_problems(broken_presets())
         typer.echo(
             "\nStart one with `ftwizard run NAME --set data.source=FILE`, or in the wizard with `--preset NAME`."
         )
