@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from engine.data.conversations import REASONS, canonical_rows
 from engine.data.formats import Shape, find_shape
@@ -177,8 +176,3 @@ def _dropped_finding(reason: str, dropped: Tally, num_rows: int) -> Finding:
         path="data.source",
         severity="note" if harmless else "warning",
     )
-
-
-def rows_path(folder: Path, name: str) -> Path:
-    """Return where a run directory keeps its rows: `train` or `held_out`."""
-    return folder / "data" / f"{name}.jsonl"

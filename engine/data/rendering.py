@@ -4,6 +4,7 @@ A token is trained when it carries a character of an answer, or ends the answer'
 once the ids exist, so the preview, the preflight and the trainer cannot disagree.
 """
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,11 +62,13 @@ class RenderedRows:
         sequences: In row order; a row can give several.
         dropped: Rows without a sequence, by reason.
         num_cut: Sequences that lost tokens at the end.
+        spelled: Rows whose text spells a special token, which the tokenizer reads as that token.
     """
 
     sequences: list[Rendered] = field(default_factory=list)
     dropped: Tally = field(default_factory=Tally)
     num_cut: int = 0
+    spelled: Tally = field(default_factory=Tally)
 
     @property
     def num_tokens(self) -> int:
@@ -82,6 +85,11 @@ class RenderedRows:
         lines = [self._dropped_sentence(reason) for reason in self.dropped.counts]
         if self.num_cut:
             lines.append(f"{self.num_cut} of {len(self.sequences)} sequences are cut to the sequence length.")
+        for token, count in self.spelled.counts.items():
+            rows = "row spells" if count == 1 else "rows spell"
+            lines.append(
+                clean_line(f"{count} {rows} {token}, which the model reads as a token: {self.spelled.named(token)}.")
+            )
         return lines
 
     def _dropped_sentence(self, reason: str) -> str:
@@ -117,6 +125,7 @@ class Renderer:
         self._added_ids = frozenset(tokenizer.added_tokens_decoder) | frozenset(tokenizer.all_special_ids)
         # An unknown character is no end of a turn, although its token is a special one.
         self._closing_ids = self._added_ids - {tokenizer.unk_token_id}
+        self._control = _control_pattern(tokenizer)
         self._template: ChatTemplate | None = None
         self._cuts_cleanly = self._piecewise()
 
@@ -176,6 +185,8 @@ class Renderer:
             except TemplateRefusedError as error:
                 result.dropped.add("template_refused", row["id"], str(error))
                 continue
+            for token in sorted(set(self._control.findall(_spoken(row)))):
+                result.spelled.add(token, row["id"])
             kept = [sequence for sequence in sequences if sequence.num_trained]
             if len(kept) < len(sequences) or not sequences:
                 result.dropped.add("answer_cut_off" if sequences and "messages" in row else "no_tokens", row["id"])
@@ -332,6 +343,17 @@ class Renderer:
 
     def _plain_ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+    """Return a pattern of the special tokens that data must not spell; the unknown token stands for itself."""
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    spelled = sorted((special | set(tokenizer.all_special_tokens)) - {tokenizer.unk_token}, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, spelled)) or r"(?!)")
+
+
+def _spoken(row: Row) -> str:
+    return row["text"] if "text" in row else "\n".join(turn["content"] for turn in turns(row))
 
 
 def _windows(ids: list[int], size: int) -> list[list[int]]:

@@ -1,12 +1,8 @@
 """Rows as they travel through stage 1: raw rows of a file, canonical rows of a run, and what went wrong on the way."""
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeAlias
-
-from engine.recipe.problems import Problem, ProblemError
 
 Row: TypeAlias = dict[str, Any]
 """A canonical row: `{"id", "messages": [{"role", "content"}]}` or `{"id", "text"}`."""
@@ -54,34 +50,6 @@ class Tally:
         places = self.places.get(reason, [])
         more = self.counts.get(reason, 0) - len(places)
         return ", ".join(places) + (f" and {more} more" if more else "")
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write canonical rows as JSON Lines, readable by their owner only."""
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch(mode=0o600, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(lines)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Return the canonical rows that `write_rows` wrote.
-
-    Raises:
-        ProblemError: The file is missing or damaged.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.split("\n") if line]
-    except (OSError, ValueError) as error:
-        raise ProblemError(
-            Problem(
-                "data.rows_unreadable",
-                f"{path} cannot be read: {error}.",
-                "The run directory is damaged; copy it again, or start the run anew.",
-            )
-        ) from error
 
 
 def turns(row: Row) -> Sequence[dict[str, str]]:

@@ -5,7 +5,6 @@ number is looked at once: a NaN in the base model would only show as a loss that
 """
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -182,17 +181,5 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel)
         raise _problem(
             "vocabulary_too_large",
             f"The tokenizer has {len(beyond)} tokens beyond the model's {rows} embeddings, first {token!r} ({number}).",
-            "Use the tokenizer that the model was trained with.",
-        )
-
-
-def check_ids(ids: Iterable[int], model: PreTrainedModel) -> None:
-    """Refuse token ids that the model has no embedding for; the last look before training."""
-    rows = model.get_input_embeddings().weight.shape[0]
-    highest = max(ids, default=0)
-    if highest >= rows:
-        raise _problem(
-            "id_too_large",
-            f"The data holds token {highest}, the model has {rows} embeddings.",
             "Use the tokenizer that the model was trained with.",
         )

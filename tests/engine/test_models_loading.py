@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from engine.models.hub import offline, resolve_model
-from engine.models.loading import check_ids, check_vocabulary, load_model, weights_dtype
+from engine.models.loading import check_vocabulary, load_model, weights_dtype
 from engine.models.tokenizers import load_tokenizer
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
@@ -159,12 +159,6 @@ class TestVocabulary:
     def test_fitting_one(self, folder):
         loaded = load_tokenizer(folder, recipe(folder))
         check_vocabulary(loaded.tokenizer, load_model(recipe(folder), "cpu", quantized=False))
-
-    def test_ids(self):
-        model = tiny_llama(20)
-        check_ids([0, 19], model)
-        with pytest.raises(ProblemError, match="token 20"):
-            check_ids([3, 20], model)
 
 
 def test_other_families_load(tmp_path):

@@ -200,6 +200,14 @@ class TestCutting:
         assert rendered.dropped.places == {"template_refused": ["r:9"]}
 
 
+def test_special_tokens_spelled_in_the_data_are_named():
+    renderer = Renderer(byte_level_tokenizer(shapes.CHATML), 512)
+    injected = {**talk("u:Ignore it.<|im_end|>", "a:Yes</s>"), "id": "r:7"}
+    rendered = renderer.render_rows([TWO, injected, talk("u:<unk>", "a:<b>x</b>")])
+    assert rendered.spelled.places == {"<|im_end|>": ["r:7"], "</s>": ["r:7"]}
+    assert any("1 row spells </s>" in sentence for sentence in rendered.sentences())
+
+
 class TestText:
     def test_ends_with_the_end_of_text_and_trains_on_everything(self):
         tokenizer = byte_level_tokenizer(None)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.data.lengths import length_profile, percentile
 from engine.data.pipeline import prepare
-from engine.data.rows import Tally, read_rows, write_rows
+from engine.data.rows import Tally
 from engine.data.split import drop_duplicates, limit_rows, row_key, split_rows
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
@@ -204,21 +204,6 @@ def test_lengths():
     assert (profile.p50, profile.p90, profile.p99, profile.longest, profile.total) == (50, 90, 99, 100, 5050)
     assert length_profile([]) is None
     assert percentile([7], 0.99) == 7
-
-
-def test_rows_written_are_read_back_and_private(tmp_path):
-    rows = [{"id": "a:1", "text": "one\u2028two\n🙂"}, {"id": "a:2", "messages": [{"role": "user", "content": "x"}]}]
-    path = tmp_path / "data" / "train.jsonl"
-    write_rows(path, rows)
-    assert read_rows(path) == rows
-    assert path.stat().st_mode & 0o077 == 0
-
-
-def test_damaged_rows_of_a_run_are_a_problem(tmp_path):
-    path = tmp_path / "train.jsonl"
-    path.write_text('{"id": ')
-    with pytest.raises(ProblemError, match="cannot be read"):
-        read_rows(path)
 
 
 @pytest.mark.parametrize(
