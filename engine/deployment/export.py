@@ -1,5 +1,6 @@
 """Leave the result behind: adapter, merged model, a copy where the person wants it; checked before it counts."""
 
+import json
 import math
 import shutil
 import time
@@ -75,7 +76,8 @@ def export_run(
         ProblemError: No space, output folder in use, or the export is not the trained model.
     """
     job = _Export(run, plan, tokenizer, prompts, emit or _ignore)
-    refuse(check_output(plan.recipe) + job.check_space(model))
+    in_the_way = [] if job.delivered_before() else check_output(plan.recipe)
+    refuse(in_the_way + job.check_space(model))
     exported = job.run(model)
     job.deliver(exported)
     return exported
@@ -129,8 +131,8 @@ class _Export:
         num_whole = self.plan.model.num_params if not is_adapter or self.plan.recipe.delivery.merge else 0
         needed = math.ceil(_DISK_RESERVE * (4 * num_adapter + self.dtype.itemsize * num_whole))
         places = {self.run_directory.path: "FTWIZARD_HOME"}
-        if self.plan.recipe.delivery.output:
-            places[Path(self.plan.recipe.delivery.output).expanduser().absolute()] = "delivery.output"
+        if self.output:
+            places[self.output] = "delivery.output"
         return [problem for place, name in places.items() if (problem := _space_problem(place, needed, name))]
 
     def run(self, model: nn.Module) -> list[Exported]:
@@ -212,30 +214,48 @@ class _Export:
         self.emit("export.completed", **asdict(exported))
         return exported
 
-    def _record(self, exported: Sequence[Exported]) -> None:
+    def delivered_before(self) -> bool:
+        """Whether this run itself filled the output folder: an export that is repeated may replace its own work."""
+        try:
+            record = json.loads(self.record_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return False
+        return self.output is not None and record.get("output") == str(self.output)
+
+    @property
+    def record_file(self) -> Path:
+        return self.run_directory.model_folder / EXPORT_FILE
+
+    @property
+    def output(self) -> Path | None:
+        """The output folder as an absolute path."""
+        output = self.plan.recipe.delivery.output
+        return Path(output).expanduser().absolute() if output else None
+
+    def _record(self, exported: Sequence[Exported], *, delivered: bool = False) -> None:
         record = {
             "version": EXPORT_VERSION,
             "exports": [asdict(item) for item in exported],
             "dtype": str(self.dtype).removeprefix("torch."),
             "parity": self.parity.to_json() if self.parity else None,
             "quantization_gap": self.quantization_gap.to_json() if self.quantization_gap else None,
+            "output": str(self.output) if self.output and (delivered or self.delivered_before()) else None,
         }
-        write_json(self.run_directory.model_folder / EXPORT_FILE, record)
+        write_json(self.record_file, record)
 
     def deliver(self, exported: Sequence[Exported]) -> None:
         """Copy the result to the output folder: the whole model at its top, the adapter beside it or alone."""
-        output = self.plan.recipe.delivery.output
-        if output is None:
+        if self.output is None:
             return
-        target = Path(output).expanduser().absolute()
         folders = {item.kind: self.run_directory.path / item.folder for item in exported}
-        with staged_folder(target) as staging:
+        with staged_folder(self.output) as staging:
             if "merged" in folders:
                 _copy_files(folders["merged"], staging)
             if "adapter" in folders:
                 _copy_files(folders["adapter"], staging / "adapter" if "merged" in folders else staging)
             # Unlike a run directory, this is for others too: as open as the person's umask says.
             staging.chmod(0o777 & ~_umask())
+        self._record(exported, delivered=True)
 
 
 def _copy_files(source: Path, target: Path) -> None:

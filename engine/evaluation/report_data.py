@@ -194,7 +194,7 @@ def _model(run: RunDirectory, plan: Plan, picture: Picture) -> dict[str, Any]:
         "num_params": picture.model.get("num_params", plan.model.num_params),
         "trainable_params": picture.model.get("trainable_params"),
         **{kind: f"model/{kind}" if folder.is_dir() else None for kind, folder in folders.items()},
-        "output": plan.recipe.delivery.output if export else None,
+        "output": export.get("output"),
         "dtype": export.get("dtype"),
         "parity": export.get("parity"),
         "quantization_gap": export.get("quantization_gap"),

@@ -44,6 +44,7 @@ def moved(model, *, std=0.2):
 
 
 def with_lora(model):
+    torch.manual_seed(3)
     settings = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
     return moved(get_peft_model(model, settings))
 
@@ -316,6 +317,10 @@ def test_the_output_folder_gets_the_model_and_loads(tmp_path, base_folder, monke
     umask = os.umask(0)
     os.umask(umask)
     assert output.stat().st_mode & 0o777 == 0o777 & ~umask
+    # A resumed run exports again and may replace what it delivered itself.
+    case.model = case._model(base_folder, "lora")
+    case.export()
+    assert run_here(output, monkeypatch, capsys) == expected
 
 
 def test_an_output_folder_in_use_is_refused_before_anything_is_written(tmp_path, base_folder):
