@@ -178,7 +178,7 @@ def create_run(home: HomeFolders, recipe_text: str, plan: "Plan") -> RunDirector
         "base": plan.recipe.model.base,
         "method": plan.recipe.method.name,
     }
-    created = Event(1, time.time(), "run.created", payload)
+    created = Event(1, round(time.time(), 3), "run.created", payload)
     try:
         try:
             staged.mkdir(mode=0o700)

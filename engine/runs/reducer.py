@@ -190,6 +190,8 @@ class Picture:
     def _worker_started(self, event: Event) -> None:
         self.attempts += 1
         self.worker = event.payload
+        # The log still ends with the last attempt's state while this one imports its libraries.
+        self.state, self.reason = "preparing", ""
         self.started_time = self.started_time or event.time
         self.ended_time = self.exit_code = self.failure = None
         self._interrupt()

@@ -303,6 +303,13 @@ def test_a_resumed_run_draws_its_steps_once():
     assert picture.attempts == 2
 
 
+def test_a_new_attempt_begins_by_preparing_whatever_the_last_one_did():
+    picture = training_picture(range(1, 11))
+    picture.apply_all(events_of(("state.changed", {"state": "stopped", "reason": "asked"}), first_seq=100))
+    picture.apply_all(events_of(("worker.started", {"pid": 2}), first_seq=200))
+    assert (picture.state, picture.reason, picture.eta_s()) == ("preparing", "", None)
+
+
 def test_an_event_seen_before_changes_nothing():
     picture = training_picture(range(1, 11))
     before = picture.to_json()
