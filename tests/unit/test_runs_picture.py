@@ -263,7 +263,8 @@ def test_eta_counts_the_pauses_of_evaluations_and_checkpoints():
 
 def test_eta_after_a_resume_uses_the_new_attempt_only():
     picture = training_picture(range(1, 61), step_s=10.0)
-    again = [("worker.started", {"pid": 2}), ("training.started", started(100, 40))]
+    training = ("state.changed", {"state": "training"})
+    again = [("worker.started", {"pid": 2}), training, ("training.started", started(100, 40))]
     picture.apply_all(events_of(*again, first_seq=100))
     assert picture.eta_s() is None
     steps = [("step.logged", {**step_payload(step), "elapsed_s": 400 + (step - 40) * 1.0}) for step in range(41, 51)]
