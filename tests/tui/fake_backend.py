@@ -255,7 +255,18 @@ def make_plan(
             "micro_batch": recipe.training.micro_batch or 4,
         }
     )
-    recipe = recipe.model_copy(update={"method": method, "training": training})
+    metrics = recipe.evaluation.metrics or ["perplexity", "token_accuracy", "exact_match", "rouge"]
+    evaluation = recipe.evaluation.model_copy(update={"metrics": metrics})
+    data_section = recipe.data.model_copy(update={"held_out": recipe.data.held_out or 0.1})
+    recipe = recipe.model_copy(
+        update={
+            "method": method,
+            "training": training,
+            "evaluation": evaluation,
+            "data": data_section,
+            "name": recipe.name or "qwen3 on tickets",
+        }
+    )
     sources = {path: ValueSource(kind="default") for path in flatten(recipe.model_dump())}
     derived = {"method.name": "fits", "method.rank": "usual", "training.learning_rate": "LoRA"}
     sources |= {path: ValueSource(kind="derived", detail=why) for path, why in derived.items()}

@@ -370,12 +370,16 @@ async def test_choices_turn_by_arrows_and_metrics_switch_one_by_one(backend: Fak
         await pilot.press("right")
         await wait_for(pilot, lambda: wizard(pilot).draft.value("delivery.merge") is False)
         listed = wizard(pilot).query_one("#settings-list", OptionList)
-        listed.highlighted = listed.get_option_index("choice-evaluation.metrics-rouge")
-        await pilot.press("enter")
-        await wait_for(pilot, lambda: wizard(pilot).draft.value("evaluation.metrics") == ["rouge"])
+        chosen = ["perplexity", "token_accuracy", "exact_match", "rouge"]
+        for name in ("rouge", "perplexity", "exact_match"):
+            chosen.remove(name)
+            listed.highlighted = listed.get_option_index(f"choice-evaluation.metrics-{name}")
+            await pilot.press("enter")
+            await wait_for(pilot, lambda: wizard(pilot).draft.value("evaluation.metrics") == chosen, name)
+        listed.highlighted = listed.get_option_index("choice-evaluation.metrics-token_accuracy")
         await pilot.press("enter")
         await pilot.pause()
-        assert wizard(pilot).draft.value("evaluation.metrics") == ["rouge"], "the last one stays"
+        assert wizard(pilot).draft.value("evaluation.metrics") == ["token_accuracy"], "the last one stays"
 
 
 async def test_advanced_fields_unfold_and_every_field_explains_itself(backend: FakeBackend) -> None:
@@ -539,3 +543,36 @@ async def test_the_first_screens_import_nothing_heavy(tmp_path: Path) -> None:
     )
     output, _ = await process.communicate()
     assert output.decode().strip().endswith("[]")
+
+
+async def test_f1_shows_every_key_and_hides_them_again(backend: FakeBackend) -> None:
+    app = wizard_app(backend)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await at(pilot, "objective")
+        await pilot.press("f1")
+        await wait_for(pilot, lambda: app.screen.query("HelpPanel"), "the panel")
+        await pilot.press("f1")
+        await wait_for(pilot, lambda: not app.screen.query("HelpPanel"), "the panel to go")
+
+
+async def test_a_small_terminal_and_a_resize_leave_every_step_usable(backend: FakeBackend) -> None:
+    app = wizard_app(backend)
+    async with app.run_test(size=(60, 16), notifications=True, tooltips=True) as pilot:
+        await walk_to(pilot, "method")
+        for size in ((40, 10), (200, 60), (80, 24)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+        await pilot.press("f4")
+        await at(pilot, "settings")
+        assert "Settings" in shown(pilot)
+
+
+async def test_the_footer_never_shows_more_than_six_keys(backend: FakeBackend) -> None:
+    from tui.widgets.key_footer import MAX_KEYS, KeyFooter
+
+    app = wizard_app(backend)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await walk_to(pilot, "review")
+        footer = app.screen.query_one(KeyFooter)
+        assert 0 < len(footer.shown_bindings()) <= MAX_KEYS
+        assert "Start" in footer.render().plain

@@ -21,6 +21,7 @@ from tui.wizard.facts import Facts, problem_of, step_problems
 from tui.wizard.readings import AUTOMATIC
 from tui.wizard.step_view import Answered, Explained, StepView
 
+ROOMY_ROWS = 16
 CARD_ORDER = ("full", "lora", "qlora")
 
 
@@ -85,6 +86,9 @@ class MethodCard(Widget, can_focus=True):
         lines.append(Content.styled("\n" + clean_line(self.choice.summary), weight))
         if not problems:
             lines.append(Content.styled(clean_line(self.choice.when), "$text-muted"))
+        if self.content_size.height >= ROOMY_ROWS:
+            lines.append(Content.styled("\nNot when  ", "$warning"))
+            lines.append(Content.styled(clean_line(self.choice.when_not), "$text-muted"))
         return Content("\n").join(lines)
 
     def _mark(self, blocked: bool) -> Content:

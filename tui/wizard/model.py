@@ -17,6 +17,7 @@ from tui.wizard.facts import model_key, step_problems
 from tui.wizard.step_view import Answered, Explained, StepView
 
 TYPED = "typed"
+WIDE_COLUMNS = 96
 
 
 class ModelStep(StepView):
@@ -34,6 +35,10 @@ class ModelStep(StepView):
     def on_mount(self) -> None:
         """Show every offer, the cursor on the answer given."""
         self._list_rows(self._chosen_row())
+        self.show()
+
+    def on_resize(self) -> None:
+        """Show a column more where there is room."""
         self.show()
 
     def focus_start(self) -> None:
@@ -91,6 +96,7 @@ class ModelStep(StepView):
             (fit(clean_line(offer.title), 27), f"bold {weight}".strip()),
             (f"{human_count(offer.num_params) if offer.num_params else '':>7} ", weight),
             (f"{size:>9}  ", weight or "$text-muted"),
+            (fit(offer.where, 16) if self.size.width >= WIDE_COLUMNS else "", weight or "$text-muted"),
             (fit(clean_line(offer.licence), 11) + " ", weight or "$text-muted"),
             (clean_line(offer.fit), "$error" if offer.blocked else "$success"),
         )

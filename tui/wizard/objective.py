@@ -13,6 +13,9 @@ from tui.widgets.help_line import Explanation
 from tui.widgets.labels import hanging
 from tui.wizard.step_view import Answered, Explained, StepView
 
+ROOMY_ROWS = 20
+"""Rows of the step from which the cards have room for a line more and space between them."""
+
 
 class ObjectiveStep(StepView):
     """Cards with when to take each objective and when not."""
@@ -50,24 +53,25 @@ class ObjectiveStep(StepView):
 
     def _card(self, choice: Choice) -> Content:
         chosen = self.draft.value("objective") == choice.name
-        mark = ("(●) ", "bold $success") if chosen else ("( ) ", "$text-muted")
-        return Content.assemble(
-            " ",
-            mark,
+        width = self.size.width - 4
+        roomy = self.size.height >= ROOMY_ROWS
+        parts: list[tuple[str, str]] = [
+            (" (●) ", "bold $success") if chosen else (" ( ) ", "$text-muted"),
             (clean_line(choice.title), "bold"),
-            ("\n" + hanging(choice.summary, 5, self.size.width - 4), ""),
-            ("\n     When      ", "$success"),
-            (hanging(choice.when, 15, self.size.width - 4).lstrip(), "$text-muted"),
-            ("\n     Not when  ", "$warning"),
-            (hanging(choice.when_not, 15, self.size.width - 4).lstrip(), "$text-muted"),
-            ("\n     Data      ", "$primary"),
-            (hanging(choice.needs, 15, self.size.width - 4).lstrip(), "$text-muted"),
-        )
+            ("\n" + hanging(choice.summary, 5, width), ""),
+        ]
+        facts = [("When", choice.when, "$success"), ("Not when", choice.when_not, "$warning")]
+        if roomy:
+            facts.append(("Data", choice.needs, "$primary"))
+        for label, text, style in facts:
+            parts.append((f"\n     {label:<10}", style))
+            parts.append((hanging(text, 15, width).lstrip(), "$text-muted"))
+        return Content.assemble("\n" if roomy else "", *parts)
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
         choice = self._choices[event.option_index]
-        self.post_message(Explained(Explanation(choice.title, choice.summary)))
+        self.post_message(Explained(Explanation("Data", choice.needs)))
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
