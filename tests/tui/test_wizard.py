@@ -147,6 +147,17 @@ async def test_a_preset_opens_at_its_review_and_plans_by_itself(backend: FakeBac
         await at(pilot, "settings")
 
 
+async def test_a_preset_that_cannot_run_here_says_why_at_its_review_and_in_the_rail(backend: FakeBackend) -> None:
+    backend.model_error = ProblemError(Problem("model.gone", "The model is gone.", "Take another.", "model.base"))
+    app = wizard_app(backend, preset="quick-start", at_review=True)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await wait_for(pilot, lambda: "The model is gone. Take another." in shown(pilot))
+        assert "✗ Model" in shown(pilot)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert backend.launched == []
+
+
 async def test_next_says_what_is_missing_and_back_leads_home_with_the_draft_kept(backend: FakeBackend) -> None:
     app = wizard_app(backend)
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:

@@ -199,7 +199,9 @@ def _error_of(step: StepName, draft: Draft, facts: Facts) -> str:
 
 def step_mark(step: StepName, draft: Draft, facts: Facts) -> Mark:
     """Return how a step is marked in the rail."""
-    if step in draft.visited and blocking(step_problems(step, draft, facts)):
+    answered = {"objective": "objective", "model": "model.base", "data": "data.source"}.get(step)
+    known = step in draft.visited or (answered is not None and bool(draft.value(answered)))
+    if known and blocking(step_problems(step, draft, facts)):
         return "problem"
     if step == draft.step:
         return "current"
@@ -208,7 +210,6 @@ def step_mark(step: StepName, draft: Draft, facts: Facts) -> Mark:
     )
     if busy:
         return "busy"
-    answered = {"objective": "objective", "model": "model.base", "data": "data.source"}.get(step)
     done = bool(draft.value(answered)) if answered else step in draft.visited
     return "done" if done and step != "review" else "todo"
 
