@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import (
+
+# The HTTP library under the hub client has changed its name once, so its error is taken from there.
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -80,8 +83,9 @@ def _problem(code: str, message: str, fix: str) -> ProblemError:
 
 
 def _from_hub(base: str, revision: str | None, *, allow_code: bool, progress: Progress | None) -> ResolvedModel:
+    pinned = revision is not None and _COMMIT.fullmatch(revision) is not None
     cached = _cached(base, revision)
-    if cached is not None:
+    if cached is not None and (pinned or offline()):
         return cached
     patterns = [*WANTED_FILES, "*.py"] if allow_code else WANTED_FILES
     try:
@@ -89,7 +93,11 @@ def _from_hub(base: str, revision: str | None, *, allow_code: bool, progress: Pr
         folder = snapshot_download(
             base, revision=commit, allow_patterns=patterns, tqdm_class=_bar(progress) if progress else None
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        unreachable = isinstance(error, HTTPError) and not isinstance(error, HfHubHTTPError)
+        if unreachable and cached is not None:
+            # No network, but the files of the newest known commit are here; that commit is recorded.
+            return cached
         raise _explained(base, revision, error) from error
     return ResolvedModel(Path(folder), commit)
 
@@ -100,11 +108,9 @@ def _cached(base: str, revision: str | None) -> ResolvedModel | None:
         folder = Path(snapshot_download(base, revision=revision, local_files_only=True, allow_patterns=WANTED_FILES))
     except (LocalEntryNotFoundError, OSError, HFValidationError):
         return None
-    commit = folder.name if _COMMIT.fullmatch(folder.name) else None
-    pinned = revision is not None and _COMMIT.fullmatch(revision) is not None
-    if not any(folder.glob("*.safetensors")) or not (pinned or offline()):
+    if not any(folder.glob("*.safetensors")):
         return None
-    return ResolvedModel(folder, commit)
+    return ResolvedModel(folder, folder.name if _COMMIT.fullmatch(folder.name) else None)
 
 
 def offline() -> bool:
