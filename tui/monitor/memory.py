@@ -12,7 +12,8 @@ from engine.runs.picture import Picture
 from engine.text import clean_line, human_bytes
 from tui.widgets.labels import muted
 
-_BAR_WIDTH = 30
+_BAR_MOST, _BAR_LEAST = 30, 8
+_LABEL_CELLS, _FACT_CELLS = 13, 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class MemorySampler:
         return MemoryReading(tuple(self._gpus.sample()), read_host(), rss)
 
 
-def usage_bar(used: float, total: float, expected: float | None, width: int = _BAR_WIDTH) -> Content:
+def usage_bar(used: float, total: float, expected: float | None, width: int) -> Content:
     """Return a bar of used against total with a tick where the plan expected the peak."""
     filled = round(min(1.0, max(0.0, used / total)) * width) if total > 0 else 0
     tick = round(min(1.0, expected / total) * (width - 1)) if expected is not None and total > 0 else None
@@ -62,16 +63,26 @@ def usage_bar(used: float, total: float, expected: float | None, width: int = _B
     return Content.assemble(*parts)
 
 
-def memory_lines(picture: Picture, reading: MemoryReading | None, estimate: MemoryEstimate | None) -> list[Content]:
-    """Return the lines of the panel: GPUs if there are any, the worker's RAM, the host, and the plan's estimate."""
+def memory_lines(
+    picture: Picture, reading: MemoryReading | None, estimate: MemoryEstimate | None, width: int
+) -> list[Content]:
+    """Return the lines of the panel: GPUs if there are any, the worker's RAM, the host, and the plan's estimate.
+
+    Args:
+        picture: What is known of the run.
+        reading: Newest look at the memory; None before the first.
+        estimate: What the plan expects.
+        width: Columns; the bars shrink to fit.
+    """
     if reading is None:
         return [muted("Reading the memory ...")]
+    cells = max(_BAR_LEAST, min(_BAR_MOST, width - _LABEL_CELLS - _FACT_CELLS))
     on_gpu = bool(reading.gpus) and picture.latest.get("gpu_peak_bytes") is not None
     expected = float(estimate.expected_bytes) if estimate is not None else None
     lines: list[Content] = []
     for gpu in reading.gpus:
-        lines += _gpu_lines(gpu, expected if on_gpu else None)
-    lines.append(_worker_line(picture, reading, None if on_gpu else expected))
+        lines += _gpu_lines(gpu, expected if on_gpu else None, cells)
+    lines.append(_worker_line(picture, reading, None if on_gpu else expected, cells))
     if on_gpu:
         lines.append(_labelled("this run", f"{human_bytes(picture.latest['gpu_peak_bytes'])} on the GPU at its peak"))
     available = shown(reading.host.ram_available_bytes, human_bytes)
@@ -79,12 +90,14 @@ def memory_lines(picture: Picture, reading: MemoryReading | None, estimate: Memo
     lines.append(_labelled("host RAM", f"{available} free of {total}"))
     if estimate is not None:
         span = f"{human_bytes(estimate.low_bytes)} to {human_bytes(estimate.high_bytes)}"
-        text = f"{human_bytes(estimate.expected_bytes)} peak expected, {span} ({clean_line(estimate.basis)})"
+        text = f"{human_bytes(estimate.expected_bytes)} expected, {span}"
+        basis = f" ({clean_line(estimate.basis)})"
+        text += basis if len(text) + len(basis) + _LABEL_CELLS <= width else ""
         lines.append(Content.assemble(("┃ ", "bold $accent"), ("plan       ", "$text-muted"), (text, "")))
     return lines
 
 
-def _gpu_lines(gpu: Gpu, expected: float | None) -> list[Content]:
+def _gpu_lines(gpu: Gpu, expected: float | None, cells: int) -> list[Content]:
     name = clean_line(shown(gpu.name), max_chars=28)
     used, total = known(gpu.used_bytes), known(gpu.total_bytes)
     if used is None or total is None:
@@ -96,12 +109,14 @@ def _gpu_lines(gpu: Gpu, expected: float | None) -> list[Content]:
         f"   {shown(gpu.power_w, lambda watts: f'{watts:.0f} W')}"
     )
     return [
-        Content("").join([muted(f"  {f'GPU {gpu.index}':<11}"), usage_bar(used, total, expected), Content(facts)]),
+        Content("").join(
+            [muted(f"  {f'GPU {gpu.index}':<11}"), usage_bar(used, total, expected, cells), Content(facts)]
+        ),
         _labelled("", gauges),
     ]
 
 
-def _worker_line(picture: Picture, reading: MemoryReading, expected: float | None) -> Content:
+def _worker_line(picture: Picture, reading: MemoryReading, expected: float | None, cells: int) -> Content:
     peak = picture.latest.get("peak_rss_bytes")
     total = known(reading.host.ram_total_bytes)
     if reading.rss_bytes is None or total is None:
@@ -110,7 +125,7 @@ def _worker_line(picture: Picture, reading: MemoryReading, expected: float | Non
     scale = min(float(total), 1.5 * max(expected or 0.0, float(peak or 0), float(reading.rss_bytes)))
     facts = f" {human_bytes(reading.rss_bytes)}, peak {human_bytes(peak)}"
     return Content("").join(
-        [muted(f"  {'worker RAM':<11}"), usage_bar(reading.rss_bytes, scale, expected), Content(facts)]
+        [muted(f"  {'worker RAM':<11}"), usage_bar(reading.rss_bytes, scale, expected, cells), Content(facts)]
     )
 
 

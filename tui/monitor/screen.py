@@ -196,7 +196,7 @@ class MonitorScreen(Screen[None]):
             case "samples":
                 return sample_lines(picture, self._prompt)
             case "memory":
-                return memory_lines(picture, self._reading, self._estimate)
+                return memory_lines(picture, self._reading, self._estimate, width)
             case _:
                 return log_lines(picture, self._log_tail)
 

@@ -20,6 +20,8 @@ class Panel(VerticalScroll, can_focus=False):
     Panel {
         padding: 0 1;
         scrollbar-size-vertical: 1;
+        /* Without it a bar that comes and goes changes the width, which wraps lines, which brings the bar. */
+        scrollbar-gutter: stable;
         & > Static { width: 100%; height: auto; text-wrap: wrap; }
     }
     """
