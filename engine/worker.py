@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from engine.training.recovery import Attempts
 
 USAGE = "usage: python -P -m engine.worker (RUN_DIR | --standby)\n"
-PERSONS_DOING = ("recipe.", "plan.", "data.", "model.", "tokenizer.", "template.", "delivery.", "hub.", "run.locked")
+PERSONS_DOING = ("recipe.", "plan.", "data.", "model.", "method.", "tokenizer.", "template.", "delivery.", "run.")
 """Codes of problems that a person's input causes; all others are exit code 1."""
 
 

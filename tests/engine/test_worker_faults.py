@@ -277,3 +277,19 @@ def test_damaged_weights_of_the_base_are_the_persons_doing(tmp_path: Path, comma
     assert carry(run) == 2
     assert json.loads(run.exit_file.read_text())["state"] == "failed"
     assert "model.safetensors" in events_of(run, "worker.failed")[-1]["message"]
+
+
+def test_a_run_killed_after_training_is_only_finished(tmp_path: Path, tiny_model_folder: Path, commands: Path):
+    def killed_at_export() -> None:
+        without_evaluation()
+        import engine.stages
+
+        engine.stages.export_run = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+
+    run = make_run(tmp_path / "run", quick_recipe(tiny_model_folder, commands, max_steps=4))
+    assert carry(run, killed_at_export) == -signal.SIGKILL
+    steps = len(events_of(run, "step.logged"))
+    assert carry(run, without_evaluation) == 0
+    assert len(events_of(run, "step.logged")) == steps == 4
+    assert events_of(run, "training.started")[-1]["start_step"] == 4
+    assert (run.model_folder / "adapter" / "adapter_model.safetensors").exists()
