@@ -52,7 +52,9 @@ def read_card_facts(run: RunDirectory, plan: Plan, parity: Parity | None) -> Car
     """Gather the facts of a run from its directory."""
     before = load_measurement(run.evaluation_folder / "before.json")
     after = load_measurement(run.evaluation_folder / "after.json")
-    samples = (after or before or {}).get("samples") or [{}]
+    # Never a row of the data: cards are published, data may be private.
+    typed = plan.recipe.evaluation.sample_prompts
+    plain_text = plan.recipe.objective == "domain-adaptation"
     return CardFacts(
         run_id=run.run_id,
         plan=plan,
@@ -61,7 +63,7 @@ def read_card_facts(run: RunDirectory, plan: Plan, parity: Parity | None) -> Car
         after=after,
         parity=parity,
         versions=read_versions(run.environment_file),
-        prompt=str(samples[0].get("prompt") or "Hello"),
+        prompt=typed[0] if typed else "Once upon a time" if plain_text else "Hello!",
         license=next((card.license for card in BASE_MODELS if card.name == plan.model.base), None),
     )
 

@@ -107,6 +107,7 @@ class _Job:
     emit: Emit
     should_stop: Callable[[], bool]
     remarks: list[str] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
     done: int = 0
     total: int = 0
 
@@ -168,7 +169,9 @@ class _Job:
 
     def report(self, measurement: Measurement) -> None:
         """Emit what was found."""
-        for remark in measurement.remarks:
+        # What is wrong with rows is so at each evaluation; it is told once and kept in every file.
+        told = measurement.remarks if self.phase == "before" else self.alarms
+        for remark in told:
             self.emit("notice.raised", severity="warning", code="evaluation.remark", message=remark)
         self.emit(
             "evaluation.completed",
@@ -287,7 +290,8 @@ class _Job:
             self.remarks.append("There is no held-out row to measure the loss on.")
         for name in ("loss", "perplexity"):
             if name in metrics and not math.isfinite(metrics[name]):
-                self.remarks.append(f"The held-out {name} is no finite number.")
+                self.alarms.append(f"The held-out {name} is no finite number.")
+                self.remarks.extend(self.alarms)
                 break
         if num_too_long:
             self.remarks.append(

@@ -98,7 +98,7 @@ def headline(rows: list[dict[str, Any]]) -> dict[str, str]:
     # One number about answers and one about expectation say all that the others repeat.
     answers = [row for row in told if row["name"] in ("exact_match", "rougeL")][:1]
     expectation = [row for row in told if row["name"] in ("perplexity", "token_accuracy", "loss")][:1]
-    chosen = answers + expectation
+    chosen = sorted(answers + expectation, key=lambda row: row["direction"] == "same")
     if not chosen:
         return {
             "direction": "unknown",

@@ -1,6 +1,7 @@
 """The report as one self-contained page: no script, no network, light and dark, text from data always escaped."""
 
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from engine.evaluation.charts import Line, legend, line_chart
@@ -50,7 +51,10 @@ def html_report(content: dict[str, Any], curves: dict[str, Curve]) -> str:
 
 def _top(content: dict[str, Any]) -> str:
     model, line = content["model"], content["headline"]
-    parts = [str(part) for part in (model["base"], content["method"], content["objective"]) if part]
+    base = str(model["base"])
+    # A folder by its name: its place says nothing about the model, and reports are passed on.
+    base = Path(base).name if base.startswith(("/", "~", ".")) else base
+    parts = [str(part) for part in (base, content["method"], content["objective"]) if part]
     return (
         f'<p class="eyebrow">{escape_html(clean_line(" · ".join(parts)))}</p>\n'
         f"<h1>{escape_html(clean_line(content['name']))}</h1>\n"

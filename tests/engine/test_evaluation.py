@@ -280,9 +280,12 @@ def test_a_long_conversation_is_asked_for_the_last_answer_that_fits(model, token
 def test_a_broken_model_is_reported_as_such_and_never_as_zero(model, tokenizer, tmp_path):
     with torch.no_grad():
         model.model.norm.weight.fill_(math.nan)
+    told = []
     measured = measure(
-        model, tokenizer, Renderer(tokenizer, 128), command_rows(4), recipe(), phase="after", step=3, folder=tmp_path
-    )
+        model, tokenizer, Renderer(tokenizer, 128), command_rows(4), recipe(), phase="after", step=3, folder=tmp_path,
+        emit=lambda kind, **payload: told.append((kind, payload.get("message"))),
+    )  # fmt: skip
+    assert ("notice.raised", "The held-out loss is no finite number.") in told
     assert math.isnan(measured.metrics["loss"])
     assert any("no finite number" in remark for remark in measured.remarks)
     written = json.loads((tmp_path / "after.json").read_text(), parse_constant=pytest.fail)

@@ -106,7 +106,7 @@ def test_a_model_that_got_worse_is_called_worse(run):
     write_report(run)
     report = json.loads(run.report_json_file.read_text())
     assert report["headline"]["direction"] == "worse"
-    assert report["headline"]["text"].startswith("The model got worse: exact match stayed at 0.0 % and perplexity rose")
+    assert report["headline"]["text"].startswith("The model got worse: perplexity rose from 403.40 to 900.00 and exact")
     assert report["after"]["loss"] == "Infinity"
     loss = next(row for row in report["metrics"] if row["name"] == "loss")
     assert (loss["direction"], loss["after_text"]) == ("worse", "∞")

@@ -53,6 +53,7 @@ class Case:
     """A run that has trained and is about to be exported."""
 
     def __init__(self, tmp_path, base_folder, *, method="lora", recipe=None, model=None, **facts):
+        recipe = {"evaluation": {"sample_prompts": ["turn on the red lamp"]}} | (recipe or {})
         self.plan = made_plan(base_folder, folder=base_folder, method=method, recipe=recipe, **facts)
         self.run = made_run(tmp_path / "20261120-120000-made-k3f9", self.plan)
         self.tokenizer = AutoTokenizer.from_pretrained(base_folder)
@@ -60,7 +61,7 @@ class Case:
         self.prompts = parity_prompts(ROWS, Renderer(self.tokenizer, 128))
         self.events = []
         for phase, exact in (("before", 0.0), ("after", 0.75)):
-            sample = Sample("turn on the red lamp", "on(red_lamp)", "on")
+            sample = Sample("a row of private data", "on(red_lamp)", "on")
             metrics = {"exact_match": exact, "perplexity": 3.0}
             save_measurement(Measurement(phase, 75, metrics, [sample], 20, 90, 6, 1.0), self.run.evaluation_folder)
 
@@ -124,6 +125,7 @@ def test_adapter_and_merged_model_load_in_a_fresh_process_as_their_cards_say(tmp
         text = all_text(folder)
         assert str(tmp_path) not in text
         assert "/home/somebody" not in text
+        assert "private data" not in text
         assert (folder / "chat_template.jinja").read_text() == case.tokenizer.chat_template
     (case.run.adapter_folder / base_folder.name).symlink_to(base_folder)
     assert run_in_fresh_process(case.run.merged_folder, case.run.adapter_folder) == [expected, expected]
