@@ -18,19 +18,19 @@ from engine.recipe.problems import Problem, ProblemError
 from engine.runs.checkpoints import CheckpointStore
 from engine.runs.control import ControlReader
 from engine.runs.directory import RunDirectory
-from engine.runs.liveness import Lock, acquire, write_exit
+from engine.runs.liveness import Lock, acquire, adopt, write_exit
 from engine.runs.picture import PictureWriter
 from engine.runs.standby import wait_for_run
 from engine.text import clean_line
 from engine.training.batching import Batching
 from engine.training.event_log import EventLog
 from engine.training.interrupt import EXIT_INTERRUPTED, Interrupt, StopRequested
+from engine.training.recovery import RESTART_VARIABLE, Attempts, begin_attempt, decide, restart_process
 from engine.training.requests import RequestDesk
 
 if TYPE_CHECKING:
     from engine.planning.plan import Plan
     from engine.training.faults import Fault
-    from engine.training.recovery import Attempts
 
 USAGE = "usage: python -P -m engine.worker (RUN_DIR | --standby)\n"
 PERSONS_DOING = ("recipe.", "plan.", "data.", "model.", "method.", "tokenizer.", "template.", "delivery.", "run.")
@@ -75,14 +75,15 @@ def set_environment() -> None:
 
 def carry(run: RunDirectory, *, standby: bool) -> int:
     """Hold the run's lock, carry the run, and write how it ended."""
+    held = os.environ.pop(RESTART_VARIABLE, None)
     try:
-        lock = acquire(run)
+        lock = acquire(run) if held is None else adopt(run, int(held))
     except ProblemError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     interrupt = Interrupt()
     interrupt.install()
-    ending = _Ending(run, lock, interrupt)
+    ending = _Ending(run, lock, interrupt, restarted=held is not None)
     try:
         ending.open()
         _carry(ending, standby=standby)
@@ -101,7 +102,7 @@ def _carry(ending: "_Ending", *, standby: bool) -> None:
     choose_device(plan)
     store = CheckpointStore(run.checkpoints_folder, run.run_id, plan.recipe.training.keep_checkpoints)
     checkpoint = store.newest_whole()
-    attempts, batching = _begin(run, plan)
+    attempts, batching = _begin(run, plan, restarted=ending.restarted)
     events.write(
         "worker.started",
         pid=os.getpid(),
@@ -133,10 +134,11 @@ def choose_device(plan: "Plan") -> None:
 class _Ending:
     """The last acts of a worker, whatever brought it there."""
 
-    def __init__(self, run: RunDirectory, lock: Lock, interrupt: Interrupt) -> None:
+    def __init__(self, run: RunDirectory, lock: Lock, interrupt: Interrupt, *, restarted: bool) -> None:
         self.run = run
         self.lock = lock
         self.interrupt = interrupt
+        self.restarted = restarted
         self._events: EventLog | None = None
 
     @property
@@ -172,17 +174,13 @@ class _Ending:
         return exit_code
 
 
-def _begin(run: RunDirectory, plan: "Plan") -> "tuple[Attempts, Batching]":
-    from engine.training.recovery import RESTART_VARIABLE, begin_attempt
-
-    attempts = begin_attempt(run, restarted=os.environ.pop(RESTART_VARIABLE, "") == "1")
+def _begin(run: RunDirectory, plan: "Plan", *, restarted: bool) -> tuple[Attempts, Batching]:
+    attempts = begin_attempt(run, restarted=restarted)
     return attempts, attempts.batching or Batching(plan.steps.micro_batch, plan.steps.accumulation)
 
 
-def _recover(ending: "_Ending", attempts: "Attempts", fault: "Fault", plan: "Plan") -> None:
+def _recover(ending: "_Ending", attempts: Attempts, fault: "Fault", plan: "Plan") -> None:
     """Go on in a fresh process, or raise what stands in the way."""
-    from engine.training.recovery import decide, restart_process
-
     before = attempts.batching or Batching(plan.steps.micro_batch, plan.steps.accumulation)
     batching = decide(fault, attempts, before, plan.recipe.training.effective_batch)
     attempts.save(ending.run)
@@ -196,7 +194,7 @@ def _recover(ending: "_Ending", attempts: "Attempts", fault: "Fault", plan: "Pla
         message = f"The device failed at step {fault.step} ({fault.text}). Going on in a fresh process."
     ending.events.write("notice.raised", severity="warning", code=f"training.{fault.kind}", message=message)
     ending.events.close()
-    restart_process(ending.run)
+    restart_process(ending.run, ending.lock)
 
 
 def _unexpected(error: Exception) -> Problem:

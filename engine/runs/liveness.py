@@ -155,6 +155,16 @@ class Lock:
         if descriptor is not None:
             os.close(descriptor)
 
+    def keep_through_exec(self) -> int:
+        """Let the lock outlive `os.execv` and return the descriptor that the next program passes to `adopt`.
+
+        The process stays the same, so a worker that replaces itself never looks dead in between.
+        """
+        if self._descriptor is None:
+            raise ValueError("the lock was released")
+        os.set_inheritable(self._descriptor, True)
+        return self._descriptor
+
     def __enter__(self) -> "Lock":
         return self
 
@@ -184,6 +194,12 @@ def acquire(run: RunDirectory) -> Lock:
     except ProblemError:
         os.close(descriptor)
         raise
+    return Lock(run, descriptor)
+
+
+def adopt(run: RunDirectory, descriptor: int) -> Lock:
+    """Return the lock that this process held under its former program (`Lock.keep_through_exec`)."""
+    os.set_inheritable(descriptor, False)
     return Lock(run, descriptor)
 
 

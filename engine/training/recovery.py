@@ -10,10 +10,12 @@ from typing import Any
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.directory import RunDirectory
 from engine.runs.disk import write_atomically
+from engine.runs.liveness import Lock
 from engine.training.batching import Batching
 from engine.training.faults import Fault, name_rows
 
-RESTART_VARIABLE = "FTWIZARD_RESTART"
+RESTART_VARIABLE = "FTWIZARD_LOCK_FD"
+"""Set for a restarted worker: the descriptor of the lock that it already holds."""
 MAX_DEVICE_RESTARTS = 3
 ATTEMPTS_FILE = "attempts.json"
 
@@ -76,13 +78,13 @@ def halved(batching: Batching, effective_batch: int) -> Batching:
     return Batching(micro_batch, effective_batch // micro_batch)
 
 
-def restart_process(run: RunDirectory) -> None:
-    """Replace this process by a fresh one that goes on with the run; does not return.
+def restart_process(run: RunDirectory, lock: Lock) -> None:
+    """Replace this program by a fresh one that goes on with the run; does not return.
 
-    A fresh process, since memory of a failed step stays fragmented and a broken CUDA context stays broken. The process
-    id, the session and the log stay; the lock is taken again before anything heavy is imported.
+    A fresh one, since memory of a failed step stays fragmented and a broken CUDA context stays broken. The process id,
+    the session, the log and the lock stay.
     """
-    os.environ[RESTART_VARIABLE] = "1"
+    os.environ[RESTART_VARIABLE] = str(lock.keep_through_exec())
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "engine.worker", str(run.path)])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import engine.worker
 from engine.runs.checkpoints import CheckpointStore
 from engine.runs.directory import RunDirectory
 from engine.training.trainer import RunTrainer
@@ -187,8 +188,6 @@ def test_out_of_memory_with_one_row_names_the_longest(tmp_path: Path, tiny_model
 def test_the_same_device_fault_at_the_same_step_stops(tmp_path: Path, tiny_model_folder: Path, commands: Path):
     def broken() -> None:
         without_evaluation()
-        import engine.training.recovery
-
         original = RunTrainer.compute_loss
 
         def failing(self, *arguments, **keywords):
@@ -198,15 +197,18 @@ def test_the_same_device_fault_at_the_same_step_stops(tmp_path: Path, tiny_model
 
         RunTrainer.compute_loss = failing
         # The fresh process would not have the fault; being carried on in the same one shows the decision.
-        engine.training.recovery.restart_process = lambda run: os._exit(99)
+        engine.worker.restart_process = lambda *_: os._exit(99)
 
     run = make_run(tmp_path / "run", quick_recipe(tiny_model_folder, commands))
     assert carry(run, broken) == 99
-    os.environ["FTWIZARD_RESTART"] = "1"
-    try:
-        assert carry(run, broken) == 1
-    finally:
-        del os.environ["FTWIZARD_RESTART"]
+
+    def broken_again() -> None:
+        broken()
+        # As the restarted program does: the fault before it is not forgiven.
+        begin = engine.worker.begin_attempt
+        engine.worker.begin_attempt = lambda run, restarted: begin(run, restarted=True)
+
+    assert carry(run, broken_again) == 1
     failure = events_of(run, "worker.failed")[-1]
     assert failure["code"] == "training.device_failed"
     assert "step 4" in failure["message"]
