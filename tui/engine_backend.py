@@ -159,7 +159,7 @@ class EngineBackend:
             recipe = check_recipe(tree, name="draft")
         except ProblemError as error:
             return [problem for problem in error.problems if problem.path not in _MISSING or problem.path in given]
-        problems = check_rules(recipe, set(given))
+        problems = check_rules(recipe, layered.sources)
         return [problem for problem in problems if problem.path not in _MISSING or problem.path in given]
 
     async def model_profile(self, base: str, revision: str | None) -> "ModelProfile":

@@ -7,6 +7,8 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 MAX_KEYS = 6
+HELP_KEY = "f1"
+"""Leads to all keys that have no room, so it is always shown, last."""
 _KEY_NAMES = {"escape": "esc", "enter": "enter", "question_mark": "?", "space": "space", "tab": "tab"}
 
 
@@ -53,7 +55,9 @@ class KeyFooter(Widget):
         for _node, binding, enabled, _tooltip in self.screen.active_bindings.values():
             if binding.show and binding.description:
                 seen.setdefault(binding.action, (binding, enabled))
-        return list(seen.values())[:MAX_KEYS]
+        help_key = [item for item in seen.values() if item[0].key == HELP_KEY]
+        others = [item for item in seen.values() if item[0].key != HELP_KEY]
+        return [*others[: MAX_KEYS - len(help_key)], *help_key]
 
     def render(self) -> Content:
         """Return the row."""
