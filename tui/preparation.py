@@ -29,11 +29,11 @@ def read_reference(reference: str, changes: Sequence[str] = ()) -> Layered:
     """
     from engine.recipe.read import set_value
 
-    preset_name, base = "", {}
+    preset_name, base, you = "", dict[str, Any](), dict[str, Any]()
     if _is_file(reference):
-        base, you = {}, _read_file(Path(reference))
+        you = _read_file(Path(reference))
     else:
-        preset_name, base, you = reference, _read_preset(reference), {}
+        preset_name, base = reference, _read_preset(reference)
     for change in changes:
         you = set_value(you, change)
     return lay(you, preset=base, preset_name=preset_name)
@@ -68,7 +68,7 @@ def absolute_sources(tree: Mapping[str, Any], folders: Sequence[Path]) -> dict[s
     A run outlives the folder that it was started from, so what its recipe names must not depend on it.
     """
     changed = {section: dict(value) if isinstance(value, Mapping) else value for section, value in tree.items()}
-    data, model = changed.get("data"), changed.get("model")
+    data, model, delivery = changed.get("data"), changed.get("model"), changed.get("delivery")
     if isinstance(data, dict):
         if isinstance(data.get("source"), str):
             data["source"] = _absolute(data["source"], folders)
@@ -78,6 +78,9 @@ def absolute_sources(tree: Mapping[str, Any], folders: Sequence[Path]) -> dict[s
             data["held_out"] = _absolute(data["held_out"], folders)
     if isinstance(model, dict) and isinstance(model.get("base"), str):
         model["base"] = _absolute(model["base"], folders)
+    if isinstance(delivery, dict) and isinstance(delivery.get("output"), str):
+        # It does not exist yet, so it belongs where the person stands.
+        delivery["output"] = str((folders[0] / Path(delivery["output"]).expanduser()).absolute())
     return changed
 
 

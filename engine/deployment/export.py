@@ -26,7 +26,7 @@ from engine.evaluation.measurement import write_json
 from engine.evaluation.scoring import causal_model
 from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
-from engine.recipe.schema import Recipe
+from engine.runs.delivery import check_output
 from engine.runs.directory import RunDirectory
 from engine.runs.disk import free_bytes
 from engine.text import clean_line, human_bytes
@@ -86,21 +86,6 @@ def export_run(
 def parity_prompts(rows: Sequence[Row], renderer: Renderer) -> list[list[int]]:
     """Return whole rows in tokens for the parity check, answers included, as those are what was learned."""
     return [list(renderer.render(row).input_ids) for row in rows[:8]]
-
-
-def check_output(recipe: Recipe) -> list[Problem]:
-    """Return why `delivery.output` cannot be used: it holds something, is a file, or may not be made."""
-    if recipe.delivery.output is None:
-        return []
-    folder = Path(recipe.delivery.output).expanduser()
-    shown = clean_line(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        message, fix = f"The output folder {shown} already holds files.", "Name a new folder in delivery.output."
-        return [Problem("delivery.output_in_use", message, fix, "delivery.output")]
-    if folder.exists() and not folder.is_dir():
-        message, fix = f"The output folder {shown} is a file.", "Name a new folder in delivery.output."
-        return [Problem("delivery.output_is_file", message, fix, "delivery.output")]
-    return []
 
 
 def refuse(problems: Sequence[Problem]) -> None:

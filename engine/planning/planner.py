@@ -21,6 +21,7 @@ from engine.recipe.problems import Problem
 from engine.recipe.read import check_recipe
 from engine.recipe.rules import check_rules
 from engine.recipe.sources import Layered
+from engine.runs.delivery import check_output
 from engine.runs.home import HomeFolders
 from engine.text import human_bytes, human_count
 
@@ -263,7 +264,10 @@ def _tokens_per_step(facts: _Facts) -> float:
 
 
 def _rule_findings(facts: _Facts) -> Iterator[Finding]:
-    for problem in check_rules(facts.settings.recipe(), facts.settings.given(), device_kind=facts.device.kind):
+    recipe = facts.settings.recipe()
+    for problem in check_rules(recipe, facts.settings.given(), device_kind=facts.device.kind):
+        yield as_finding(problem)
+    for problem in check_output(recipe):
         yield as_finding(problem)
 
 

@@ -16,12 +16,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from engine.data.rendering import Renderer
 from engine.deployment import export, staging
 from engine.deployment.base_reference import BaseReference, base_reference
-from engine.deployment.export import check_output, export_run, parity_prompts
+from engine.deployment.export import export_run, parity_prompts
 from engine.deployment.parity import compare, prompt_logits
 from engine.deployment.staging import staged_folder
 from engine.deployment.weights import check_stored_weights, save_whole_model
 from engine.evaluation.measurement import Measurement, Sample, save_measurement
 from engine.recipe.problems import ProblemError
+from engine.runs.delivery import check_output
 from tests.engine.made_plan import made_plan, made_run
 from tests.engine.tiny_models import command_rows, save_tiny_model, tiny_llama, tiny_tokenizer
 

@@ -1,0 +1,30 @@
+"""The folder that a person wants the finished model in: checked before the run and once more before the copy."""
+
+import os
+from pathlib import Path
+
+from engine.recipe.problems import Problem
+from engine.recipe.schema import Recipe
+from engine.text import clean_line
+
+_PATH = "delivery.output"
+_FIX = "Name a new folder in delivery.output."
+
+
+def check_output(recipe: Recipe) -> list[Problem]:
+    """Return why `delivery.output` cannot be used: it holds something, is a file, or may not be made."""
+    if recipe.delivery.output is None:
+        return []
+    folder = Path(recipe.delivery.output).expanduser()
+    shown = clean_line(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        return [Problem("delivery.output_in_use", f"The output folder {shown} already holds files.", _FIX, _PATH)]
+    if folder.exists() and not folder.is_dir():
+        return [Problem("delivery.output_is_file", f"The output folder {shown} is a file.", _FIX, _PATH)]
+    nearest = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
+    if not nearest.is_dir():
+        return [Problem("delivery.output_is_file", f"{clean_line(nearest)} is a file, not a folder.", _FIX, _PATH)]
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        message = f"The output folder {shown} cannot be made: {clean_line(nearest)} is not writable."
+        return [Problem("delivery.output_not_writable", message, "Name a folder that you may write to.", _PATH)]
+    return []
