@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     faulthandler.enable()
     set_environment()
     if arguments == ["--standby"]:
-        import engine.stages  # noqa: F401 - warmed while the person still answers questions
+        if choice_can_wait():
+            import engine.stages  # noqa: F401 - warmed while the person still answers questions
 
         run = wait_for_run()
         return 0 if run is None else carry(run, standby=True)
@@ -125,10 +126,24 @@ def _carry(ending: "_Ending", *, standby: bool) -> None:
         _recover(ending, attempts, error.fault, plan)
 
 
+def choice_can_wait(driver_folder: Path = Path("/proc/driver/nvidia/gpus")) -> bool:
+    """Return whether the device may be chosen after the imports: some of them wake CUDA, which then reads no variable.
+
+    With one GPU at most there is nothing to choose between.
+    """
+    return not driver_folder.is_dir() or len(list(driver_folder.iterdir())) <= 1
+
+
 def choose_device(plan: "Plan") -> None:
-    """Make the plan's device the only one that CUDA shows; an own choice of the person stays."""
-    visible = "" if plan.device.kind == "cpu" else str(plan.device.index)
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", visible)
+    """Make the plan's device the only one that CUDA shows.
+
+    The plan has honoured the person's own CUDA_VISIBLE_DEVICES. The variable is set all the same: with several cards in
+    it the trainer would spread the batch over all of them, and CUDA numbers cards by speed where the plan's index is
+    NVML's, by bus.
+    """
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    cuda = plan.device.uuid or str(plan.device.index)
+    os.environ["CUDA_VISIBLE_DEVICES"] = "" if plan.device.kind == "cpu" else cuda
 
 
 class _Ending:
