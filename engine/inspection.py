@@ -23,15 +23,11 @@ def profile_data(recipe: dict[str, Any], folder: str | None = None) -> dict[str,
     return profile(check_recipe(recipe, name="recipe"), folder=folder).model_dump(mode="json")
 
 
-def profile_model(base: str, revision: str | None = None, download: bool = False) -> dict[str, Any]:
-    """Return the `ModelProfile` of a base model; `download` allows fetching the files of a hub model."""
-    from engine.planning.model_profile import read_model_profile
+def profile_model(base: str, revision: str | None = None) -> dict[str, Any]:
+    """Return the `ModelProfile` of a base model; of a hub model that is not here, its small files are fetched."""
+    from engine.models.hub import profile_model as profile
 
-    if download:
-        from engine.models.hub import resolve_model
-
-        resolve_model(base, revision)
-    return read_model_profile(base, revision).model_dump(mode="json")
+    return profile(base, revision).model_dump(mode="json")
 
 
 def preview_rows(recipe: dict[str, Any], folder: str, start: int = 0, count: int = 5) -> list[dict[str, Any]]:

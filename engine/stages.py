@@ -18,7 +18,6 @@ from engine.data.rendering import RenderedRows, Renderer
 from engine.deployment.export import export_run, parity_prompts
 from engine.evaluation.report import write_report
 from engine.methods.apply import apply_method, trainable_summary
-from engine.models.hub import resolve_model
 from engine.models.loading import check_vocabulary, load_model
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
 from engine.planning.plan import Plan
@@ -28,6 +27,7 @@ from engine.runs.directory import RunDirectory
 from engine.runs.disk import private_folder, write_atomically
 from engine.training.batching import Batching
 from engine.training.context import RunContext
+from engine.training.download import fetch_model
 from engine.training.event_log import EventLog
 from engine.training.interrupt import Interrupt
 from engine.training.quantized import keep_4bit_layout
@@ -97,12 +97,10 @@ def refuse_blocked(plan: Plan) -> None:
 
 def prepare_context(carried: Carried) -> RunContext:
     """Load rows, tokenizer and model, and apply the method."""
-    recipe = carried.plan.recipe
-    plan = carried.plan
-    train_rows, held_out_rows, dropped = load_rows(carried.run, plan)
-    source = recipe.model
-    resolved = resolve_model(source.base, source.revision, allow_code=source.trust_remote_code)
-    loaded = load_tokenizer(resolved.folder, recipe)
+    train_rows, held_out_rows, dropped = load_rows(carried.run, carried.plan)
+    plan, folder = fetch_model(carried.plan, carried.events, carried.desk)
+    recipe = plan.recipe
+    loaded = load_tokenizer(folder, recipe)
     renderer = Renderer(loaded.tokenizer, _filled(recipe.training.max_length, "max_length"), recipe.data.system_prompt)
     rendered = renderer.render_rows(train_rows)
     _tell_data(carried.events, rendered, len(train_rows), len(held_out_rows), dropped)

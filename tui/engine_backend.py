@@ -43,11 +43,11 @@ class EngineBackend:
         """Where drafts are kept."""
         return home_folders().drafts
 
-    def _hardware(self) -> "Hardware":
+    def _hardware(self, *also: Path) -> "Hardware":
         from engine.hardware.probe import read_hardware
 
         home = home_folders()
-        return read_hardware((home.runs, home.cache))
+        return read_hardware((home.runs, home.cache, *also))
 
     def machine(self) -> Machine:
         """Read the hardware."""
@@ -115,7 +115,7 @@ class EngineBackend:
                     num_params=profile.num_params,
                     weights_bytes=profile.weights_bytes or profile.num_params * 2,
                     licence=card.license,
-                    where="built in" if card.builtin else "on this machine" if profile.folder else "download",
+                    where="built in" if card.builtin else "on this machine" if profile.weights_bytes else "download",
                     fit=fit,
                     blocked=blocked,
                     gated=card.gated,
@@ -163,12 +163,15 @@ class EngineBackend:
         return [problem for problem in problems if problem.path not in _MISSING or problem.path in given]
 
     async def model_profile(self, base: str, revision: str | None) -> "ModelProfile":
-        """Return the facts of a base model, from this machine or from its catalogue entry."""
+        """Return the facts of a base model; the helper asks the hub when its files are not all on this machine."""
         import asyncio
 
-        from engine.planning.model_profile import read_model_profile
+        from engine.planning.profiles import ModelProfile
 
-        return await asyncio.to_thread(read_model_profile, base, revision)
+        here = await asyncio.to_thread(_local_profile, base, revision)
+        if here is not None:
+            return here
+        return ModelProfile.model_validate(await self._inspection().call("profile_model", base=base, revision=revision))
 
     async def profile_data(self, tree: Mapping[str, Any], folder: str | None) -> "DataProfile":
         """Inspect the data of a recipe in the helper process."""
@@ -188,10 +191,11 @@ class EngineBackend:
 
     def plan(self, layered: Layered, model: "ModelProfile", data: "DataProfile") -> "Plan":
         """Plan the run on this machine."""
+        from engine.planning.model_profile import hub_cache
         from engine.planning.planner import make_plan
 
         resolved = Layered(_absolute(layered.tree), layered.sources)
-        return make_plan(resolved, self._hardware(), model, data, home=home_folders())
+        return make_plan(resolved, self._hardware(hub_cache()), model, data, home=home_folders())
 
     def recipe_text(self, tree: Mapping[str, Any]) -> str:
         """Return the recipe as YAML."""
@@ -236,6 +240,15 @@ class EngineBackend:
             if self._helper is None:
                 self._helper = InspectionHelper()
             return self._helper
+
+
+def _local_profile(base: str, revision: str | None) -> "ModelProfile | None":
+    """Return the profile of a folder, of what is built in, or of a hub model that is wholly here; None for others."""
+    from engine.planning.model_profile import is_hub_id, read_model_profile, whole_snapshot
+
+    if is_hub_id(base) and whole_snapshot(base, revision) is None:
+        return None
+    return read_model_profile(base, revision)
 
 
 def _absolute(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,8 +115,13 @@ def _ask_model(draft: Draft, helper: "InspectionHelper") -> Draft:
     ]
     while True:
         base = _ask_choice(choices, draft.value("model.base", "builtin:starter"), other="a folder or another hub id")
+        typer.echo(f"Reading {clean_line(base)} ...")
         try:
             profile = model_profile(base, draft.value("model.revision"), helper)
+        except KeyboardInterrupt:
+            helper.close()
+            typer.echo("\nCancelled.")
+            continue
         except ProblemError as error:
             print_problems(error.problems)
             continue

@@ -114,6 +114,7 @@ def prepare(layered: Layered, helper: "InspectionHelper", *, reference: str) -> 
         ProblemError: The recipe is not valid, or model or data cannot be read.
     """
     from engine.hardware.probe import read_hardware
+    from engine.planning.model_profile import hub_cache
     from engine.planning.planner import make_plan
     from engine.planning.profiles import DataProfile
     from engine.recipe.read import check_recipe
@@ -124,18 +125,23 @@ def prepare(layered: Layered, helper: "InspectionHelper", *, reference: str) -> 
     helper.start()
     model = model_profile(recipe.model.base, recipe.model.revision, helper)
     data = DataProfile.model_validate(helper.call_blocking("profile_data", recipe=layered.tree, folder=model.folder))
-    plan = make_plan(layered, read_hardware(), model, data, home=home_folders())
+    home = home_folders()
+    hardware = read_hardware((home.runs, home.cache, hub_cache()))
+    plan = make_plan(layered, hardware, model, data, home=home)
     return Prepared(layered, plan)
 
 
 def model_profile(base: str, revision: str | None, helper: "InspectionHelper") -> "ModelProfile":
-    """Return the profile of a base model, fetching a hub model's files when they are not on this machine."""
-    from engine.planning.model_profile import read_model_profile
+    """Return the profile of a base model; the helper asks the hub for one whose files are not all on this machine.
+
+    Raises:
+        ProblemError: No such folder or model, no access, no connection.
+    """
+    from engine.planning.model_profile import is_hub_id, read_model_profile, whole_snapshot
     from engine.planning.profiles import ModelProfile
 
-    profile = read_model_profile(base, revision)
-    if profile.folder is not None:
-        return profile
+    if not is_hub_id(base) or whole_snapshot(base, revision) is not None:
+        return read_model_profile(base, revision)
     return ModelProfile.model_validate(helper.call_blocking("profile_model", base=base, revision=revision))
 
 

@@ -41,8 +41,7 @@ class PlainProgress:
         payload = event.payload
         match event.type:
             case "state.changed":
-                reason = f": {payload['reason']}" if payload.get("reason") else ""
-                self.line(f"{payload['state']}{reason}")
+                self._state(event)
             case "notice.raised":
                 self.line(f"{payload['severity']}: {payload['message']}")
             case "data.prepared":
@@ -67,6 +66,15 @@ class PlainProgress:
                 )
             case "worker.failed":
                 self.line(f"error: {payload.get('message')} {payload.get('fix') or ''}".rstrip())
+
+    def _state(self, event: Event) -> None:
+        state, reason = event.payload["state"], str(event.payload.get("reason") or "")
+        if reason.startswith("downloading "):
+            # It comes every second.
+            if self._clock() - self._last_s < STEP_EVERY_S:
+                return
+            self._last_s = self._clock()
+        self.line(f"{state}: {reason}" if reason else str(state))
 
     def _model(self, event: Event) -> None:
         payload = event.payload

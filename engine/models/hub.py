@@ -2,35 +2,28 @@
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import HfApi, snapshot_download
-
-# The HTTP library under the hub client has changed its name once, so its error is taken from there.
-from huggingface_hub.errors import (  # type: ignore[attr-defined]
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
+from engine.models.hub_errors import UNREACHABLE, hub_problem
+from engine.models.hub_files import Progress, fetch, missing_files
+from engine.models.hub_listing import RemoteModel, ask_hub
+from engine.planning.hub_facts import HubFacts, apply_hub_facts
+from engine.planning.model_profile import (
+    find_snapshot,
+    hub_cache,
+    is_hub_id,
+    profile_folder,
+    read_model_profile,
+    whole_snapshot,
 )
+from engine.planning.profiles import Finding, ModelProfile
+from engine.planning.weights import INDEX_NAME, shard_names
+from engine.recipe.problems import ProblemError
 
-from engine.recipe.problems import Problem, ProblemError
-from engine.text import clean_line
+__all__ = ["Progress", "ResolvedModel", "offline", "profile_model", "resolve_model"]
 
-WANTED_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "*.tiktoken", "LICENSE*", "README.md"]
-"""Never `*.bin`, `*.pt` or `*.py`: pickles run code when they are read, and so does a program."""
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-Progress = Callable[[int, int], None]
-"""Called with bytes done and bytes in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +39,11 @@ class ResolvedModel:
     revision: str | None = None
 
 
+def offline() -> bool:
+    """Return whether the person has switched the hub off."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
 def resolve_model(
     base: str,
     revision: str | None = None,
@@ -53,7 +51,7 @@ def resolve_model(
     allow_code: bool = False,
     progress: Progress | None = None,
 ) -> ResolvedModel:
-    """Return the local folder of a model, downloading a hub model that is not here yet.
+    """Return the local folder of a model, downloading what is not here yet of a hub model.
 
     Args:
         base: Folder, hub id, or `builtin:` name.
@@ -62,7 +60,8 @@ def resolve_model(
         progress: Told about the download.
 
     Raises:
-        ProblemError: No such folder or model, no access, no network, with the next action.
+        ProblemError: No such folder or model, no access, no network, nothing that can be trained, a damaged file; with
+            the next action.
     """
     if base.startswith("builtin:"):
         from engine.catalog.builtin import builtin_path
@@ -72,87 +71,99 @@ def resolve_model(
     if folder.is_dir():
         return ResolvedModel(folder)
     if folder.is_file():
-        raise _problem("not_a_folder", f"{base} is a file; a model is a folder.", "Name the folder that holds it.")
-    if not _HUB_ID.fullmatch(base) or base.startswith((".", "/", "~")):
-        raise _problem("folder_missing", f"The folder {base} does not exist.", "Check the path of the model.")
+        raise hub_problem("not_a_folder", f"{base} is a file; a model is a folder.", "Name the folder that holds it.")
+    if not is_hub_id(base):
+        raise hub_problem("folder_missing", f"The folder {base} does not exist.", "Check the path of the model.")
     return _from_hub(base, revision, allow_code=allow_code, progress=progress)
-
-
-def _problem(code: str, message: str, fix: str) -> ProblemError:
-    return ProblemError(Problem(f"model.{code}", clean_line(message), clean_line(fix), path="model.base"))
 
 
 def _from_hub(base: str, revision: str | None, *, allow_code: bool, progress: Progress | None) -> ResolvedModel:
     pinned = revision is not None and _COMMIT.fullmatch(revision) is not None
-    cached = _cached(base, revision)
-    if cached is not None and (pinned or offline()):
-        return cached
-    patterns = [*WANTED_FILES, "*.py"] if allow_code else WANTED_FILES
+    here = _whole_here(base, revision, allow_code=allow_code)
+    if here is not None and (pinned or offline()):
+        return here
     try:
-        commit = HfApi().model_info(base, revision=revision).sha
-        folder = snapshot_download(
-            base, revision=commit, allow_patterns=patterns, tqdm_class=_bar(progress) if progress else None
-        )
-    except (HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        unreachable = isinstance(error, HTTPError) and not isinstance(error, HfHubHTTPError)
-        if unreachable and cached is not None:
+        remote = ask_hub(base, revision)
+    except ProblemError as error:
+        if here is not None and error.problems[0].code in UNREACHABLE:
             # No network, but the files of the newest known commit are here; that commit is recorded.
-            return cached
-        raise _explained(base, revision, error) from error
-    return ResolvedModel(Path(folder), commit)
+            return here
+        raise
+    if not remote.has_weights:
+        raise ProblemError(remote.without_weights())
+    small = [*remote.fact_files(), *remote.papers(), *(remote.code_files() if allow_code else [])]
+    folder = fetch(remote, small)
+    fetch(remote, remote.weight_files(_shards(folder)), progress)
+    return ResolvedModel(folder, remote.commit)
 
 
-def _cached(base: str, revision: str | None) -> ResolvedModel | None:
-    """Return the snapshot in the cache, if it holds weights; an interrupted download is not taken for a model."""
+def _whole_here(base: str, revision: str | None, *, allow_code: bool) -> ResolvedModel | None:
+    """Return the snapshot in the cache if nothing is missing; an interrupted download is not taken for a model."""
+    folder = whole_snapshot(base, revision)
+    if folder is None or (allow_code and not any(folder.glob("*.py"))):
+        return None
+    return ResolvedModel(folder, folder.name)
+
+
+def _shards(folder: Path) -> set[str] | None:
+    return shard_names(folder) if (folder / INDEX_NAME).is_file() else None
+
+
+def profile_model(base: str, revision: str | None = None) -> ModelProfile:
+    """Return the facts of a base model; of a hub model that is not here, only its small files are fetched for that.
+
+    Args:
+        base: Folder, hub id, or `builtin:` name.
+        revision: Branch, tag or commit of a hub model; the main branch when None.
+
+    Raises:
+        ProblemError: It cannot be read, found or reached, and the catalogue does not know it either.
+    """
+    if not is_hub_id(base) or whole_snapshot(base, revision) is not None:
+        return read_model_profile(base, revision)
     try:
-        folder = Path(snapshot_download(base, revision=revision, local_files_only=True, allow_patterns=WANTED_FILES))
-    except (LocalEntryNotFoundError, OSError, HFValidationError):
-        return None
-    if not any(folder.glob("*.safetensors")):
-        return None
-    return ResolvedModel(folder, folder.name if _COMMIT.fullmatch(folder.name) else None)
+        return _profile_remote(ask_hub(base, revision))
+    except ProblemError as error:
+        known = _known_without_hub(base, revision, unreachable=error.problems[0].code in UNREACHABLE)
+        if known is None:
+            raise
+        return known.model_copy(update={"findings": [*known.findings, *_as_findings(base, error)]})
 
 
-def offline() -> bool:
-    """Return whether the person has switched the hub off."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-
-
-def _explained(base: str, revision: str | None, error: Exception) -> ProblemError:
-    if isinstance(error, GatedRepoError):
-        return _problem(
-            "gated",
-            f"{base} asks for consent to its licence before it can be downloaded.",
-            f"Accept it at huggingface.co/{base}, then run: hf auth login.",
+def _profile_remote(remote: RemoteModel) -> ModelProfile:
+    if remote.file("config.json") is None:
+        if not remote.has_weights:
+            raise ProblemError(remote.without_weights())
+        fix = "Choose a language model in the layout of transformers."
+        raise hub_problem("no_config", f"There is no config.json in {remote.base} on the hub.", fix)
+    folder = fetch(remote, remote.fact_files())
+    profile = profile_folder(folder, base=remote.base, revision=remote.commit)
+    facts = HubFacts(names=remote.names, num_params=remote.num_params, dtype=remote.dtype)
+    if remote.has_weights:
+        weights = remote.weight_files(_shards(folder))
+        facts = HubFacts(
+            names=remote.names,
+            weights_bytes=sum(file.size for file in weights),
+            download_bytes=sum(file.size for file in missing_files(remote, weights)),
+            download_folder=hub_cache(),
+            num_params=remote.num_params,
+            dtype=remote.dtype,
         )
-    if isinstance(error, RevisionNotFoundError):
-        return _problem("no_revision", f"{base} has no revision {revision!r}.", "Check model.revision.")
-    if isinstance(error, RepositoryNotFoundError):
-        fix = "Check the spelling; for a private model run: hf auth login. For a folder write its whole path."
-        return _problem("not_found", f"There is no folder and no hub model called {base}.", fix)
-    if isinstance(error, OfflineModeIsEnabled) or offline():
-        fix = "Unset HF_HUB_OFFLINE, name a local folder, or take builtin:starter."
-        return _problem("offline", f"{base} is not on this machine and the model hub is switched off.", fix)
-    if isinstance(error, OSError) and error.errno == 28:
-        return _problem("disk_full", f"The disk is full while downloading {base}.", "Free space, or set HF_HOME.")
-    reason = clean_line(str(error).split("\n", 1)[0], max_chars=200)
-    fix = "Check the connection and start again; the download continues where it stopped. Or name a local folder."
-    return _problem("download_failed", f"{base} could not be downloaded: {reason}.", fix)
+    return apply_hub_facts(profile, facts)
 
 
-def _bar(progress: Progress) -> type[Any]:
-    """Return a progress bar class that tells `progress` instead of a terminal."""
-    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+def _known_without_hub(base: str, revision: str | None, *, unreachable: bool) -> ModelProfile | None:
+    """Return facts from the catalogue, or from small files of an earlier day when the hub did not answer at all."""
+    from engine.catalog.base_models import find_base_model
 
-    class Told(tqdm):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)
-            super().__init__(*args, **{**kwargs, "disable": False, "file": open(os.devnull, "w")})  # noqa: SIM115
+    earlier = unreachable and find_snapshot(hub_cache(), base, revision) is not None
+    return read_model_profile(base, revision) if earlier or find_base_model(base) else None
 
-        def update(self, n: float | None = 1) -> bool | None:
-            shown = super().update(n)
-            if self.unit == "B":
-                progress(int(self.n), int(self.total or 0))
-            return shown
 
-    return Told
+def _as_findings(base: str, error: ProblemError) -> list[Finding]:
+    """Return why the hub did not answer; a model that it refuses cannot be trained, so that stops the run."""
+    problem = error.problems[0]
+    if problem.code not in UNREACHABLE:
+        return [Finding(code=p.code, message=p.message, fix=p.fix, path=p.path) for p in error.problems]
+    message = f"{problem.message} The plan rests on what is known of {base}; the run needs its weights."
+    return [Finding(code=problem.code, message=message, fix=problem.fix, path=problem.path, severity="warning")]

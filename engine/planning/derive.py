@@ -140,3 +140,8 @@ def choose_name(objective: str, base: str, sources: str | Sequence[str]) -> str:
     model = PurePath(base.split(":", 1)[-1]).name or base
     verb = "on" if objective == "chat" else "reads"
     return clean_line(f"{model} {verb} {data}", max_chars=_PLAN_NAME_CHARS)
+
+
+def revision_reason(model: ModelProfile) -> str:
+    """Return why a hub model is pinned to its commit."""
+    return "newest commit of main" if model.download_bytes else "the commit on this machine"

@@ -45,11 +45,20 @@ def memory_findings(choice: Choice, ways: list[str]) -> Iterator[Finding]:
 
 def disk_findings(disk: DiskEstimate) -> Iterator[Finding]:
     """Yield whether the run's files fit on the disk."""
+    together = disk.download_bytes and disk.download_free_bytes is None
+    download = f", {human_bytes(disk.download_bytes)} of it downloaded weights" if together else ""
     if disk.free_bytes is not None and disk.total_bytes > disk.free_bytes:
         yield _finding(
             "disk.does_not_fit",
-            f"The run writes {human_bytes(disk.total_bytes)}; {human_bytes(disk.free_bytes)} are free.",
+            f"The run writes {human_bytes(disk.total_bytes)}{download}; {human_bytes(disk.free_bytes)} are free.",
             "Free some space, or set FTWIZARD_HOME to a folder on a larger disk.",
+        )
+    if disk.download_free_bytes is not None and disk.download_bytes > disk.download_free_bytes:
+        yield _finding(
+            "disk.download_does_not_fit",
+            f"{human_bytes(disk.download_bytes)} of weights are to be downloaded; "
+            f"{human_bytes(disk.download_free_bytes)} are free in the model cache.",
+            "Free some space, or set HF_HOME to a folder on a larger disk.",
         )
 
 

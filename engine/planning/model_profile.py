@@ -112,6 +112,19 @@ def find_snapshot(cache_folder: Path, base: str, revision: str | None) -> Path |
     return snapshot if _COMMIT.match(commit) and (snapshot / "config.json").is_file() else None
 
 
+def is_hub_id(base: str) -> bool:
+    """Return whether a base model can only be a hub model: it has the form of an id, and no folder or file is there."""
+    return bool(_HUB_ID.match(base)) and not Path(base).expanduser().exists()
+
+
+def whole_snapshot(base: str, revision: str | None = None) -> Path | None:
+    """Return the snapshot of a hub model in the cache when weights and tokenizer are all there, else None."""
+    snapshot = find_snapshot(hub_cache(), base, revision)
+    if snapshot is None or not read_weights(snapshot).whole:
+        return None
+    return snapshot if read_tokenizer_facts(snapshot, {}).present else None
+
+
 def profile_folder(folder: Path, *, base: str, revision: str | None = None) -> ModelProfile:
     """Return the facts of a model folder.
 
@@ -285,17 +298,22 @@ def _weight_findings(
     if downloaded and not weights.present and not any(folder.glob("*.bin")):
         return [_finding("model.not_downloaded", "The weights are not on this machine yet.", severity="note")]
     findings = list(weights.findings)
-    if weights.quantized() or "quantization_config" in config:
-        findings.append(
-            _finding(
-                "model.already_quantized",
-                "The weights of this model are stored quantised, and cannot be trained as they are.",
-                "Take the original model; QLoRA quantises it while loading.",
-            )
-        )
+    if quantized := already_quantized(config, weights):
+        findings.append(quantized)
     elif weights.whole:
         findings += _size_findings(weights, decoder)
     return findings
+
+
+def already_quantized(config: Mapping[str, Any], weights: Weights | None = None) -> Finding | None:
+    """Return the finding that the weights are packed integers, by configuration or files; None when they are not."""
+    if "quantization_config" not in config and (weights is None or not weights.quantized()):
+        return None
+    return _finding(
+        "model.already_quantized",
+        "The weights of this model are stored quantised, and cannot be trained as they are.",
+        "Take the original model; QLoRA quantises it while loading.",
+    )
 
 
 def _size_findings(weights: Weights, decoder: Decoder) -> list[Finding]:

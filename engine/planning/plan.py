@@ -73,12 +73,21 @@ class TimeEstimate(Profile):
 
 
 class DiskEstimate(Profile):
-    """Bytes that the run writes, and bytes free where it writes them."""
+    """Bytes that the run writes, and bytes free where it writes them.
+
+    Attributes:
+        download_bytes: Weights that are fetched first.
+        total_bytes: All of it; without the download when that goes to another disk.
+        free_bytes: Free where runs are written.
+        download_free_bytes: Free where downloads are kept, when that is another disk; else None.
+    """
 
     checkpoints_bytes: int
     export_bytes: int
+    download_bytes: int = 0
     total_bytes: int
     free_bytes: int | None = None
+    download_free_bytes: int | None = None
 
 
 class Plan(Profile):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from engine.hardware.devices import Gpu, Hardware
@@ -27,6 +28,7 @@ from engine.text import human_bytes, human_count
 
 PADDING = 1.1
 """Tokens computed per token of a row; rows of similar length share a micro-batch."""
+SAME_DISK_BYTES = 64 * 2**20
 _ADAPTER_FIELDS = ("method.rank", "method.alpha", "method.dropout", "method.targets")
 
 
@@ -189,7 +191,7 @@ def _derive_rest(facts: _Facts) -> None:
     base = settings["model.base"]
     settings.derive("name", derive.choose_name(settings["objective"], base, settings["data.source"]), "model and data")
     if model.revision:
-        settings.derive("model.revision", model.revision, "the commit on this machine")
+        settings.derive("model.revision", model.revision, derive.revision_reason(model))
     if settings["objective"] == "chat" and not model.has_chat_template:
         settings.derive("model.chat_template", "chatml", "the tokenizer brings none")
     if data.format:
@@ -214,7 +216,8 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
         keep=recipe.training.keep_checkpoints,
         merge=recipe.delivery.merge,
         copied=recipe.delivery.output is not None,
-        free_bytes=_free_bytes(facts.hardware, home),
+        free_bytes=_free_bytes(facts.hardware, home.runs),
+        download_free_bytes=_download_free_bytes(facts, home),
     )
     flops = assumed_flops(
         facts.device, facts.hardware, facts.gpu, precision=setup.precision, hidden_size=facts.model.hidden_size
@@ -249,9 +252,22 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
     )
 
 
-def _free_bytes(hardware: Hardware, home: HomeFolders) -> int | None:
-    disk = hardware.disk_for(home.runs)
+def _free_bytes(hardware: Hardware, folder: Path) -> int | None:
+    disk = hardware.disk_for(folder)
     return None if disk is None else known(disk.free_bytes)
+
+
+def _download_free_bytes(facts: _Facts, home: HomeFolders) -> int | None:
+    """Return what is free where downloads are kept; None when that is the disk of the runs, or not known."""
+    if facts.model.download_folder is None:
+        return None
+    runs, downloads = facts.hardware.disk_for(home.runs), facts.hardware.disk_for(Path(facts.model.download_folder))
+    if runs is None or downloads is None:
+        return None
+    sizes = [known(value) for value in (runs.total_bytes, downloads.total_bytes, runs.free_bytes, downloads.free_bytes)]
+    # The two were measured one after the other while others may write, so that free space differs a little.
+    same = sizes[0] == sizes[1] and abs((sizes[2] or 0) - (sizes[3] or 0)) < SAME_DISK_BYTES
+    return None if same else sizes[3]
 
 
 def _tokens_per_step(facts: _Facts) -> float:

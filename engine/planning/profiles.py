@@ -26,13 +26,16 @@ class ModelProfile(Profile):
 
     Attributes:
         base: What the recipe says: folder, hub id or `builtin:starter`.
-        folder: Local folder with the files; None when the model is not on this machine yet.
+        folder: Local folder with its files, or with the small ones while the weights are to be downloaded; None when
+            nothing of the model is on this machine.
         revision: 40-digit commit of a hub model, None for folders.
         architecture: Class name from the configuration, such as `LlamaForCausalLM`.
         model_type: Family name from the configuration, such as `llama`.
         num_params: Number of weights; tied weights count once.
         context_length: Longest sequence that the model was built for, in tokens.
-        weights_bytes: Size of the safetensors files; 0 when not on this machine.
+        weights_bytes: Size of the safetensors files, here or on the hub; 0 when nobody has told.
+        download_bytes: Those of them that the run has to download first.
+        download_folder: Where downloads are kept; None when there is nothing to download.
         weights_dtype: Number format of the stored weights.
         linear_shapes: Per transformer block `(in, out)` of each linear layer, for adapters and memory.
         findings: What is wrong with the folder (no weights, pickle only, no tokenizer, ...).
@@ -54,6 +57,8 @@ class ModelProfile(Profile):
     context_length: int
     tied_embeddings: bool
     weights_bytes: int = 0
+    download_bytes: int = 0
+    download_folder: str | None = None
     weights_dtype: str = "float32"
     linear_shapes: list[tuple[str, int, int]] = Field(default_factory=list)
     has_chat_template: bool = False

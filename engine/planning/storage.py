@@ -1,4 +1,4 @@
-"""Bytes that a run writes: checkpoints, the finished model, copies of the rows."""
+"""Bytes that a run writes: downloaded weights, checkpoints, the finished model, copies of the rows."""
 
 from engine.planning.memory import Setup, optimizer_bytes, trainable_params
 from engine.planning.plan import DiskEstimate
@@ -25,6 +25,7 @@ def estimate_disk(
     merge: bool,
     copied: bool,
     free_bytes: int | None,
+    download_free_bytes: int | None = None,
 ) -> DiskEstimate:
     """Return what a run writes.
 
@@ -36,6 +37,7 @@ def estimate_disk(
         merge: Whether an adapter is also delivered merged.
         copied: Whether the finished model is copied to a folder of the person's.
         free_bytes: Free space where the run is written; None when unknown.
+        download_free_bytes: Free space where downloads are kept, when that is another disk.
     """
     checkpoints = checkpoint_bytes(model, setup) * (keep + 1)
     whole = model.num_params * _WIDTH.get(model.weights_dtype, 2)
@@ -44,9 +46,12 @@ def estimate_disk(
     else:
         export = 4 * trainable_params(model, setup) + (whole if merge else 0)
     export *= 2 if copied else 1
+    here = model.download_bytes if download_free_bytes is None else 0
     return DiskEstimate(
         checkpoints_bytes=checkpoints,
         export_bytes=export,
-        total_bytes=checkpoints + export + data.bytes + _SMALL_FILES_BYTES,
+        download_bytes=model.download_bytes,
+        total_bytes=checkpoints + export + data.bytes + _SMALL_FILES_BYTES + here,
         free_bytes=free_bytes,
+        download_free_bytes=download_free_bytes,
     )

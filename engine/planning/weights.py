@@ -9,11 +9,13 @@ import json
 import math
 import re
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.planning.profiles import Finding
+from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line, human_bytes
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -137,9 +139,18 @@ def _no_index(shards: list[str]) -> Finding:
 
 
 def _no_weights(folder: Path) -> Finding:
-    pickles = sorted(
-        path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES and path.name not in _NOT_WEIGHTS
-    )
+    return finding_without_weights((path.name for path in folder.iterdir()), folder)
+
+
+def finding_without_weights(names: Iterable[str], where: Path | str) -> Finding:
+    """Return why a model without safetensors weights cannot be trained.
+
+    Args:
+        names: Names of its files.
+        where: Its folder or hub id, for the message.
+    """
+    listed = sorted(names)
+    pickles = [name for name in listed if name.endswith(_PICKLE_SUFFIXES) and name not in _NOT_WEIGHTS]
     if pickles:
         return _finding(
             "model.pickle_only",
@@ -148,16 +159,22 @@ def _no_weights(folder: Path) -> Finding:
             "Convert them where you trust them: load the model with transformers in a sandbox and call "
             "save_pretrained, which writes safetensors; or take a revision of the model that has safetensors.",
         )
-    if any(path.suffix == ".gguf" for path in folder.iterdir()):
+    if any(name.endswith(".gguf") for name in listed):
         return _finding(
             "model.gguf_only",
             "The folder holds a GGUF file, which is made for inference and cannot be trained.",
             "Take the original model that the GGUF file was made from, in safetensors.",
         )
+    if "adapter_config.json" in listed:
+        return _finding(
+            "model.adapter_only",
+            f"{clean_line(where, max_chars=120)} holds an adapter, not a base model.",
+            "Give the base model that the adapter was trained on, or a merged model.",
+        )
     return _finding(
         "model.no_weights",
-        f"There are no weights in {clean_line(folder, max_chars=120)}: no {SINGLE_NAME} and no {INDEX_NAME}.",
-        "Choose a folder with safetensors weights, or download the whole model.",
+        f"There are no weights in {clean_line(where, max_chars=120)}: no {SINGLE_NAME} and no {INDEX_NAME}.",
+        "Choose a model with safetensors weights, or download the whole model.",
     )
 
 
@@ -187,6 +204,19 @@ def _read_index(folder: Path, weights: Weights) -> dict[str, set[str]]:
             return {}
         files.setdefault(name, set()).add(str(tensor))
     return files
+
+
+def shard_names(folder: Path) -> set[str]:
+    """Return the file names in the weight index of a folder.
+
+    Raises:
+        ProblemError: The index is damaged or points out of the model's folder.
+    """
+    weights = Weights()
+    files = _read_index(folder, weights)
+    if weights.findings:
+        raise ProblemError(*(Problem(**finding.model_dump()) for finding in weights.findings))
+    return set(files)
 
 
 def _stays_inside(name: Any) -> bool:

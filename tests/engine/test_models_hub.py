@@ -1,112 +1,360 @@
-"""The hub: errors in plain words with a next action, and the cache where there is no network."""
+"""The hub: profiles without weights, downloads that go on where they were cut, and errors with the next action."""
 
 import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-ASK = """
-import json, sys
-from engine.models.hub import resolve_model
+from engine.models import hub_files, hub_listing
+from engine.models.hub import profile_model, resolve_model
+from engine.planning.profiles import ModelProfile
 from engine.recipe.problems import ProblemError
-answers = []
-for base, revision in json.loads(sys.argv[1]):
-    try:
-        found = resolve_model(base, revision)
-        answers.append(["found", str(found.folder), found.revision])
-    except ProblemError as error:
-        answers.append([error.problems[0].code, error.problems[0].message, error.problems[0].fix])
-print(json.dumps(answers))
-"""
-ERRORS = {
-    "nobody": (401, "RepoNotFound"),
-    "gated": (403, "GatedRepo"),
-    "old": (404, "RevisionNotFound"),
-    "ill": (500, ""),
-}
+from tests.engine.made_hub import COMMIT, TOKEN, Hub, Served, read_folder, serve_hub
 
-
-class FakeHub(BaseHTTPRequestHandler):
-    """Answers every question about `OWNER/model` with the error that OWNER stands for."""
-
-    def do_GET(self) -> None:
-        """Send the error."""
-        status, code = next(value for owner, value in ERRORS.items() if f"/{owner}/" in self.path)
-        self.send_response(status)
-        if code:
-            self.send_header("X-Error-Code", code)
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    do_HEAD = do_GET
-
-    def log_message(self, *_: object) -> None:
-        """Keep quiet."""
-
-
-def ask(questions: list, home: Path, **environment: str) -> list:
-    settings = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_OFFLINE", "HF_ENDPOINT")}
-    settings |= {"HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", **environment}
-    command = [sys.executable, "-c", ASK, json.dumps(questions)]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, env=settings, cwd=root, capture_output=True, text=True, timeout=120, check=True)
-    answers: list = json.loads(done.stdout)
-    return answers
+ROOT = Path(__file__).parents[2]
+WEIGHTS = "model.safetensors"
 
 
 @pytest.fixture
-def cached_model(tmp_path: Path) -> Path:
-    """A hub cache with one model in it."""
-    repository = tmp_path / "hub" / "models--made--model"
-    snapshot = repository / "snapshots" / COMMIT
-    snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(COMMIT)
-    for name in ("config.json", "model.safetensors"):
-        (snapshot / name).write_text("{}")
-    return snapshot
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub without models, reached by this process, and an empty cache."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub_files, "RETRY_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(hub_listing, "ASK_WAITS_S", (0.0, 0.0))
+    with serve_hub() as served:
+        point_at(served.url, monkeypatch)
+        yield served
 
 
-def test_errors_of_the_hub_are_explained(tmp_path):
-    hub = ThreadingHTTPServer(("127.0.0.1", 0), FakeHub)
-    threading.Thread(target=hub.serve_forever, daemon=True).start()
-    try:
-        questions = [["nobody/model", None], ["gated/model", None], ["old/model", "v9"], ["ill/model", None]]
-        answers = ask(questions, tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{hub.server_port}")
-    finally:
-        hub.shutdown()
-        hub.server_close()
-    assert [code for code, _, _ in answers] == [
-        "model.not_found", "model.gated", "model.no_revision", "model.download_failed"
-    ]  # fmt: skip
-    assert "spelling" in answers[0][2]
-    assert "hf auth login" in answers[1][2]
-    assert "'v9'" in answers[2][1]
-    assert "continues where it stopped" in answers[3][2]
+def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the hub client of this process ask `url`; it reads the variable when it is imported only."""
+    huggingface_hub.close_session()
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
 
-def test_without_network_the_cache_answers_and_names_the_commit(tmp_path, cached_model):
-    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    found, pinned, missing = ask(
-        [["made/model", None], ["made/model", COMMIT], ["other/model", None]], tmp_path, **nowhere
+@pytest.fixture
+def model(hub: Hub, tiny_model_folder: Path) -> Served:
+    """A tiny model on the hub, with a pickle, code and a second copy of the weights beside what is wanted."""
+    files = read_folder(tiny_model_folder) | {
+        "pytorch_model.bin": b"never fetched",
+        "modeling_made.py": b"raise SystemExit",
+        "consolidated.safetensors": b"another layout",
+        "onnx/model.safetensors": b"another one",
+        "README.md": b"# made",
+    }
+    hub.models["made/model"] = Served(files)
+    return hub.models["made/model"]
+
+
+def code_of(base: str, revision: str | None = None) -> str:
+    with pytest.raises(ProblemError) as caught:
+        resolve_model(base, revision)
+    problem = caught.value.problems[0]
+    assert problem.fix
+    assert TOKEN not in str(caught.value)
+    assert "secret-part" not in str(caught.value)
+    return problem.code
+
+
+def finding_codes(profile: ModelProfile) -> set[str]:
+    return {finding.code for finding in profile.findings}
+
+
+def test_a_profile_fetches_no_weights_and_pins_the_commit(hub: Hub, model: Served, tiny_model_folder: Path):
+    model.safetensors = {"F32": 4321}
+    profile = profile_model("made/model")
+    assert profile.revision == COMMIT
+    assert profile.num_params == 4321
+    assert profile.weights_dtype == "float32"
+    assert profile.weights_bytes == profile.download_bytes == len(model.files[WEIGHTS])
+    assert profile.has_chat_template
+    assert profile.eos_token == "<|im_end|>"
+    assert finding_codes(profile) == {"model.not_downloaded"}
+    fetched = {Path(path).name for path, _, _ in hub.requests if path.startswith("/content/")}
+    assert fetched >= {"config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert not any(name.endswith((".safetensors", ".bin", ".py")) for name in fetched)
+    local = profile_model(str(tiny_model_folder))
+    assert profile.linear_shapes == local.linear_shapes
+
+
+def test_an_output_layer_stored_beside_its_tied_embedding_counts_once(hub: Hub, model: Served, tiny_model_folder: Path):
+    local = profile_model(str(tiny_model_folder))
+    model.safetensors = {"F32": local.num_params + local.vocab_size * local.hidden_size}
+    assert profile_model("made/model").num_params == local.num_params
+
+
+def test_the_weights_come_once_and_whole(hub: Hub, model: Served):
+    profile = profile_model("made/model")
+    told: list[tuple[int, int]] = []
+    found = resolve_model("made/model", profile.revision, progress=lambda done, total: told.append((done, total)))
+    assert found.revision == COMMIT
+    for name in (WEIGHTS, "config.json", "README.md"):
+        assert (found.folder / name).read_bytes() == model.files[name]
+    for name in ("pytorch_model.bin", "modeling_made.py", "consolidated.safetensors", "onnx"):
+        assert not (found.folder / name).exists()
+    assert told[-1] == (len(model.files[WEIGHTS]), len(model.files[WEIGHTS]))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    before = len(hub.requests)
+    assert resolve_model("made/model", COMMIT) == found
+    assert profile_model("made/model").download_bytes == 0
+    assert len(hub.requests) == before, "what is whole and pinned is not asked for again"
+
+
+def test_the_hubs_own_client_finds_what_was_downloaded(hub: Hub, model: Served, tmp_path: Path):
+    found = resolve_model("made/model")
+    asked = huggingface_hub.hf_hub_download("made/model", WEIGHTS, cache_dir=tmp_path / "cache", local_files_only=True)
+    assert Path(asked) == found.folder / WEIGHTS
+
+
+def test_the_token_stays_with_the_hub(hub: Hub, model: Served):
+    resolve_model("made/model")
+    for path, _, authorization in hub.requests:
+        assert authorization == (None if path.startswith("/content/") else f"Bearer {TOKEN}"), path
+
+
+def test_code_comes_with_consent_only(hub: Hub, model: Served):
+    assert not (resolve_model("made/model", COMMIT).folder / "modeling_made.py").exists()
+    assert (resolve_model("made/model", COMMIT, allow_code=True).folder / "modeling_made.py").exists()
+
+
+@pytest.mark.parametrize("faults", [["cut"], ["cut", "busy", "cut"], ["cut", "no-range"]])
+def test_a_cut_connection_goes_on(hub: Hub, model: Served, faults: list[str]):
+    model.faults[WEIGHTS] = list(faults)
+    found = resolve_model("made/model")
+    assert (found.folder / WEIGHTS).read_bytes() == model.files[WEIGHTS]
+    ranges = hub.asked_for(WEIGHTS)
+    assert ranges[0] is None
+    assert ranges[1] == f"bytes={len(model.files[WEIGHTS]) // 2}-"
+
+
+def test_another_process_goes_on_where_this_one_stopped(hub: Hub, model: Served):
+    class Stopped(BaseException):
+        pass
+
+    model.faults[WEIGHTS] = ["cut"]
+
+    def stop(done: int, total: int) -> None:
+        if 0 < done < total:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        resolve_model("made/model", progress=stop)
+    resolve_model("made/model")
+    assert hub.asked_for(WEIGHTS)[-1] is not None, "the second attempt asks for the rest only"
+    assert len(hub.asked_for(WEIGHTS)) == 2
+
+
+def test_a_connection_that_brings_nothing_is_given_up(hub: Hub, model: Served):
+    model.faults[WEIGHTS] = ["busy"] * 20
+    assert code_of("made/model") == "model.download_failed"
+
+
+def test_a_file_with_other_content_is_named_and_not_kept(hub: Hub, model: Served):
+    model.faults[WEIGHTS] = ["flip"]
+    with pytest.raises(ProblemError, match=r"model\.safetensors of made/model arrived damaged.*sha256"):
+        resolve_model("made/model")
+    assert resolve_model("made/model").revision == COMMIT
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json"])
+def test_a_file_of_another_size_is_named(hub: Hub, model: Served, name: str):
+    model.sizes[name] = len(model.files[name]) - 3
+    with pytest.raises(ProblemError, match=rf"{name} of made/model arrived damaged: it is larger"):
+        resolve_model("made/model")
+    model.sizes[name] = len(model.files[name]) + 3
+    with pytest.raises(ProblemError, match=name):
+        resolve_model("made/model")
+
+
+def test_small_files_are_checked_too(hub: Hub, model: Served):
+    model.faults["config.json"] = ["flip"]
+    with pytest.raises(ProblemError, match=r"config\.json of made/model arrived damaged.*git hash"):
+        profile_model("made/model")
+
+
+def test_a_cut_file_in_the_cache_is_fetched_again(hub: Hub, model: Served):
+    found = resolve_model("made/model")
+    blob = (found.folder / WEIGHTS).resolve()
+    blob.write_bytes(blob.read_bytes()[:-100])
+    assert profile_model("made/model").download_bytes == len(model.files[WEIGHTS])
+    resolve_model("made/model", COMMIT)
+    assert (found.folder / WEIGHTS).read_bytes() == model.files[WEIGHTS]
+
+
+def test_shards_are_those_of_the_index(hub: Hub, model: Served):
+    content = model.files.pop(WEIGHTS)
+    model.files["model-00001-of-00001.safetensors"] = content
+    names = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    names.pop("__metadata__", None)
+    index = {"weight_map": dict.fromkeys(names, "model-00001-of-00001.safetensors")}
+    model.files["model.safetensors.index.json"] = json.dumps(index).encode()
+    assert profile_model("made/model").download_bytes == len(content)
+    folder = resolve_model("made/model").folder
+    assert (folder / "model-00001-of-00001.safetensors").read_bytes() == content
+    assert not (folder / "consolidated.safetensors").exists()
+    del model.files["model-00001-of-00001.safetensors"]
+    model.commit = "f" * 40
+    with pytest.raises(ProblemError, match="model-00001-of-00001"):
+        profile_model("made/model", "f" * 40)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("pytorch_model.bin", "model.pickle_only"),
+        ("q4.gguf", "model.gguf_only"),
+        ("adapter_config.json", "model.adapter_only"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_a_download(hub: Hub, tiny_model_folder: Path, name: str, code: str):
+    files = {key: value for key, value in read_folder(tiny_model_folder).items() if key != WEIGHTS}
+    hub.models["made/model"] = Served(files | {name: b"{}"})
+    assert code_of("made/model") == code
+    assert not [path for path, _, _ in hub.requests if path.startswith("/content/")]
+    assert code in finding_codes(profile_model("made/model"))
+    del hub.models["made/model"].files["config.json"]
+    hub.models["made/model"].commit = "e" * 40
+    with pytest.raises(ProblemError):
+        profile_model("made/model")
+
+
+def test_weights_that_are_already_quantised_are_no_base(hub: Hub, model: Served):
+    config = json.loads(model.files["config.json"]) | {"quantization_config": {"quant_method": "gptq"}}
+    model.files["config.json"] = json.dumps(config).encode()
+    assert "model.already_quantized" in finding_codes(profile_model("made/model"))
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        ((401, "RepoNotFound", "Repository not found"), "model.not_found", "spelling"),
+        ((401, "", "Invalid credentials in Authorization header"), "model.token_refused", "hf auth login"),
+        ((401, "GatedRepo", "Access is restricted"), "model.gated", "Accept"),
+        ((403, "GatedRepo", "Not in the list"), "model.gated", "Accept"),
+        ((403, "", "Forbidden"), "model.no_permission", "owner"),
+        ((500, "", "Internal error"), "model.download_failed", "Try again"),
+    ],
+)
+def test_refusals_name_the_next_action(hub: Hub, error: tuple[int, str, str], code: str, says: str):
+    hub.models["made/model"] = Served({}, error=error)
+    with pytest.raises(ProblemError) as caught:
+        profile_model("made/model")
+    assert caught.value.problems[0].code == code
+    assert says in caught.value.problems[0].fix
+    assert code_of("made/model") == code
+
+
+def test_gated_files_of_a_public_page(hub: Hub, model: Served, monkeypatch: pytest.MonkeyPatch):
+    model.file_error = (403, "GatedRepo", "Access to model made/model is restricted")
+    assert code_of("made/model") == "model.gated"
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", "/nowhere")
+    with pytest.raises(ProblemError, match="hf auth login"):
+        profile_model("made/model")
+
+
+def test_names_and_revisions_that_are_not_there(hub: Hub, model: Served):
+    with pytest.raises(ProblemError, match="Did you mean Qwen/Qwen3-0.6B"):
+        resolve_model("qwen/qwen3-0.6b")
+    assert code_of("made/model", "v9") == "model.no_revision"
+    assert code_of("a..b/c") == "model.bad_id"
+    assert resolve_model("made/model", "v1").revision == COMMIT
+
+
+def test_what_is_no_hub_is_said(hub: Hub, model: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Served, "listing", lambda self: ["a login page"])
+    assert code_of("made/model") == "model.download_failed"
+    monkeypatch.setattr(Served, "listing", lambda self: {"id": "made/model", "siblings": []})
+    assert code_of("made/model") == "model.hub_unclear"
+
+
+def test_too_little_space_is_named_before_the_download(hub: Hub, model: Served, monkeypatch: pytest.MonkeyPatch):
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(hub_files.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(ProblemError, match="1000 B are free"):
+        resolve_model("made/model")
+
+
+def switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.mark.parametrize("way", ["switched off", "no connection"])
+def test_without_a_hub_the_cache_answers(hub: Hub, model: Served, monkeypatch: pytest.MonkeyPatch, way: str):
+    profile_model("made/model")
+    resolve_model("made/model")
+    if way == "switched off":
+        switch_off(monkeypatch)
+    else:
+        point_at("http://127.0.0.1:9", monkeypatch)
+    code = "model.offline" if way == "switched off" else "model.download_failed"
+    for revision in (None, COMMIT):
+        assert resolve_model("made/model", revision).revision == COMMIT
+        assert profile_model("made/model", revision).revision == COMMIT
+    assert code_of("other/model") == code
+    with pytest.raises(ProblemError):
+        profile_model("other/model")
+    (resolve_model("made/model").folder / WEIGHTS).unlink()
+    assert code_of("made/model") == code
+    partly = profile_model("made/model")
+    assert partly.folder is not None
+    assert code in finding_codes(partly)
+
+
+def test_the_catalogue_answers_where_the_hub_does_not(hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    point_at("http://127.0.0.1:9", monkeypatch)
+    profile = profile_model("Qwen/Qwen3-0.6B")
+    assert profile.num_params > 5e8
+    assert [finding.severity for finding in profile.findings] == ["warning"]
+    point_at(hub.url, monkeypatch)
+    hub.models["Qwen/Qwen3-0.6B"] = Served({}, error=(403, "GatedRepo", "restricted"))
+    assert [finding.severity for finding in profile_model("Qwen/Qwen3-0.6B").findings] == ["error"]
+
+
+def command(hub: Hub, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a verb in its own process against the hub."""
+    settings = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_OFFLINE", "HF_HUB_CACHE")}
+    settings |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home / "hf"), "FTWIZARD_HOME": str(home), "HF_TOKEN": TOKEN}
+    words = (sys.executable, "-m", "tui.cli", *words)
+    return subprocess.run(words, env=settings, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_a_typed_hub_model_runs_end_to_end(hub: Hub, model: Served, tmp_path: Path):
+    rows = [{"prompt": f"turn on lamp {n}", "completion": f"on(lamp_{n})"} for n in range(12)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"objective: chat\nmodel: {{base: made/model}}\ndata: {{source: {tmp_path}/rows.jsonl}}\n"
+        "training: {max_steps: 2, effective_batch: 2}\nevaluation: {metrics: [perplexity]}\n"
     )
-    assert found == pinned == ["found", str(cached_model), COMMIT]
-    assert missing[0] == "model.download_failed"
-
-
-def test_switched_off_hub(tmp_path, cached_model):
-    found, missing = ask([["made/model", None], ["other/model", None]], tmp_path, HF_HUB_OFFLINE="1")
-    assert found == ["found", str(cached_model), COMMIT]
-    assert missing[0] == "model.offline"
-
-
-def test_interrupted_download_is_no_model(tmp_path, cached_model):
-    (cached_model / "model.safetensors").unlink()
-    ((code, *_),) = ask([["made/model", None]], tmp_path, HF_HUB_OFFLINE="1")
-    assert code == "model.offline"
+    planned = command(hub, tmp_path, "plan", str(recipe), "--json")
+    assert planned.returncode == 0, planned.stderr
+    plan = json.loads(planned.stdout)
+    plan = plan.get("plan", plan)
+    assert plan["recipe"]["model"]["revision"] == COMMIT
+    assert plan["sources"]["model.revision"] == {"kind": "derived", "detail": "newest commit of main"}
+    assert plan["disk"]["download_bytes"] == len(model.files[WEIGHTS])
+    assert not hub.asked_for(WEIGHTS)
+    model.faults[WEIGHTS] = ["cut"]
+    ran = command(hub, tmp_path, "run", str(recipe), "--plain")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "of weights of made/model" in ran.stdout
+    assert "preparing: downloading" in ran.stdout
+    assert len(hub.asked_for(WEIGHTS)) == 2
+    everything = b"".join(path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file())
+    assert TOKEN.encode() not in everything
+    assert TOKEN not in ran.stdout + ran.stderr
+    unknown = command(hub, tmp_path, "plan", str(recipe), "--set", "model.base=made/modle")
+    assert unknown.returncode == 2
+    assert "no hub model called made/modle" in unknown.stdout + unknown.stderr

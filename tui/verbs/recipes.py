@@ -67,10 +67,22 @@ def plan_lines(made: "Plan") -> list[str]:
         lines.append(
             f"Time     {human_duration(made.time.low_s)} to {human_duration(made.time.high_s)} ({made.time.basis})"
         )
-    lines.append(f"Disk     {human_bytes(made.disk.total_bytes)} written, {human_bytes(made.disk.free_bytes)} free")
+    lines.append(f"Disk     {disk_words(made)}")
     if made.command:
         lines.append(f"Command  {clean_line(_command_line(made.command))}")
     return lines
+
+
+def disk_words(made: "Plan") -> str:
+    """Return what a run writes and downloads, and what is free for it."""
+    disk = made.disk
+    words = f"{human_bytes(disk.total_bytes)} written, {human_bytes(disk.free_bytes)} free"
+    if not disk.download_bytes:
+        return words
+    if disk.download_free_bytes is None:
+        return f"{words}; {human_bytes(disk.download_bytes)} of it is downloaded"
+    free = human_bytes(disk.download_free_bytes)
+    return f"{words}; {human_bytes(disk.download_bytes)} downloaded to another disk, {free} free"
 
 
 def _command_line(command: Sequence[str]) -> str:

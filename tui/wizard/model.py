@@ -14,7 +14,7 @@ from tui.widgets.labels import fit, problem_label, tail
 from tui.widgets.path_input import PathSuggester, looks_like_path
 from tui.widgets.pick_list import PickList, PickRow
 from tui.wizard.facts import model_key, step_problems
-from tui.wizard.step_view import Answered, Explained, StepView
+from tui.wizard.step_view import Answered, Asked, Explained, StepView
 
 TYPED = "typed"
 WIDE_COLUMNS = 96
@@ -46,11 +46,18 @@ class ModelStep(StepView):
         self.query_one(PickList).take_focus()
 
     def leave_transient(self) -> bool:
-        """Empty the filter."""
+        """Empty the filter, or stop waiting for the hub."""
         picker = self.query_one(PickList)
         had_text = bool(picker.text)
         picker.text = ""
+        if not had_text and self._waiting():
+            self.post_message(Asked("cancel-model"))
+            return True
         return had_text
+
+    def _waiting(self) -> bool:
+        state = self.facts.model_state
+        return state.progress == "busy" and state.key == model_key(self.draft)
 
     def show(self) -> None:
         """Move the mark to the answer and show its facts or problems."""
@@ -109,13 +116,14 @@ class ModelStep(StepView):
     def _known(self) -> Content:
         if self.facts.model_state.progress == "failed":
             return Content("")
-        if self.facts.model_state.progress == "busy" and self.facts.model_state.key == model_key(self.draft):
-            return Content.styled("◌ Reading the model…", "$primary")
+        if self._waiting():
+            base = tail(str(self.draft.value("model.base")), 48)
+            return Content.assemble((f"◌ Reading {base}…", "bold $primary"), ("  esc cancels", "$text-muted"))
         model = self.facts.model
         if model is None:
             return Content.styled("Enter takes the model under the cursor.", "$text-muted")
         template = "brings a chat template" if model.has_chat_template else "no chat template of its own"
-        where = "on this machine" if model.folder else "to be downloaded"
+        where = "on this machine" if model.folder and not model.download_bytes else "to be downloaded"
         return Content.assemble(
             ("✓ ", "bold $success"),
             (tail(model.base, 40), "bold"),
@@ -154,9 +162,17 @@ class ModelStep(StepView):
             picker.text = ""
             self._choose(base)
         else:
+            self._read_again()
             self.post_message(Answered({}, advance=True))
 
+    def _read_again(self) -> None:
+        """Ask once more for a model that could not be read: the connection may be back."""
+        if self.facts.model_state.progress == "failed":
+            self.post_message(Asked("inspect-model"))
+
     def _choose(self, base: str) -> None:
+        if base == self.draft.value("model.base"):
+            self._read_again()
         known = any(offer.reference == base for offer in self._offers)
         self.post_message(Answered({"model.base": base}, ("model.revision",), advance=known))
 

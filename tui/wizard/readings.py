@@ -83,6 +83,15 @@ class Readings:
                 "data.cancelled", "Reading was cancelled.", "Press enter to read the data again.", "data.source"
             )
             self._take_data(data_key(self.screen.draft), "failed", (problem,))
+        elif request == "cancel-model" and self._model is not None:
+            self._model.cancel()
+            message, fix = "Reading the model was cancelled.", "Choose it again, or another one."
+            problem = Problem("model.cancelled", message, fix, "model.base")
+            self.screen.take_facts(
+                model=None, model_state=Inspected(model_key(self.screen.draft), "failed", (problem,))
+            )
+        elif request == "inspect-model":
+            self.screen.take_facts(model=None, model_state=Inspected())
         elif request == "inspect":
             self.screen.take_facts(data_state=Inspected())
 

@@ -54,10 +54,11 @@ def _effort_lines(plan: "Plan") -> list[Content]:
         span = f"{_about(plan.time.low_s)} to {_about(plan.time.high_s)}"
         duration = Content.assemble((f"about {span}", "bold"), (f"  {clean_line(plan.time.basis)}", "$text-muted"))
     free = f" of {human_bytes(disk.free_bytes)} free" if disk.free_bytes is not None else ""
+    fetched = f"  {human_bytes(disk.download_bytes)} to download" if disk.download_bytes else ""
     return [
         _line("Steps", (f"{steps.total_steps:,}", "bold"), f" of {batch}", (f"  {every}", "$text-muted")),
         _line("Time", duration),
-        _line("Disk", (human_bytes(disk.total_bytes), "bold"), free),
+        _line("Disk", (human_bytes(disk.total_bytes), "bold"), free, (fetched, "$text-muted")),
     ]
 
 

@@ -41,7 +41,7 @@ class Explained(Message):
 
 
 class Asked(Message):
-    """The step asks the wizard for work: `preview`, `inspect`, `cancel`, `save_recipe`."""
+    """The step asks for work: `preview`, `inspect`, `cancel`, `inspect-model`, `cancel-model`, `save_recipe`."""
 
     def __init__(self, request: str) -> None:
         super().__init__()
