@@ -64,6 +64,9 @@ def set_environment() -> None:
         "TRL_EXPERIMENTAL_SILENCE": "1",
         "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
         "OMP_NUM_THREADS": threads,
+        # Threads that wait spin for long by default. Beside any other busy process a small model then trains at a tenth
+        # of its speed: 1.5 steps a second against 16 with this, on 2 cores with load 3.
+        "GOMP_SPINCOUNT": "1000",
         # The numbering of the plan is NVML's.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         # Memory in pieces that can grow is what keeps rows of many lengths from fragmenting it.
