@@ -14,6 +14,7 @@ from engine.planning.model_profile import (
     hub_cache,
     is_hub_id,
     profile_folder,
+    read_config,
     read_model_profile,
     whole_snapshot,
 )
@@ -100,7 +101,7 @@ def _from_hub(base: str, revision: str | None, *, allow_code: bool, progress: Pr
 def _whole_here(base: str, revision: str | None, *, allow_code: bool) -> ResolvedModel | None:
     """Return the snapshot in the cache if nothing is missing; an interrupted download is not taken for a model."""
     folder = whole_snapshot(base, revision)
-    if folder is None or (allow_code and not any(folder.glob("*.py"))):
+    if folder is None or (allow_code and "auto_map" in read_config(folder) and not any(folder.glob("*.py"))):
         return None
     return ResolvedModel(folder, folder.name)
 

@@ -141,6 +141,8 @@ def _receive(remote: RemoteModel, file: RemoteFile, part: Path, told: _Told) -> 
         fruitless = 0 if (_size(part) or 0) > (before or 0) else fruitless + 1
         if fruitless > len(RETRY_WAITS_S):
             raise error
+        # Whoever follows may ask for a stop also while nothing arrives.
+        told.add(0)
         if fruitless:
             time.sleep(RETRY_WAITS_S[fruitless - 1])
 

@@ -162,7 +162,7 @@ def finding_without_weights(names: Iterable[str], where: Path | str) -> Finding:
     if any(name.endswith(".gguf") for name in listed):
         return _finding(
             "model.gguf_only",
-            "The folder holds a GGUF file, which is made for inference and cannot be trained.",
+            f"{clean_line(where, max_chars=120)} holds a GGUF file, which is made for inference and cannot be trained.",
             "Take the original model that the GGUF file was made from, in safetensors.",
         )
     if "adapter_config.json" in listed:

@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import huggingface_hub
+import pytest
+from huggingface_hub import constants
+
+WEIGHTS = "model.safetensors"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_madeUpForTestsOnly1234"
 
@@ -48,11 +53,15 @@ class Served:
 
 @dataclass
 class Hub:
-    """The models on offer and what was asked: `(path, Range header, Authorization header)`."""
+    """The models on offer and what was asked: `(path, Range header, Authorization header)`.
+
+    The fault `hold` sends one half and keeps the connection open until `released` is set.
+    """
 
     url: str = ""
     models: dict[str, Served] = field(default_factory=dict)
     requests: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
 
     def asked_for(self, ending: str) -> list[str | None]:
         """Return the Range headers of the requests for content whose path ends so."""
@@ -121,8 +130,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if fault_now == "cut":
+        if fault_now in ("cut", "hold"):
             self.wfile.write(body[: len(body) // 2])
+            if fault_now == "hold":
+                self.hub.released.wait(60)
             self.close_connection = True
             return
         self.wfile.write(body)
@@ -153,5 +164,13 @@ def serve_hub() -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.released.set()
         server.shutdown()
         server.server_close()
+
+
+def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the hub client of this process ask `url`; it reads the variable when it is imported only."""
+    huggingface_hub.close_session()
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")

@@ -1,59 +1,17 @@
 """The hub: profiles without weights, downloads that go on where they were cut, and errors with the next action."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
-from engine.models import hub_files, hub_listing
+from engine.models import hub_files
 from engine.models.hub import profile_model, resolve_model
 from engine.planning.profiles import ModelProfile
 from engine.recipe.problems import ProblemError
-from tests.engine.made_hub import COMMIT, TOKEN, Hub, Served, read_folder, serve_hub
-
-ROOT = Path(__file__).parents[2]
-WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub without models, reached by this process, and an empty cache."""
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub_files, "RETRY_WAITS_S", (0.0, 0.0))
-    monkeypatch.setattr(hub_listing, "ASK_WAITS_S", (0.0, 0.0))
-    with serve_hub() as served:
-        point_at(served.url, monkeypatch)
-        yield served
-
-
-def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the hub client of this process ask `url`; it reads the variable when it is imported only."""
-    huggingface_hub.close_session()
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
-
-
-@pytest.fixture
-def model(hub: Hub, tiny_model_folder: Path) -> Served:
-    """A tiny model on the hub, with a pickle, code and a second copy of the weights beside what is wanted."""
-    files = read_folder(tiny_model_folder) | {
-        "pytorch_model.bin": b"never fetched",
-        "modeling_made.py": b"raise SystemExit",
-        "consolidated.safetensors": b"another layout",
-        "onnx/model.safetensors": b"another one",
-        "README.md": b"# made",
-    }
-    hub.models["made/model"] = Served(files)
-    return hub.models["made/model"]
+from tests.engine.made_hub import COMMIT, TOKEN, WEIGHTS, Hub, Served, point_at, read_folder
 
 
 def code_of(base: str, revision: str | None = None) -> str:
@@ -123,6 +81,8 @@ def test_the_token_stays_with_the_hub(hub: Hub, model: Served):
 
 
 def test_code_comes_with_consent_only(hub: Hub, model: Served):
+    config = json.loads(model.files["config.json"]) | {"auto_map": {"AutoModelForCausalLM": "modeling_made.Made"}}
+    model.files["config.json"] = json.dumps(config).encode()
     assert not (resolve_model("made/model", COMMIT).folder / "modeling_made.py").exists()
     assert (resolve_model("made/model", COMMIT, allow_code=True).folder / "modeling_made.py").exists()
 
@@ -322,39 +282,15 @@ def test_the_catalogue_answers_where_the_hub_does_not(hub: Hub, monkeypatch: pyt
     assert [finding.severity for finding in profile_model("Qwen/Qwen3-0.6B").findings] == ["error"]
 
 
-def command(hub: Hub, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a verb in its own process against the hub."""
-    settings = {key: value for key, value in os.environ.items() if key not in ("HF_HUB_OFFLINE", "HF_HUB_CACHE")}
-    settings |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(home / "hf"), "FTWIZARD_HOME": str(home), "HF_TOKEN": TOKEN}
-    words = (sys.executable, "-m", "tui.cli", *words)
-    return subprocess.run(words, env=settings, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+def test_a_cache_that_cannot_be_written_is_named(hub: Hub, model: Served, tmp_path: Path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ProblemError, match="cannot be kept in the model cache.*HF_HOME"):
+        resolve_model("made/model")
 
 
-def test_a_typed_hub_model_runs_end_to_end(hub: Hub, model: Served, tmp_path: Path):
-    rows = [{"prompt": f"turn on lamp {n}", "completion": f"on(lamp_{n})"} for n in range(12)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        f"objective: chat\nmodel: {{base: made/model}}\ndata: {{source: {tmp_path}/rows.jsonl}}\n"
-        "training: {max_steps: 2, effective_batch: 2}\nevaluation: {metrics: [perplexity]}\n"
-    )
-    planned = command(hub, tmp_path, "plan", str(recipe), "--json")
-    assert planned.returncode == 0, planned.stderr
-    plan = json.loads(planned.stdout)
-    plan = plan.get("plan", plan)
-    assert plan["recipe"]["model"]["revision"] == COMMIT
-    assert plan["sources"]["model.revision"] == {"kind": "derived", "detail": "newest commit of main"}
-    assert plan["disk"]["download_bytes"] == len(model.files[WEIGHTS])
-    assert not hub.asked_for(WEIGHTS)
-    model.faults[WEIGHTS] = ["cut"]
-    ran = command(hub, tmp_path, "run", str(recipe), "--plain")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "of weights of made/model" in ran.stdout
-    assert "preparing: downloading" in ran.stdout
-    assert len(hub.asked_for(WEIGHTS)) == 2
-    everything = b"".join(path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file())
-    assert TOKEN.encode() not in everything
-    assert TOKEN not in ran.stdout + ran.stderr
-    unknown = command(hub, tmp_path, "plan", str(recipe), "--set", "model.base=made/modle")
-    assert unknown.returncode == 2
-    assert "no hub model called made/modle" in unknown.stdout + unknown.stderr
+def test_consent_to_code_that_a_model_does_not_have_needs_no_hub(hub: Hub, model: Served, monkeypatch):
+    del model.files["modeling_made.py"]
+    resolve_model("made/model", allow_code=True)
+    switch_off(monkeypatch)
+    assert resolve_model("made/model", allow_code=True).revision == COMMIT

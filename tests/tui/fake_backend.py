@@ -106,6 +106,7 @@ class FakeBackend:
         self.model_error: ProblemError | None = None
         self.launch_error: ProblemError | None = None
         self.data_gate: asyncio.Event | None = None
+        self.model_gate: asyncio.Event | None = None
         self.findings: list[Finding] = []
         self.launched: list[tuple[dict[str, Any], Plan]] = []
         self.profiled: list[dict[str, Any]] = []
@@ -204,6 +205,8 @@ class FakeBackend:
         return self._real.check(layered)
 
     async def model_profile(self, base: str, revision: str | None) -> ModelProfile:
+        if self.model_gate is not None:
+            await self.model_gate.wait()
         if self.model_error is not None:
             raise self.model_error
         return model_profile(base)

@@ -223,6 +223,30 @@ async def test_reading_can_be_cancelled_and_started_again(backend: FakeBackend) 
         await wait_for(pilot, lambda: wizard(pilot).facts.data is not None, "the data")
 
 
+async def test_a_typed_hub_model_is_asked_for_cancelled_and_asked_for_again(backend: FakeBackend) -> None:
+    backend.model_gate = asyncio.Event()
+    app = wizard_app(backend)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await walk_to(pilot, "model")
+        await pilot.press(*"made/model", "enter")
+        await wait_for(pilot, lambda: "Reading made/model" in shown(pilot))
+        assert "esc cancels" in shown(pilot)
+        await pilot.press("f4")
+        assert wizard(pilot).draft.step == "model"
+        await pilot.press("escape")
+        await wait_for(pilot, lambda: "Reading the model was cancelled." in shown(pilot))
+        refusal = Problem("model.not_found", "There is no hub model called made/model.", "Check the spelling.")
+        backend.model_error = ProblemError(refusal)
+        backend.model_gate.set()
+        await pilot.press(*"made/model", "enter")
+        await wait_for(pilot, lambda: "no hub model called made/model" in shown(pilot))
+        backend.model_error = None
+        await pilot.press(*"made/model", "enter")
+        await wait_for(pilot, lambda: wizard(pilot).facts.model is not None, "the model")
+        await pilot.press("f4")
+        await at(pilot, "data")
+
+
 async def test_an_older_answer_never_overwrites_a_newer_one(backend: FakeBackend) -> None:
     backend.data_gate = asyncio.Event()
     app = wizard_app(backend)
