@@ -30,6 +30,7 @@ class PlainProgress:
         self._clock = clock
         self._last_s = float("-inf")
         self._last_share = -1.0
+        self._download_s = float("-inf")
 
     def line(self, text: str) -> None:
         """Write one line at once."""
@@ -71,9 +72,9 @@ class PlainProgress:
         state, reason = event.payload["state"], str(event.payload.get("reason") or "")
         if reason.startswith("downloading "):
             # It comes every second.
-            if self._clock() - self._last_s < STEP_EVERY_S:
+            if self._clock() - self._download_s < STEP_EVERY_S:
                 return
-            self._last_s = self._clock()
+            self._download_s = self._clock()
         self.line(f"{state}: {reason}" if reason else str(state))
 
     def _model(self, event: Event) -> None:

@@ -216,7 +216,8 @@ def _choose(run: RunDirectory, which: Which) -> str:
 def _load_base(run: RunDirectory, plan: Plan, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return the base model of a run with the run's own tokenizer, as both sides of a comparison should read alike."""
     source = plan.recipe.model
-    resolved = resolve_model(source.base, source.revision, allow_code=source.trust_remote_code)
+    revision = plan.model.revision or source.revision
+    resolved = resolve_model(source.base, revision, allow_code=source.trust_remote_code)
     model = _load_weights(resolved.folder, device, trust=source.trust_remote_code)
     for folder in (run.adapter_folder, run.merged_folder):
         if folder.is_dir():

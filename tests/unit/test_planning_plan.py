@@ -397,6 +397,41 @@ def test_too_little_disk_blocks() -> None:
     assert not unknown.blocked
 
 
+def to_download(gib: float) -> ModelProfile:
+    changes = {"download_bytes": int(gib * GIB), "download_folder": "/hub", "revision": "c" * 40}
+    return tiny(base="made/model", **changes)
+
+
+def test_a_download_counts_where_it_is_kept() -> None:
+    runs = Disk(HOME.runs, 500 * GIB, 10 * GIB)
+    without = plan(model=tiny()).disk.total_bytes
+    same = replace(CPU, disks=[runs, replace(runs, path=Path("/hub"), free_bytes=10 * GIB - 4096)])
+    together = plan(model=to_download(3), hardware=same)
+    assert together.disk.total_bytes == without + 3 * GIB
+    assert together.disk.download_free_bytes is None
+    assert not together.blocked
+    full = plan(model=to_download(12), hardware=same)
+    assert "12.0 GiB of it downloaded" in finding(full, "disk.does_not_fit").message
+    other = replace(CPU, disks=[runs, Disk(Path("/hub"), 100 * GIB, 2 * GIB)])
+    apart = plan(model=to_download(3), hardware=other)
+    assert apart.disk.total_bytes == without
+    assert "HF_HOME" in finding(apart, "disk.download_does_not_fit").fix
+    assert codes(apart, "error") == ["disk.download_does_not_fit"]
+    unknown = plan(model=to_download(3), hardware=replace(CPU, disks=[runs]))
+    assert unknown.disk.total_bytes == without + 3 * GIB
+
+
+def test_a_hub_model_is_pinned_and_says_why() -> None:
+    fetched = plan(model=to_download(1))
+    assert fetched.recipe.model.revision == "c" * 40
+    assert fetched.sources["model.revision"].detail == "newest commit of main"
+    here = plan(model=tiny(revision="d" * 40))
+    assert here.sources["model.revision"].detail == "the commit on this machine"
+    chosen = plan({"model": {"revision": "v1.0"}}, model=to_download(1))
+    assert chosen.recipe.model.revision == "v1.0"
+    assert chosen.sources["model.revision"].kind == "you"
+
+
 def test_the_freest_visible_gpu_is_taken() -> None:
     cards = [gpu(24, free_bytes=GIB), gpu(24, index=1, uuid="GPU-2"), gpu(80, index=2, free_bytes=2 * GIB)]
     assert plan(hardware=with_gpus(*cards)).device.index == 1
