@@ -1,18 +1,17 @@
 """The first screen in the command palette: a new run and every preset."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from textual.command import DiscoveryHit, Hit, Hits, Provider
-
 from engine.text import clean_line
+from tui.command_list import Command, CommandList
 
 if TYPE_CHECKING:
     from tui.home.screen import HomeScreen
 
 
-class HomeCommands(Provider):
+class HomeCommands(CommandList):
     """Commands of the first screen."""
 
     @property
@@ -22,22 +21,10 @@ class HomeCommands(Provider):
         assert isinstance(self.screen, HomeScreen)
         return self.screen
 
-    def _commands(self) -> Iterator[tuple[str, Callable[[], object], str]]:
+    def commands(self) -> Iterator[Command]:
+        """Yield what can be done now."""
         home = self._home
         yield "New run", home.action_new_run, "Six questions"
         for preset in home.presets:
             title = f"New run from preset {clean_line(preset.name)}"
             yield title, partial(home.app.open_wizard, preset=preset.name), clean_line(preset.title)
-
-    async def discover(self) -> Hits:
-        """Yield every command."""
-        for title, command, words in self._commands():
-            yield DiscoveryHit(title, command, help=words)
-
-    async def search(self, query: str) -> Hits:
-        """Yield the commands that match."""
-        matcher = self.matcher(query)
-        for title, command, words in self._commands():
-            score = matcher.match(title)
-            if score > 0:
-                yield Hit(score, matcher.highlight(title), command, help=words)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.command import Provider
 from textual.containers import Container
 from textual.content import Content
 from textual.screen import Screen
@@ -37,6 +38,12 @@ _PANELS = (("evaluation", "Evaluation"), ("samples", "Samples"), ("memory", "Mem
 _WORDS = {"pause": "pause", "resume": "go on", "checkpoint": "checkpoint", "evaluate": "evaluation", "stop": "stop"}
 
 
+def _monitor_commands() -> type[Provider]:
+    from tui.monitor.commands import MonitorCommands
+
+    return MonitorCommands
+
+
 class MonitorScreen(Screen[None]):
     """Follows a run and passes requests to it. Closing it changes nothing for the run.
 
@@ -46,6 +53,7 @@ class MonitorScreen(Screen[None]):
     """
 
     CSS_PATH = "monitor.tcss"
+    COMMANDS: ClassVar[set[Any]] = {_monitor_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "toggle_pause", "Pause", id="monitor.pause"),
         Binding("c", "checkpoint", "Checkpoint", id="monitor.checkpoint"),
@@ -370,10 +378,6 @@ class MonitorScreen(Screen[None]):
         """Turn the logarithmic axis on or off."""
         self._log_axis = not self._log_axis
         self._show()
-
-    def get_system_commands_of_run(self) -> list[tuple[str, str, Any]]:
-        """Return the commands of the palette that have no key in the footer."""
-        return [("Kill the worker now", "Ends it without saving; the last checkpoint stays.", self.action_kill)]
 
     @work(thread=True, exit_on_error=False, group="monitor-kill")
     def action_kill(self) -> None:

@@ -1,18 +1,17 @@
 """The wizard in the command palette: every step, the recipe file, a fresh start."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from textual.command import DiscoveryHit, Hit, Hits, Provider
-
+from tui.command_list import Command, CommandList
 from tui.wizard.draft import STEP_TITLES, STEPS, StepName
 
 if TYPE_CHECKING:
     from tui.wizard.screen import WizardScreen
 
 
-class WizardCommands(Provider):
+class WizardCommands(CommandList):
     """Commands of the wizard."""
 
     @property
@@ -22,7 +21,8 @@ class WizardCommands(Provider):
         assert isinstance(self.screen, WizardScreen)
         return self.screen
 
-    def _commands(self) -> Iterator[tuple[str, Callable[[], object], str]]:
+    def commands(self) -> Iterator[Command]:
+        """Yield what can be done now."""
         wizard = self._wizard
         for number, step in enumerate(STEPS, 1):
             title = f"Go to step {number}: {STEP_TITLES[step]}"
@@ -32,16 +32,3 @@ class WizardCommands(Provider):
 
     def _open(self, step: StepName) -> None:
         self._wizard.run_worker(self._wizard.open_step(step))
-
-    async def discover(self) -> Hits:
-        """Yield every command."""
-        for title, command, words in self._commands():
-            yield DiscoveryHit(title, command, help=words)
-
-    async def search(self, query: str) -> Hits:
-        """Yield the commands that match."""
-        matcher = self.matcher(query)
-        for title, command, words in self._commands():
-            score = matcher.match(title)
-            if score > 0:
-                yield Hit(score, matcher.highlight(title), command, help=words)
