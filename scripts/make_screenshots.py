@@ -27,7 +27,6 @@ SHOWN_SHARE = 0.6
 SETTLE_S = 2.5
 
 
-
 def newest_finished() -> Path:
     """Return the newest finished run."""
     found = next((summary for summary in list_runs(home_folders()) if summary.state == "finished"), None)

@@ -21,7 +21,9 @@ from engine.recipe.problems import Problem, ProblemError
 
 FACT_SUFFIXES = (".json", ".jinja", ".model", ".tiktoken", ".txt")
 """Configuration, tokenizer, chat template and index. Never `.bin`, `.pt` (pickles run code) or, unasked, `.py`."""
-MAX_FACT_BYTES = 128 * 2**20
+MAX_FACT_BYTES = 64 * 2**20
+_NO_FACTS = frozenset({"trainer_state.json", "pytorch_model.bin.index.json"})
+"""Left behind by training, of any size, and read by nobody."""
 ASK_TIMEOUT_S = 10.0
 ASK_WAITS_S = (0.5, 1.5)
 BUSY = frozenset({408, 429, 500, 502, 503, 504})
@@ -75,7 +77,8 @@ class RemoteModel:
 
     def fact_files(self) -> list[RemoteFile]:
         """Return the small files: configuration, tokenizer, chat templates, weight index."""
-        return [file for file in self.files if file.name.endswith(FACT_SUFFIXES) and file.size <= MAX_FACT_BYTES]
+        named = [file for file in self.files if file.name.endswith(FACT_SUFFIXES) and file.name not in _NO_FACTS]
+        return [file for file in named if file.size <= MAX_FACT_BYTES]
 
     def papers(self) -> list[RemoteFile]:
         """Return licence and description."""

@@ -58,7 +58,7 @@ def _public_domain(rng: random.Random) -> Document:
 
 
 _MIXTURE: tuple[tuple[Callable[[random.Random], Document], int], ...] = (
-    (stories.story, 22),
+    (stories.story, 18),
     (stories.home, 7),
     (stories.week, 5),
     (stories.shopping, 6),
@@ -66,9 +66,10 @@ _MIXTURE: tuple[tuple[Callable[[random.Random], Document], int], ...] = (
     (stories.weather, 4),
     (stories.music, 3),
     (skills.scale_words, 1),
+    (skills.drill, 10),
     (_story_on_request, 5),
-    (_chat, 20),
-    (_exercises, 26),
+    (_chat, 30),
+    (_exercises, 44),
     (_public_domain, 3),
 )
 

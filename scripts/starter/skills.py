@@ -51,6 +51,17 @@ def repeat(rng: random.Random) -> Turn:
     return asked + text, text
 
 
+def drill(rng: random.Random) -> str:
+    """Return a line of unrelated words and numbers, written out two or three times, as plain text.
+
+    Nothing but looking back predicts the second line: this teaches attention to copy long before stories would.
+    """
+    line = " ".join(
+        rng.choice((_any_word(rng), _any_word(rng), str(rng.randint(0, 99)))) for _ in range(rng.randint(3, 12))
+    )
+    return "\n".join([line] * rng.choice((2, 2, 3)))
+
+
 def spell(rng: random.Random) -> Turn:
     """Ask for the letters of a word, or the word of letters."""
     word = _any_word(rng).lower()
@@ -188,6 +199,21 @@ _REQUESTS: tuple[tuple[str, str], ...] = (
     ("tell $friend that the $thing is (ready|lost|in the $room).", "I told $friend about the $thing."),
     ("(is|was) the $device in the $room on?", "(yes|no), the $device in the $room is (on|off)."),
     ("the $thing in the $room should be $colour.", "now the $thing in the $room is $colour."),
+    (
+        "(please|) (brighten|light up) the $room (a little|), $percent percent (is enough|will do).",
+        "the light in the $room is at $percent percent now.",
+    ),
+    (
+        "(please|) (count|measure) $minutes minutes for (the|my) $dish.",
+        "I will tell you when the $minutes minutes for the $dish are over.",
+    ),
+    ("(please|) (knock|ring) at $clock on $day, I (want|have) to (work|go out).", "I will wake you at $clock on $day."),
+    ("(please|) keep the $room at $degrees degrees.", "the $room will be at $degrees degrees."),
+    ("(please|) let me hear $music in the $room.", "here is some $music in the $room."),
+    ("(please|) write down that $friend comes on $day at $clock.", "I wrote it down: $friend comes on $day at $clock."),
+    ("(please|) bring $digits $fruit and $goods from the shop.", "I put $digits $fruit and $goods on the list."),
+    ("(please|) say to $friend that $name is (here|ill|late|at the $place).", "I told $friend about $name."),
+    ("(please|) (paint|colour) the $thing in the $room $colour.", "now the $thing in the $room is $colour."),
 )
 
 

@@ -54,7 +54,7 @@ _RAIN = (
 )
 _MARKET = (
     "$name took a $container and went to the market to buy $number $fruit and some $goods.",
-    'the $job (smiled|waved) and said, "good morning, $name! what would you like?" "$number $fruit, '
+    'the $job (smiled|waved) and said, "good morning, my friend! what would you like?" "$number $fruit, '
     'please," said $name.',
     "on the way home $he met $friend, who was carrying a heavy $container. $name helped to carry it as "
     "far as the $place.",

@@ -1,5 +1,6 @@
 """Runs of a hub model: planned without its weights, downloaded by the worker, stopped and resumed in the middle."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.recipe.problems import ProblemError
 from engine.runs.directory import RunDirectory
 from engine.training.download import DownloadTold
 from engine.training.interrupt import StopRequested
@@ -16,6 +18,7 @@ from tests.engine.forked import ForkedWorker, carry
 from tests.engine.made_hub import COMMIT, TOKEN, WEIGHTS, Hub, Served
 from tests.engine.made_runs import events_of, made_recipe, make_run, write_rows
 from tests.engine.tiny_models import command_rows
+from tui.engine_backend import EngineBackend
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,6 +127,32 @@ def test_a_model_that_cannot_be_had_ends_the_run_in_plain_words(
     assert failure["code"] == code
     assert failure["fix"]
     assert not secrets_in(run.path)
+
+
+async def test_the_wizard_reads_a_typed_model_and_can_stop_reading(
+    hub: Hub, model: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("FTWIZARD_HOME", str(tmp_path))
+    model.faults["config.json"] = ["hold"]
+    backend = EngineBackend()
+    try:
+        reading = asyncio.create_task(backend.model_profile("made/model", None))
+        async with asyncio.timeout(60):
+            while not hub.asked_for("config.json"):
+                await asyncio.sleep(0.01)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        profile = await backend.model_profile("made/model", None)
+        assert profile.revision == COMMIT
+        assert profile.download_bytes == len(model.files[WEIGHTS])
+        with pytest.raises(ProblemError, match="no hub model called made/modle"):
+            await backend.model_profile("made/modle", None)
+    finally:
+        backend.cool_down()
+    log = (tmp_path / "cache" / "inspection.log").read_text()
+    assert TOKEN not in log
 
 
 def command(hub: Hub, home: Path, *words: str) -> subprocess.CompletedProcess[str]:

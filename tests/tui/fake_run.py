@@ -34,8 +34,8 @@ def fake_plan() -> Plan:
         {"objective": "chat", "model": {"base": "builtin:starter"}, "data": {"source": "builtin:commands"}}
     )
     model = ModelProfile(
-        base="builtin:starter", architecture="LlamaForCausalLM", model_type="llama", num_params=1_000_000, vocab_size=2048,
-        hidden_size=128, num_layers=4, num_heads=4, num_kv_heads=4, head_dim=32, intermediate_size=384,
+        base="builtin:starter", architecture="LlamaForCausalLM", model_type="llama", num_params=1_000_000,
+        vocab_size=2048, hidden_size=128, num_layers=4, num_heads=4, num_kv_heads=4, head_dim=32, intermediate_size=384,
         context_length=512, tied_embeddings=True,
     )  # fmt: skip
     memory = MemoryEstimate(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from textual import events
+from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
@@ -32,7 +33,7 @@ class Panel(VerticalScroll, can_focus=False):
         self._body = Static()
         self._shown: list[Content] = []
 
-    def compose(self):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    def compose(self) -> ComposeResult:
         """Yield the body."""
         yield self._body
 
