@@ -55,12 +55,14 @@ class Served:
 class Hub:
     """The models on offer and what was asked: `(path, Range header, Authorization header)`.
 
-    The fault `hold` sends one half and keeps the connection open until `released` is set.
+    The fault `hold` sends one half and keeps the connection open until `released` is set;
+    `holding` says that it does.
     """
 
     url: str = ""
     models: dict[str, Served] = field(default_factory=dict)
     requests: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+    holding: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
 
     def asked_for(self, ending: str) -> list[str | None]:
@@ -133,6 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault_now in ("cut", "hold"):
             self.wfile.write(body[: len(body) // 2])
             if fault_now == "hold":
+                self.hub.holding.set()
                 self.hub.released.wait(60)
             self.close_connection = True
             return

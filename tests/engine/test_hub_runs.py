@@ -138,9 +138,7 @@ async def test_the_wizard_reads_a_typed_model_and_can_stop_reading(
     backend = EngineBackend()
     try:
         reading = asyncio.create_task(backend.model_profile("made/model", None))
-        async with asyncio.timeout(60):
-            while not hub.asked_for("config.json"):
-                await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(hub.holding.wait, 60)
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
