@@ -338,13 +338,12 @@ def newest_live_run(home: HomeFolders) -> RunDirectory | None:
 
 def summarize(run: RunDirectory) -> RunSummary:
     """Return the line of one run; reads a few kilobytes, whatever the length of its log."""
-    from engine.runs.liveness import derive_state, is_alive, read_exit
+    from engine.runs.liveness import derive_state, look_for_end
     from engine.runs.picture import read_head
 
     try:
         head = read_head(run)
-        exit_record = read_exit(run)
-        alive = is_alive(run)
+        alive, exit_record = look_for_end(run)
     except (OSError, ProblemError) as error:
         damage = clean_line(error, max_chars=200)
         return RunSummary(run, run.folder_name, run.folder_name, "damaged", False, damage=damage)

@@ -1,8 +1,7 @@
 """Whether a worker lives: it holds the lock of its run. Nothing else says so, least of all the log.
 
-One exception has its reason: a worker that starts over replaces its program (after a lack of memory), and between the
-two there is no lock for as long as Python needs to start. The lock file then still names the very process, which lives.
-A worker that gives its run up empties the file.
+The name in the lock file alone says nothing: a copied run directory brings it along. A worker that starts over in a
+fresh program (after a lack of memory) keeps the lock; one that gives its run up empties the file.
 """
 
 import fcntl
@@ -183,7 +182,7 @@ def acquire(run: RunDirectory) -> Lock:
     except OSError as error:
         raise ProblemError(disk_problem(error, run.lock_file, "open the lock of the run")) from error
     try:
-        if not _take(descriptor) or _is_starting_over(read_owner(run)):
+        if not _take(descriptor):
             raise ProblemError(_locked_problem(run))
         os.ftruncate(descriptor, 0)
         write_all(descriptor, json.dumps(asdict(Owner.current())).encode() + b"\n")
@@ -215,11 +214,6 @@ def _take(descriptor: int) -> bool:
     return False
 
 
-def _is_starting_over(owner: Owner | None) -> bool:
-    """Return whether another process that is named as the owner lives without the lock."""
-    return owner is not None and owner.pid != os.getpid() and owner.is_visible() and owner.is_running()
-
-
 def _locked_problem(run: RunDirectory) -> Problem:
     owner = read_owner(run)
     name = clean_line(run.folder_name)
@@ -249,11 +243,11 @@ def _is_locked(run: RunDirectory) -> bool:
 def is_alive(run: RunDirectory) -> bool:
     """Return whether a worker carries the run; a killed worker's surviving children do not count."""
     for _ in range(5):
-        locked, owner = _is_locked(run), read_owner(run)
-        if owner is not None and (owner.is_running() if owner.is_visible() else locked):
-            return locked or not run.exit_file.exists()
-        if not locked:
+        if not _is_locked(run):
             return False
+        owner = read_owner(run)
+        if owner is not None and (owner.is_running() or not owner.is_visible()):
+            return True
         # Taken this moment: the new owner has not written its name yet.
         time.sleep(0.01)
     return read_owner(run) is None
@@ -347,6 +341,21 @@ def derive_state(logged_state: str, attempts: int, alive: bool, exit_record: Exi
     return "crashed" if attempts else "created"
 
 
+def look_for_end(run: RunDirectory) -> tuple[bool, ExitRecord | None]:
+    """Return whether a worker carries the run, and the exit status if none does.
+
+    Raises:
+        ProblemError: The lock cannot be looked at.
+    """
+    if is_alive(run):
+        return True, None
+    exit_record = read_exit(run)
+    # A worker that took the run between the two looks has removed the status of the attempt before it.
+    if exit_record is None and is_alive(run):
+        return True, None
+    return False, exit_record
+
+
 def status(run: RunDirectory) -> RunStatus:
     """Return how a run stands.
 
@@ -355,14 +364,15 @@ def status(run: RunDirectory) -> RunStatus:
     """
     from engine.runs.picture import read_head
 
-    alive = is_alive(run)
-    exit_record = None if alive else read_exit(run)
+    # What shows that there was a start is read before the lock: a worker that takes the run meanwhile did not crash.
     owner = read_owner(run)
     head = read_head(run)
+    alive, exit_record = look_for_end(run)
     # A worker that died before its first event leaves a name in the lock file.
     attempts = max(int(head.get("attempts") or 0), int(owner is not None))
     state = derive_state(str(head.get("state") or "created"), attempts, alive, exit_record)
     if alive:
+        owner = read_owner(run)
         return RunStatus(state, True, owner.pid if owner else None)
     if state == "crashed":
         return RunStatus(state, False, reason=_crash_reason(owner), last_log_lines=last_log_lines(run))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from engine.recipe.problems import ProblemError
 from engine.runs import crash, liveness, logind
+from engine.runs.directory import RunDirectory, summarize
 from engine.runs.liveness import acquire, is_alive, read_exit, status, terminate, write_exit
 from engine.runs.picture import PictureWriter
 from tests.unit.runs_support import made_run, wait_for
@@ -126,12 +128,12 @@ def test_a_worker_that_starts_over_is_alive_in_between(run):
     first = (
         "import os, sys; from pathlib import Path; from engine.runs.directory import RunDirectory;"
         "from engine.runs.liveness import acquire; lock = acquire(RunDirectory(Path(sys.argv[1])));"
+        "lock.keep_through_exec();"
         f"os.execv(sys.executable, [sys.executable, '-c', {second!r}, sys.argv[1] + '/gate'])"
     )
     process = subprocess.Popen([sys.executable, "-P", "-c", first, str(run.path)])
     try:
         with gate.open("w"):
-            assert not liveness._is_locked(run)
             assert is_alive(run)
             assert status(run).pid == process.pid
             with pytest.raises(ProblemError, match=f"carried by process {process.pid}"):
@@ -142,6 +144,47 @@ def test_a_worker_that_starts_over_is_alive_in_between(run):
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_copy_of_a_live_run_is_not_alive_and_can_be_carried(run, holder):
+    shutil.copytree(run.path, run.path.with_name("copy"))
+    copy = RunDirectory(run.path.with_name("copy"))
+    assert is_alive(run)
+    assert not is_alive(copy)
+    with acquire(copy):
+        assert is_alive(copy)
+
+
+@pytest.mark.parametrize("earlier", [None, "stopped"])
+def test_a_worker_that_takes_the_run_while_somebody_looks_did_not_crash(run, monkeypatch, earlier):
+    if earlier:
+        start_attempt(run)
+        write_exit(run, earlier, 75)
+    locks = []
+
+    def worker_starts_first(run):
+        locks.extend([] if locks else [acquire(run)])
+        return read_exit(run)
+
+    monkeypatch.setattr(liveness, "read_exit", worker_starts_first)
+    try:
+        assert status(run).alive
+        assert status(run).state != "crashed"
+    finally:
+        locks[0].release()
+
+
+def test_a_worker_that_ends_while_a_list_is_made_did_not_crash(run, monkeypatch):
+    start_attempt(run)
+    lock = acquire(run)
+
+    def worker_ends_first(run):
+        write_exit(run, "stopped", 75)
+        lock.release()
+        return is_alive(run)
+
+    monkeypatch.setattr(liveness, "is_alive", worker_ends_first)
+    assert summarize(run).state == "stopped"
 
 
 def test_looking_at_the_lock_never_gets_in_the_way_of_a_worker(run):
