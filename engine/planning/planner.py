@@ -313,7 +313,8 @@ def command(settings: Settings, recipe_file: str = "recipe.yaml") -> list[str]:
         return ["ftwizard", "run", recipe_file]
     words = ["ftwizard", "run", preset]
     for path, value in settings.chosen_by_person().items():
-        pairs = {f"{path}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {path: value}
+        parts = value if isinstance(value, dict) else {}
+        pairs = {f"{path}.{key}": item for key, item in parts.items()} or {path: value}
         for name, item in pairs.items():
             words += ["--set", f"{name}={_argument(item)}"]
     return words

@@ -21,6 +21,8 @@ class Settings:
         """
         self._values = flatten(recipe.model_dump(mode="json"))
         self._sources = {path: source for path, source in layered.sources.items() if path in self._values}
+        # What was taken back is derived below, and a preset's value must not return in the command.
+        self._typed = {path: self._values[path] for path, source in self._sources.items() if source.kind == "you"}
 
     def __getitem__(self, path: str) -> Any:
         return self._values[path]
@@ -62,12 +64,8 @@ class Settings:
         return {path: _value_source(self._sources.get(path, default)) for path in self._values}
 
     def chosen_by_person(self) -> dict[str, Any]:
-        """Return `{path: value}` of what the person set."""
-        return {
-            path: self._values[path]
-            for path, source in self._sources.items()
-            if source.kind == "you" and self._values[path] is not None
-        }
+        """Return `{path: value}` of what the person set; null or an empty section takes a preset's value back."""
+        return dict(self._typed)
 
     def preset_name(self) -> str:
         """Return the name of the preset under the recipe, empty without one."""

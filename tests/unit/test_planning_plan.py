@@ -498,6 +498,17 @@ def test_the_command_starts_the_same_run() -> None:
     assert again == found
 
 
+@pytest.mark.parametrize("taken_back", [{"training": {"learning_rate": None}}, {"data": {"mapping": {}}}])
+def test_the_command_takes_back_what_the_person_took_back_from_a_preset(taken_back: Mapping[str, Any]) -> None:
+    preset = {"training": {"learning_rate": 0.5}, "data": {"mapping": {"prompt": "q"}}}
+    found = plan(taken_back, preset=preset)
+    tree: dict[str, Any] = {}
+    for change in found.command[4::2]:
+        tree = set_value(tree, change)
+    again = make_plan(lay(tree, preset=preset, preset_name="P"), CPU, tiny(), DATA, home=HOME)
+    assert again.recipe == found.recipe
+
+
 def test_a_recipe_that_breaks_the_schema_is_refused() -> None:
     with pytest.raises(ProblemError):
         make_plan(lay({"objective": "chat"}), CPU, tiny(), DATA, home=HOME)
