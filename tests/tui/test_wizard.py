@@ -286,6 +286,27 @@ async def test_the_filter_finds_models_and_escape_empties_it_first(backend: Fake
         assert wizard(pilot).draft.step == "model"
 
 
+@pytest.mark.parametrize(
+    ("step", "text", "path", "taken"),
+    [
+        ("model", "SmolLM2", "model.base", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("data", "tickets.jsonl", "data.source", "{here}/tickets.jsonl"),
+    ],
+)
+async def test_enter_that_comes_with_the_text_takes_what_was_typed(
+    step: str, text: str, path: str, taken: str, backend: FakeBackend
+) -> None:
+    app = wizard_app(backend)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await walk_to(pilot, step)
+        # A pasted line and a slow connection bring both in one piece: nothing is handled between them.
+        line = wizard(pilot).step.query_one(Input)
+        line.value = text
+        await line.action_submit()
+        await wait_for(pilot, lambda: wizard(pilot).draft.value(path), path)
+        assert wizard(pilot).draft.value(path) == taken.format(here=Path.cwd())
+
+
 async def test_a_folder_is_completed_by_tab_and_taken(backend: FakeBackend) -> None:
     (Path.cwd() / "my-model").mkdir()
     app = wizard_app(backend)

@@ -51,11 +51,26 @@ class PickList(Vertical):
             self.row_id = row_id
 
     class Picked(Message):
-        """Enter or a click took a row."""
+        """Enter or a click took a row.
 
-        def __init__(self, row_id: str) -> None:
+        Args:
+            picker: The list.
+            row_id: The row that was clicked; None for enter, which takes the row under the cursor.
+        """
+
+        def __init__(self, picker: "PickList", row_id: str | None = None) -> None:
             super().__init__()
-            self.row_id = row_id
+            self._picker = picker
+            self._row_id = row_id
+
+        @property
+        def row_id(self) -> str:
+            """The row; asked only when the message is handled.
+
+            A pasted line or a slow connection brings text and enter at once: the step must have listed the rows for that
+            text before it is said which of them was meant.
+            """
+            return self._row_id if self._row_id is not None else self._picker.row_under_cursor
 
     def __init__(self, *, placeholder: str, suggester: Suggester) -> None:
         super().__init__()
@@ -75,6 +90,12 @@ class PickList(Vertical):
     @text.setter
     def text(self, text: str) -> None:
         self.query_one(PathInput).value = text
+
+    @property
+    def row_under_cursor(self) -> str:
+        """Id of the row under the cursor; empty without one."""
+        option = self.query_one(OptionList).highlighted_option
+        return option.id or "" if option is not None else ""
 
     def take_focus(self) -> None:
         """Focus the input."""
@@ -111,9 +132,7 @@ class PickList(Vertical):
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        option = self.query_one(OptionList).highlighted_option
-        if option is not None and option.id is not None:
-            self.post_message(self.Picked(option.id))
+        self.post_message(self.Picked(self))
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
@@ -125,4 +144,4 @@ class PickList(Vertical):
     def _selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         if event.option_id is not None:
-            self.post_message(self.Picked(event.option_id))
+            self.post_message(self.Picked(self, event.option_id))

@@ -17,6 +17,7 @@ from tui.wizard.facts import model_key, step_problems
 from tui.wizard.step_view import Answered, Asked, Explained, StepView
 
 TYPED = "typed"
+CHOSEN = "chosen"
 WIDE_COLUMNS = 96
 
 
@@ -82,7 +83,7 @@ class ModelStep(StepView):
             )
         elif not wanted and self.draft.value("model.base") and self._chosen_row() is None:
             base = clean_line(self.draft.value("model.base"))
-            rows.append(PickRow("chosen", Content.assemble((" (●) ", "bold $success"), (base, "bold"))))
+            rows.append(PickRow(CHOSEN, Content.assemble((" (●) ", "bold $success"), (base, "bold"))))
         for index, offer in enumerate(self._offers):
             if not wanted or wanted.lower() in f"{offer.title} {offer.reference}".lower():
                 rows.append(PickRow(f"offer-{index}", self._offer_row(offer)))
@@ -149,19 +150,20 @@ class ModelStep(StepView):
 
     @on(PickList.Picked)
     def _picked(self, event: PickList.Picked) -> None:
-        if event.row_id.startswith("offer-"):
-            offer = self._offers[int(event.row_id.removeprefix("offer-"))]
+        row_id = event.row_id
+        if row_id.startswith("offer-"):
+            offer = self._offers[int(row_id.removeprefix("offer-"))]
             if offer.blocked:
                 self.post_message(Explained(Explanation(offer.title, offer.blocked)))
                 self.app.bell()
                 return
             self._choose(offer.reference)
-        elif event.row_id == TYPED:
+        elif row_id == TYPED:
             picker = self.query_one(PickList)
             base = typed_base(picker.text.strip())
             picker.text = ""
             self._choose(base)
-        else:
+        elif row_id == CHOSEN:
             self._read_again()
             self.post_message(Answered({}, advance=True))
 

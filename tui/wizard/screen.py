@@ -83,6 +83,8 @@ class WizardScreen(Screen[None]):
         body = self.query_one("#body", Vertical)
         await body.remove_children()
         await body.mount(build_step(step, StepContext(self.backend, self.draft, self.facts)))
+        if not self.query("#step"):
+            return  # The person quit while the step was being built.
         self.step.focus_start()
         self.readings.look()
         self._show_frame()
