@@ -8,7 +8,8 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.deployment.base_reference import BaseReference
-from engine.deployment.weights import save_tokenizer, store_as
+from engine.deployment.weights import complete_generation_config, save_tokenizer, store_as
+from engine.evaluation.scoring import causal_model
 from engine.recipe.problems import Problem, ProblemError
 
 
@@ -20,7 +21,9 @@ def save_adapter(
     base: BaseReference,
     base_vocab_size: int,
 ) -> None:
-    """Write adapter weights, adapter configuration, tokenizer and chat template.
+    """Write adapter weights, adapter configuration, generation configuration, tokenizer and chat template.
+
+    The base model's own generation configuration may not name the end of turn that the adapter was taught.
 
     Args:
         base: How others may call the base model; the path of this machine is not written.
@@ -31,6 +34,7 @@ def save_adapter(
     # "auto" would ask the hub about the base model.
     model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=grown)
     _name_base(folder / "adapter_config.json", base)
+    complete_generation_config(causal_model(model), tokenizer).save_pretrained(str(folder))
     save_tokenizer(tokenizer, folder)
 
 
@@ -45,7 +49,7 @@ def _name_base(path: Path, base: BaseReference) -> None:
 def merge(model: PeftModel, dtype: torch.dtype) -> PreTrainedModel:
     """Return the base model with the adapter added in, in the number format to store; the adapter model is used up.
 
-    Each weight is rounded once: the product of the adapter's matrices is added in its own, wider format.
+    The product of the adapter's matrices is rounded to the format of the base weight that it is added to.
 
     Raises:
         ProblemError: `export.not_finite` when the adapter holds values that are no numbers.

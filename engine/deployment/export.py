@@ -115,10 +115,17 @@ class _Export:
         num_adapter = sum(p.numel() for p in model.parameters() if p.requires_grad) if is_adapter else 0
         num_whole = self.plan.model.num_params if not is_adapter or self.plan.recipe.delivery.merge else 0
         needed = math.ceil(_DISK_RESERVE * (4 * num_adapter + self.dtype.itemsize * num_whole))
-        places = {self.run_directory.path: "FTWIZARD_HOME"}
-        if self.output:
-            places[self.output] = "delivery.output"
-        return [problem for place, name in places.items() if (problem := _space_problem(place, needed, name))]
+        home = self.run_directory.path
+        if self.output is None:
+            problems = [_space_problem(home, needed, "FTWIZARD_HOME")]
+        elif device_of(self.output) == device_of(home):
+            problems = [_space_problem(home, 2 * needed, "delivery.output")]
+        else:
+            problems = [
+                _space_problem(home, needed, "FTWIZARD_HOME"),
+                _space_problem(self.output, needed, "delivery.output"),
+            ]
+        return [problem for problem in problems if problem is not None]
 
     def run(self, model: nn.Module) -> list[Exported]:
         """Write the folders of the run directory."""
@@ -143,7 +150,7 @@ class _Export:
         with staged_folder(self.run_directory.adapter_folder) as folder:
             vocab_size = self.plan.model.vocab_size
             save_adapter(model, self.tokenizer, folder, base=base, base_vocab_size=vocab_size)
-            check_stored_tokenizer(self.tokenizer, folder, self.prompts)
+            check_stored_tokenizer(self.tokenizer, folder, self.prompts, trust=self._trust)
             self._card(folder, "adapter")
         return self._completed("adapter", self.run_directory.adapter_folder, started)
 
@@ -153,7 +160,7 @@ class _Export:
         self._judge(self.parity)
         with staged_folder(self.run_directory.merged_folder) as folder:
             save_whole_model(model, self.tokenizer, folder)
-            check_stored_tokenizer(self.tokenizer, folder, self.prompts)
+            check_stored_tokenizer(self.tokenizer, folder, self.prompts, trust=self._trust)
             self._card(folder, "merged")
         return self._completed("merged", self.run_directory.merged_folder, started)
 
@@ -170,6 +177,10 @@ class _Export:
         # What 4-bit rounding of the base cost; not a fault of the merge, but worth knowing.
         self.quantization_gap = compare(trained, logits, self.dtype)
         return whole, logits
+
+    @property
+    def _trust(self) -> bool:
+        return self.plan.recipe.model.trust_remote_code
 
     def _judge(self, parity: Parity) -> None:
         if parity.refused:
@@ -191,7 +202,8 @@ class _Export:
             self.emit("notice.raised", severity="warning", code="export.parity", message=message)
 
     def _card(self, folder: Path, kind: Kind) -> None:
-        write_model_card(folder, read_card_facts(self.run_directory, self.plan, self.parity), kind)
+        facts = read_card_facts(self.run_directory, self.plan, self.parity, self.quantization_gap)
+        write_model_card(folder, facts, kind)
 
     def _completed(self, kind: Kind, folder: Path, started: float) -> Exported:
         elapsed_s = round(time.monotonic() - started, 3)
@@ -215,7 +227,8 @@ class _Export:
     def output(self) -> Path | None:
         """The output folder as an absolute path."""
         output = self.plan.recipe.delivery.output
-        return Path(output).expanduser().absolute() if output else None
+        # A link would be replaced by the folder, instead of the folder that it leads to.
+        return Path(output).expanduser().resolve() if output else None
 
     def _record(self, exported: Sequence[Exported], *, delivered: bool = False) -> None:
         record = {
@@ -233,7 +246,8 @@ class _Export:
         if self.output is None:
             return
         folders = {item.kind: self.run_directory.path / item.folder for item in exported}
-        with staged_folder(self.output) as staging:
+        # Somebody may have put files there while the model was written; those stay, and the delivery is refused.
+        with staged_folder(self.output, replace=self.delivered_before()) as staging:
             if "merged" in folders:
                 _copy_files(folders["merged"], staging)
             if "adapter" in folders:
@@ -252,6 +266,18 @@ def _umask() -> int:
         if line.startswith("Umask:"):
             return int(line.split()[1], 8)
     return 0o077
+
+
+def device_of(path: Path) -> int | None:
+    """Return the file system that a path lies on or would lie on; None when the system does not say."""
+    for folder in (path, *path.parents):
+        try:
+            return folder.stat().st_dev
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+    return None
 
 
 def _space_problem(place: Path, needed_bytes: int, name: str) -> Problem | None:

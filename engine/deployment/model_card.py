@@ -32,6 +32,8 @@ class CardFacts:
     Attributes:
         before: Measurement before training, as in `evaluation/before.json`; None when there is none.
         after: The same after training.
+        parity: The merged model against base and adapter in the same number format; None for an adapter.
+        quantization_gap: QLoRA: the same against the 4-bit model that was trained and measured.
         versions: `{package: version}`.
         prompt: Prompt used in the loading examples.
         license: Licence of the base model where the catalogue knows it.
@@ -43,13 +45,16 @@ class CardFacts:
     before: dict[str, Any] | None
     after: dict[str, Any] | None
     parity: Parity | None = None
+    quantization_gap: Parity | None = None
     versions: dict[str, str] = field(default_factory=dict)
     prompt: str = "Hello"
     license: str | None = None
 
 
-def read_card_facts(run: RunDirectory, plan: Plan, parity: Parity | None) -> CardFacts:
-    """Gather the facts of a run from its directory."""
+def read_card_facts(
+    run: RunDirectory, plan: Plan, parity: Parity | None, quantization_gap: Parity | None = None
+) -> CardFacts:
+    """Gather the facts of a run from its directory; the comparisons are those of `CardFacts`."""
     before = load_measurement(run.evaluation_folder / "before.json")
     after = load_measurement(run.evaluation_folder / "after.json")
     # Never a row of the data: cards are published, data may be private.
@@ -62,6 +67,7 @@ def read_card_facts(run: RunDirectory, plan: Plan, parity: Parity | None) -> Car
         before=before,
         after=after,
         parity=parity,
+        quantization_gap=quantization_gap,
         versions=read_versions(run.environment_file),
         prompt=typed[0] if typed else "Once upon a time" if plain_text else "Hello!",
         license=next((card.license for card in BASE_MODELS if card.name == plan.model.base), None),
@@ -130,12 +136,14 @@ def _at_revision(base: BaseReference) -> str:
 
 def loading_code(facts: CardFacts, kind: Kind) -> str:
     """Return Python that loads the model with plain transformers or peft and lets it answer one prompt."""
-    lines = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
+    names = "AutoModelForCausalLM, AutoTokenizer" + (", GenerationConfig" if kind == "adapter" else "")
+    lines = [f"from transformers import {names}"]
     if kind == "adapter":
         lines += ["from peft import PeftModel", *_base_code(facts.base)]
     lines += ["", 'folder = "."  # this folder', "tokenizer = AutoTokenizer.from_pretrained(folder)"]
     if kind == "adapter":
         lines.append("model = PeftModel.from_pretrained(base, folder)")
+        lines.append("model.generation_config = GenerationConfig.from_pretrained(folder)  # where an answer ends")
     else:
         lines.append("model = AutoModelForCausalLM.from_pretrained(folder)")
     lines += [*_input_code(facts), "output = model.generate(**inputs, max_new_tokens=64, do_sample=False)"]
@@ -181,7 +189,12 @@ def _scores(facts: CardFacts) -> str:
         "## Scores",
         f"Measured on {measured.get('num_rows', 0):,} held-out rows"
         + (f", answers on {measured['num_generated']:,} of them" if measured.get("num_generated") else "")
-        + ", before and after training.",
+        + ", before and after training."
+        + (
+            " The base model was held in 4 bits, as in training; in another number format scores differ a little."
+            if facts.plan.recipe.method.name == "qlora"
+            else ""
+        ),
         "\n".join(["| | before | after | |", "|---|---:|---:|---|", *rows]),
     ]
     return "\n\n".join(parts)
@@ -206,11 +219,16 @@ def _training(facts: CardFacts) -> str:
         "- Chat template and generation configuration are part of the tokenizer and model files here.",
     ]
     if facts.parity is not None:
-        lines.append(
-            f"- Largest logit difference to the model as it was trained: {facts.parity.max_difference:.2g} on "
-            f"{facts.parity.num_positions:,} tokens"
-        )
+        quantized = facts.quantization_gap is not None
+        other = "the adapter on the base model that is not quantised" if quantized else "the model as it was trained"
+        lines.append(f"- Largest logit difference to {other}: {_difference(facts.parity)}")
+    if facts.quantization_gap is not None:
+        lines.append(f"- To the 4-bit model that was trained and measured: {_difference(facts.quantization_gap)}")
     return "## Training\n\n" + "\n".join(lines)
+
+
+def _difference(parity: Parity) -> str:
+    return f"{parity.max_difference:.2g} on {parity.num_positions:,} tokens"
 
 
 def _recipe(recipe: Recipe) -> str:

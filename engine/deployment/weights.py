@@ -53,14 +53,20 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     clean_copy.save_pretrained(str(folder))
 
 
-def check_stored_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, prompts: Sequence[Sequence[int]]) -> None:
+def check_stored_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, folder: Path, prompts: Sequence[Sequence[int]], *, trust: bool = False
+) -> None:
     """Load a written tokenizer the way everyone does and compare what it makes of texts from the run.
+
+    Args:
+        prompts: Token ids of rows of the run.
+        trust: The person's own yes to code from this model, without which such a tokenizer cannot be loaded.
 
     Raises:
         ProblemError: `export.other_tokens` when it cuts a text into other tokens than the run did, or renders a
             conversation differently.
     """
-    stored = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    stored = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust)
     for prompt in prompts:
         text = str(tokenizer.decode(list(prompt), skip_special_tokens=False))
         if stored(text)["input_ids"] != tokenizer(text)["input_ids"]:

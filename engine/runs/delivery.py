@@ -8,7 +8,8 @@ from engine.recipe.schema import Recipe
 from engine.text import clean_line
 
 _PATH = "delivery.output"
-_FIX = "Name a new folder in delivery.output."
+_FIX = "Name a new folder in delivery.output, or move those files away."
+_OTHER = "Name a new folder in delivery.output."
 
 
 def check_output(recipe: Recipe) -> list[Problem]:
@@ -17,13 +18,20 @@ def check_output(recipe: Recipe) -> list[Problem]:
         return []
     folder = Path(recipe.delivery.output).expanduser()
     shown = clean_line(folder)
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        message = f"The output folder {shown} may not be read."
+        return [Problem("delivery.output_not_writable", message, "Name a folder that you may write to.", _PATH)]
     if folder.is_dir() and any(folder.iterdir()):
         return [Problem("delivery.output_in_use", f"The output folder {shown} already holds files.", _FIX, _PATH)]
     if folder.exists() and not folder.is_dir():
-        return [Problem("delivery.output_is_file", f"The output folder {shown} is a file.", _FIX, _PATH)]
-    nearest = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
+        return [Problem("delivery.output_is_file", f"The output folder {shown} is a file.", _OTHER, _PATH)]
+    if os.path.ismount(folder):
+        message = f"The output folder {shown} is a whole file system, which cannot be put in place in one step."
+        return [Problem("delivery.output_is_mount", message, "Name a new folder inside it.", _PATH)]
+    # The model is written beside its place and renamed, so the folder around it has to be writable.
+    nearest = next((parent for parent in folder.resolve().parents if parent.exists()), Path("/"))
     if not nearest.is_dir():
-        return [Problem("delivery.output_is_file", f"{clean_line(nearest)} is a file, not a folder.", _FIX, _PATH)]
+        return [Problem("delivery.output_is_file", f"{clean_line(nearest)} is a file, not a folder.", _OTHER, _PATH)]
     if not os.access(nearest, os.W_OK | os.X_OK):
         message = f"The output folder {shown} cannot be made: {clean_line(nearest)} is not writable."
         return [Problem("delivery.output_not_writable", message, "Name a folder that you may write to.", _PATH)]

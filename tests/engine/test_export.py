@@ -160,6 +160,14 @@ def test_generation_ends_at_every_end_token_and_uses_the_cache(tmp_path, base_fo
     assert json.loads((case.run.merged_folder / "config.json").read_text())["use_cache"] is True
 
 
+def test_an_adapter_names_every_end_of_an_answer_too(tmp_path, base_folder):
+    case = Case(tmp_path, base_folder, recipe={"delivery": {"merge": False}})
+    case.tokenizer.chat_template = case.tokenizer.chat_template.replace("<|im_end|>", "<|im_start|>")
+    case.export()
+    settings = json.loads((case.run.adapter_folder / "generation_config.json").read_text())
+    assert settings["eos_token_id"] == [1, 2]
+
+
 def test_padding_and_truncation_of_training_are_not_written(tmp_path, base_folder):
     case = Case(tmp_path, base_folder, recipe={"delivery": {"merge": False}})
     case.tokenizer(["a", "b c d e"], padding=True, truncation=True, max_length=3)
@@ -209,7 +217,12 @@ def test_a_qlora_adapter_is_merged_into_the_unquantized_base(tmp_path):
         torch.testing.assert_close(left, right, atol=1e-4, rtol=0)
     record = json.loads((case.run.model_folder / "export.json").read_text())
     assert record["parity"]["max_difference"] < 1e-4
-    assert record["quantization_gap"]["max_difference"] > 1e-3
+    gap = record["quantization_gap"]["max_difference"]
+    assert gap > 1e-3
+    card = (case.run.merged_folder / "README.md").read_text()
+    assert "held in 4 bits" in card
+    assert f"4-bit model that was trained and measured: {gap:.2g}" in card
+    assert "difference to the model as it was trained" not in card
 
 
 def test_a_merge_that_is_another_model_is_refused_and_not_kept(tmp_path, base_folder, monkeypatch):
@@ -293,6 +306,17 @@ def test_an_export_that_breaks_off_leaves_no_folder_and_the_next_one_cleans_up(t
     assert [path.name for path in target.parent.iterdir()] == ["merged"]
 
 
+def test_cleaning_up_leaves_what_another_run_is_writing_beside(tmp_path):
+    with staged_folder(tmp_path / "model-2") as other:
+        (other / "weights").write_text("x")
+        with staged_folder(tmp_path / "model"):
+            pass
+        assert (other / "weights").exists()
+    with staged_folder(tmp_path / "*"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "model-2", "*"}
+
+
 def test_a_second_export_replaces_the_first_one(tmp_path, base_folder):
     case = Case(tmp_path, base_folder)
     case.export()
@@ -310,6 +334,17 @@ def test_too_little_space_is_said_before_anything_is_written(tmp_path, base_fold
     assert not case.run.model_folder.exists()
 
 
+def test_an_output_on_the_same_disk_needs_the_space_twice(tmp_path, base_folder, monkeypatch):
+    case = Case(tmp_path, base_folder)
+    monkeypatch.setattr(export, "free_bytes", lambda path: 200_000)
+    case.export()
+    (tmp_path / "second").mkdir()
+    case = Case(tmp_path / "second", base_folder, recipe={"delivery": {"output": str(tmp_path / "out")}})
+    with pytest.raises(ProblemError, match=r"needs 282 KiB, 195 KiB are free") as raised:
+        case.export()
+    assert [problem.path for problem in raised.value.problems] == ["delivery.output"]
+
+
 def test_the_output_folder_gets_the_model_and_loads(tmp_path, base_folder, monkeypatch, capsys):
     output = tmp_path / "out" / "commands"
     case = Case(tmp_path, base_folder, recipe={"delivery": {"output": str(output)}})
@@ -324,6 +359,47 @@ def test_the_output_folder_gets_the_model_and_loads(tmp_path, base_folder, monke
     case.model = case._model(base_folder, "lora")
     case.export()
     assert run_here(output, monkeypatch, capsys) == expected
+
+
+def test_files_that_appear_in_the_output_folder_meanwhile_are_kept(tmp_path, base_folder, monkeypatch):
+    output = tmp_path / "out"
+    case = Case(tmp_path, base_folder, recipe={"delivery": {"output": str(output)}})
+    real_copy = export._copy_files
+
+    def somebody_is_quicker(source, target):
+        output.mkdir(exist_ok=True)
+        (output / "precious.txt").write_text("keep")
+        real_copy(source, target)
+
+    monkeypatch.setattr(export, "_copy_files", somebody_is_quicker)
+    with pytest.raises(ProblemError, match="got files while") as raised:
+        case.export()
+    assert raised.value.problems[0].code == "export.in_the_way"
+    assert [path.name for path in output.iterdir()] == ["precious.txt"]
+    assert case.run.merged_folder.is_dir()
+    assert json.loads((case.run.model_folder / "export.json").read_text())["output"] is None
+
+
+def test_an_output_that_is_a_link_fills_the_folder_it_leads_to(tmp_path, base_folder):
+    (tmp_path / "disk" / "models").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "models")
+    case = Case(tmp_path, base_folder, recipe={"delivery": {"output": str(tmp_path / "link")}})
+    case.export()
+    assert (tmp_path / "disk" / "models" / "model.safetensors").is_file()
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_an_output_that_cannot_be_put_in_place_is_refused_before_the_run(tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    output.mkdir()
+    recipe = made_plan(recipe={"delivery": {"output": str(output)}}).recipe
+    assert check_output(recipe) == []
+    with monkeypatch.context() as patched:
+        patched.setattr(os.path, "ismount", lambda path: Path(path) == output)
+        assert [problem.code for problem in check_output(recipe)] == ["delivery.output_is_mount"]
+    # Root may write everywhere, so the answer of the system is what the test decides.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    assert [problem.code for problem in check_output(recipe)] == ["delivery.output_not_writable"]
 
 
 def test_an_output_folder_in_use_is_refused_before_anything_is_written(tmp_path, base_folder):
