@@ -16,7 +16,16 @@ from engine.runs import logind
 from engine.runs.control import mark_attempt
 from engine.runs.directory import RunDirectory
 from engine.runs.disk import PRIVATE_FILE_MODE, disk_problem
-from engine.runs.liveness import Owner, is_alive, last_log_lines, process_start_time, read_exit, read_owner, status
+from engine.runs.liveness import (
+    ExitRecord,
+    Owner,
+    is_alive,
+    last_log_lines,
+    process_start_time,
+    read_exit,
+    read_owner,
+    status,
+)
 from engine.runs.standby import ACKNOWLEDGE_VARIABLE, ACKNOWLEDGED
 from engine.text import clean_line
 
@@ -37,18 +46,37 @@ _ALLOWED_PREFIXES = """
     CUDNN_ TORCH PYTORCH_ TRITON_ BNB_ BITSANDBYTES_ OMP_ MKL_ KMP_ GOMP_ OPENBLAS_ NUMEXPR_ DNNL_ ONEDNN_ ROCR_ HIP_
     HSA_ MIOPEN_ CONDA_ SLURM_ MALLOC_
 """
+_PATH_NAMES = """
+    FTWIZARD_HOME HF_HOME HF_HUB_CACHE HUGGINGFACE_HUB_CACHE HF_DATASETS_CACHE HF_ASSETS_CACHE HF_XET_CACHE
+    HF_TOKEN_PATH TRANSFORMERS_CACHE TORCH_HOME TRITON_CACHE_DIR TMPDIR SSL_CERT_FILE SSL_CERT_DIR
+    REQUESTS_CA_BUNDLE CURL_CA_BUNDLE
+"""
+_PATH_LIST_NAMES = frozenset({"PATH", "PYTHONPATH", "LD_LIBRARY_PATH"})
 
 
 def worker_environment(variables: dict[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of a worker: the allowed variables, UTF-8 and unbuffered output.
+    """Return the environment of a worker: the allowed variables, paths made absolute, UTF-8 and unbuffered output.
 
     Args:
         variables: Variables to choose from; those of this process when None.
     """
     source = dict(os.environ) if variables is None else variables
     names, prefixes = frozenset(_ALLOWED_NAMES.split()), tuple(_ALLOWED_PREFIXES.split())
-    allowed = {name: text for name, text in source.items() if name in names or name.startswith(prefixes)}
+    allowed = {
+        name: _from_here(name, text) for name, text in source.items() if name in names or name.startswith(prefixes)
+    }
     return {**allowed, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+
+
+def _from_here(name: str, text: str) -> str:
+    """Return a variable as it reads from another folder: the worker stands in its run directory."""
+    if name in _PATH_LIST_NAMES and text:
+        return os.pathsep.join(map(_absolute, text.split(os.pathsep)))
+    return _absolute(text) if name in _PATH_NAMES.split() and text else text
+
+
+def _absolute(path: str) -> str:
+    return path if path.startswith("~") else os.path.abspath(path)
 
 
 @dataclass(slots=True)
@@ -194,9 +222,10 @@ def launch(run: RunDirectory, standby: Standby | None = None, *, command: list[s
         message = (
             f"Run {clean_line(run.folder_name)} is already carried by {owner.sentence() if owner else 'a worker'}."
         )
-        raise ProblemError(Problem("run.locked", message, f"Follow it with `ftwizard attach {run.folder_name}`."))
+        fix = f"Follow it with `ftwizard attach {clean_line(run.folder_name)}`."
+        raise ProblemError(Problem("run.locked", message, fix))
     _reap()
-    before = read_owner(run)
+    before = read_owner(run), read_exit(run)
     if standby is not None and standby.hand_over(run):
         process, in_scope = standby._process, standby.in_scope
     else:
@@ -267,21 +296,26 @@ def _start(
         raise ProblemError(Problem("worker.not_started", message, fix)) from error
 
 
-def _await_lock(run: RunDirectory, process: subprocess.Popen[bytes], before: Owner | None) -> None:
+def _await_lock(
+    run: RunDirectory, process: subprocess.Popen[bytes], before: tuple[Owner | None, ExitRecord | None]
+) -> None:
     """Wait until the process holds the lock of its run, or has already carried it to an end.
 
     Args:
         run: The run.
         process: Its new worker.
-        before: Owner that the lock file named before; an earlier attempt may have had the same process id.
+        before: Owner that the lock file named before, since an earlier attempt may have had the same process id, and
+            the exit status of that attempt.
     """
     ends = time.monotonic() + START_DEADLINE_S
     while time.monotonic() < ends:
-        owner = read_owner(run)
         code = process.poll()
-        if owner is not None and owner != before and owner.pid == process.pid:
+        owner, exit_record = read_owner(run), read_exit(run)
+        if owner is not None and owner != before[0] and owner.pid == process.pid:
             return
-        if code is not None and read_owner(run) == owner:
+        if code is not None and exit_record not in (None, before[1]):
+            return
+        if code is not None:
             raise ProblemError(_not_started(run, _how_ended(code)))
         time.sleep(_POLL_S)
     with contextlib.suppress(ProcessLookupError):
@@ -299,9 +333,7 @@ def _how_ended(code: int) -> str:
 def _not_started(run: RunDirectory, what: str) -> Problem:
     lines = last_log_lines(run, 5)
     said = f" Its last words: {' | '.join(lines)}" if lines else ""
-    exit_record = read_exit(run)
-    reason = f" {clean_line(exit_record.reason)}" if exit_record and exit_record.reason else ""
-    message = f"The worker of run {clean_line(run.folder_name)} {what} before it began.{reason}{said}"
+    message = f"The worker of run {clean_line(run.folder_name)} {what} before it began.{said}"
     return Problem("worker.not_started", message, f"The whole log is {clean_line(run.log_file)}.")
 
 

@@ -4,14 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from engine.recipe.problems import ProblemError
 from engine.runs import launch
 from engine.runs.control import ControlReader, request
-from engine.runs.liveness import is_alive, process_start_time, read_owner, status, terminate
+from engine.runs.liveness import is_alive, process_start_time, read_owner, status, terminate, write_exit
 from tests.unit.runs_support import made_run, wait_for
 
 SCRIPT = str(Path(__file__).with_name("runs_worker.py"))
@@ -154,6 +156,21 @@ def test_a_worker_that_is_done_before_anyone_looks_was_still_launched(run):
     assert status(run).exit_code == 0
 
 
+def test_a_worker_that_nobody_saw_holding_the_lock_was_still_launched(run, monkeypatch):
+    write_exit(run, "stopped", 75, "the attempt before")
+    pause = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: launch._children[-1].wait())
+    monkeypatch.setattr(launch, "time", pause)
+    launch.launch(run, command=command("finishes"))
+    assert status(run).state == "finished"
+
+
+def test_a_worker_that_dies_at_once_is_not_explained_by_the_attempt_before(run):
+    write_exit(run, "stopped", 75, "Stopped: a viewer asked to stop.")
+    with pytest.raises(ProblemError, match="before it began") as caught:
+        launch.launch(run, command=command("dies"))
+    assert "a viewer asked" not in str(caught.value)
+
+
 def test_sigterm_stops_and_resume_goes_on(run):
     launch.launch(run, command=command())
     request(run, "evaluate", "before the stop")
@@ -218,6 +235,27 @@ def test_the_worker_gets_training_variables_and_no_others(run, monkeypatch):
     assert {"HF_TOKEN", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "https_proxy", "PATH", "HOME"} <= names
     assert not names & {"AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "OPENAI_API_KEY", "SSH_AUTH_SOCK", "TERM"}
     assert b"secret-value" not in Path(f"/proc/{worker.pid}/cmdline").read_bytes()
+
+
+def test_relative_paths_of_the_environment_mean_the_same_to_the_worker(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = {
+        "FTWIZARD_HOME": "runs",
+        "HF_HOME": "hf",
+        "PYTHONPATH": "src::/lib",
+        "TORCH_HOME": "~/torch",
+        "HF_TOKEN": "a/b",
+    }
+    assert (
+        launch.worker_environment(source).items()
+        >= {
+            "FTWIZARD_HOME": f"{tmp_path}/runs",
+            "HF_HOME": f"{tmp_path}/hf",
+            "PYTHONPATH": f"{tmp_path}/src:{tmp_path}:/lib",
+            "TORCH_HOME": "~/torch",
+            "HF_TOKEN": "a/b",
+        }.items()
+    )
 
 
 def test_code_lying_in_the_run_folder_is_not_imported(run):
