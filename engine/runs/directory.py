@@ -1,5 +1,6 @@
 """The run directory: made whole or not at all, found by id, prefix, path or `latest`."""
 
+import contextlib
 import os
 import re
 import secrets
@@ -24,6 +25,8 @@ _STALE_STAGING_S = 24 * 3600
 # No 0/o, 1/l/i: ids are read aloud and typed.
 _SUFFIX_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 _MAX_SLUG_CHARS = 40
+_STAMP = "%Y%m%d-%H%M%S"
+_STAMPED_NAME = re.compile(r"\d{8}-\d{6}-")
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ def new_run_id(title: str, moment: float | None = None) -> str:
         title: Words for people; only ASCII letters and digits are kept.
         moment: Unix seconds; now when None.
     """
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(moment))
+    stamp = time.strftime(_STAMP, time.gmtime(moment))
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:_MAX_SLUG_CHARS].strip("-") or "run"
     suffix = "".join(secrets.choice(_SUFFIX_LETTERS) for _ in range(4))
     return f"{stamp}-{slug}-{suffix}"
@@ -228,13 +231,25 @@ def _clear_stale_staging(runs: Path) -> None:
 def run_folders(home: HomeFolders) -> list[RunDirectory]:
     """Return all runs, the newest first; folders without an event log or a plan are not runs."""
     try:
-        names = sorted((entry.name for entry in os.scandir(home.runs) if entry.is_dir()), reverse=True)
+        names = [entry.name for entry in os.scandir(home.runs) if entry.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise ProblemError(disk_problem(error, home.runs, "list the runs")) from error
     found = [RunDirectory(home.runs / name) for name in names if not name.startswith(".")]
-    return [run for run in found if is_run(run)]
+    return sorted((run for run in found if is_run(run)), key=_stamped_name, reverse=True)
+
+
+def _stamped_name(run: RunDirectory) -> str:
+    """Return a name that sorts by the time of creation, also when the folder was renamed."""
+    name = run.folder_name
+    if _STAMPED_NAME.match(name):
+        return name
+    created = run.read_created()
+    try:
+        return f"{time.strftime(_STAMP, time.gmtime(created.time))}-{name}" if created else ""
+    except (OverflowError, ValueError, OSError):
+        return ""  # a damaged log names a time that no calendar has
 
 
 def is_run(run: RunDirectory) -> bool:
@@ -333,7 +348,12 @@ def newest_live_run(home: HomeFolders) -> RunDirectory | None:
     """Return the newest run whose worker is alive; None when none is."""
     from engine.runs.liveness import is_alive
 
-    return next((run for run in run_folders(home) if is_alive(run)), None)
+    for run in run_folders(home):
+        # A run whose lock cannot be looked at hides no other; the list shows it as damaged.
+        with contextlib.suppress(ProblemError):
+            if is_alive(run):
+                return run
+    return None
 
 
 def summarize(run: RunDirectory) -> RunSummary:

@@ -442,6 +442,9 @@ def terminate(run: RunDirectory, signal_number: int = signal.SIGTERM, *, wait_s:
         _send(owner.pid, process, signal_number)
         ended, _, _ = select.select([process], [], [], wait_s)
         return bool(ended)
+    except ProcessLookupError:
+        # It ended between the look and the signal.
+        return True
     except PermissionError as error:
         message = f"Run {clean_line(run.folder_name)} belongs to another user: {owner.sentence()}."
         raise ProblemError(Problem("run.not_permitted", message, "Ask its owner to stop it.")) from error

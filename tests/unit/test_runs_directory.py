@@ -1,6 +1,7 @@
 """Run directories: whole or absent, private, found by what people type, listed even when damaged."""
 
 import errno
+import json
 import os
 import re
 import stat
@@ -155,6 +156,21 @@ def test_a_run_is_found_by_its_path(tmp_path, three, monkeypatch):
     assert find_run(home_folders({"FTWIZARD_HOME": "/nowhere"}), three[1].folder_name) == three[1]
     monkeypatch.chdir(three[1].path)
     assert find_run(home, "../" + three[0].folder_name).path.resolve() == three[0].path
+
+
+def test_a_renamed_run_keeps_its_place_in_time(tmp_path, three):
+    ids = [run.folder_name for run in three]
+    record = json.loads(three[0].events_file.read_text())
+    three[0].events_file.write_text(json.dumps({**record, "time": 1767225600.0}) + "\n")
+    three[0].path.rename(three[0].path.with_name("my-first"))
+    assert [summary.run_id for summary in list_runs(home_in(tmp_path))] == [ids[2], ids[1], "my-first"]
+    assert find_run(home_in(tmp_path), "latest") == three[2]
+
+
+def test_a_lock_that_cannot_be_read_hides_no_live_run(tmp_path, three):
+    three[2].lock_file.symlink_to(three[2].lock_file)
+    with acquire(three[1]):
+        assert newest_live_run(home_in(tmp_path)) == three[1]
 
 
 def test_what_fits_several_runs_is_refused_with_their_names(tmp_path, three):

@@ -303,6 +303,17 @@ def test_a_signal_ends_the_worker_and_the_end_is_seen(run, holder, number):
     assert holder.wait() == -number
 
 
+def test_a_worker_that_ends_just_before_the_signal_has_ended(run, holder, monkeypatch):
+    def send_late(process, number):
+        holder.kill()
+        holder.wait()
+        return send(process, number)
+
+    send = signal.pidfd_send_signal
+    monkeypatch.setattr(signal, "pidfd_send_signal", send_late)
+    assert terminate(run, signal.SIGTERM)
+
+
 @pytest.mark.parametrize("changes", [{"start_time": 1}, {"boot_id": "another boot"}])
 def test_a_process_that_only_has_the_same_number_is_never_hit(run, holder, changes):
     bystander = subprocess.Popen(["sleep", "600"])
