@@ -53,6 +53,11 @@ class Rendered:
         """Tokens that the loss counts."""
         return sum(self.trained_mask)
 
+    @property
+    def teaches(self) -> bool:
+        """Whether anything is learnt; not from the first token, which nothing predicts."""
+        return any(self.trained_mask[1:])
+
 
 @dataclass(slots=True)
 class RenderedRows:
@@ -102,7 +107,7 @@ class RenderedRows:
         """Return the blocking problem when no sequence is left to train on; empty otherwise."""
         if self.sequences:
             return []
-        refused = self.dropped.counts.get("template_refused", 0) == self.dropped.total()
+        refused = 0 < self.dropped.counts.get("template_refused", 0) == self.dropped.total()
         fix = "Set model.chat_template to chatml." if refused else "Set training.max_length higher."
         message = f"No row is left to train on: {' '.join(self.sentences())}"
         return [Problem("data.nothing_to_train", clean_line(message, max_chars=800), fix, path="data.source")]
@@ -187,7 +192,7 @@ class Renderer:
                 continue
             for token in sorted(set(self._control.findall(_spoken(row)))):
                 result.spelled.add(token, row["id"])
-            kept = [sequence for sequence in sequences if sequence.num_trained]
+            kept = [sequence for sequence in sequences if sequence.teaches]
             if len(kept) < len(sequences) or not sequences:
                 result.dropped.add("answer_cut_off" if sequences and "messages" in row else "no_tokens", row["id"])
             result.sequences.extend(kept)

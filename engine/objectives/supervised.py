@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 from engine.objectives.sequences import SequenceCollator, Sequences, make_segment, pack
-from engine.recipe.problems import Problem, ProblemError
+from engine.recipe.problems import ProblemError
 from engine.recipe.schema import TrainingSection
 from engine.training.context import RunContext
 from engine.training.order import StepOrder
+from engine.training.schedule import rate_share, warmup_steps
 from engine.training.settings import trainer_settings
 from engine.training.trainer import RunTrainer
 
@@ -61,24 +63,22 @@ def build_supervised(context: RunContext) -> BuiltTrainer:
         order=order,
         # A padded position is masked and has no label, so any id will do where the tokenizer names none.
         collator=SequenceCollator(pad_token_id=0 if pad is None else pad, packed=packed),
+        rate_share=partial(
+            rate_share,
+            schedule=training.schedule,
+            warmup_steps=warmup_steps(training.warmup, total_steps),
+            total_steps=total_steps,
+        ),
     )
     return BuiltTrainer(trainer, order, sequences, total_steps)
 
 
 def make_sequences(context: RunContext, *, packed: bool) -> Sequences:
     """Return the rendered rows as the trainer takes them, packed or each on its own."""
-    rendered = context.rendered.sequences
-    segments = [make_segment(row.id, row.input_ids, row.trained_mask) for row in rendered]
-    segments = [segment for segment in segments if segment.num_trained]
-    if not segments:
-        raise ProblemError(
-            Problem(
-                "data.nothing_to_learn",
-                "No row has a token to learn from at this sequence length.",
-                "Choose a longer sequence length or look at the rows.",
-                "training.max_length",
-            )
-        )
+    rendered = context.rendered
+    if problems := rendered.problems():
+        raise ProblemError(*problems)
+    segments = [make_segment(row.id, row.input_ids, row.trained_mask) for row in rendered.sequences]
     if not packed:
         return Sequences([[segment] for segment in segments])
     return Sequences(pack(segments, context.renderer.max_length))

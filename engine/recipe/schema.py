@@ -199,7 +199,7 @@ class TrainingSection(Section):
         title="Warm-up",
         ge=0,
         lt=1,
-        description="Share of the steps over which the learning rate rises from zero.",
+        description="Share of the steps over which the learning rate rises to its full value.",
         json_schema_extra=_why("A short rise keeps the first steps from breaking the base model.", level="advanced"),
     )
     weight_decay: float = Field(

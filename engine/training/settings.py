@@ -10,7 +10,12 @@ from engine.recipe.schema import Recipe
 from engine.training.batching import Batching
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
-SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+# transformers 5.17 knows activation checkpointing by its old name only; 5.23 warns about that one.
+_CHECKPOINTING = (
+    "activation_checkpointing"
+    if "activation_checkpointing" in SFTConfig.__dataclass_fields__
+    else "gradient_checkpointing"
+)
 
 
 def trainer_settings(
@@ -19,7 +24,7 @@ def trainer_settings(
     """Return the settings of TRL's trainer for a recipe with every value filled in.
 
     Everything that writes, prints, cuts, reorders or hides is switched off: events, checkpoints, rendering and the
-    order of rows are ours.
+    order of rows are ours. So is the learning rate's schedule (`engine.training.schedule`).
 
     Args:
         recipe: Recipe with every value filled in.
@@ -38,23 +43,17 @@ def trainer_settings(
         gradient_accumulation_steps=batching.accumulation,
         max_steps=total_steps,
         learning_rate=training.learning_rate,
-        lr_scheduler_type=SCHEDULES[training.schedule],
-        warmup_steps=warmup_steps(training.warmup, total_steps),
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
         optim=OPTIMIZERS[training.optimizer or "adamw"],
         bf16=training.precision == "bfloat16",
         fp16=training.precision == "float16",
-        # The name that TRL overrides (to on); transformers keeps it as an alias until its version 6.
-        gradient_checkpointing=checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
-        **_QUIET,
+        **{
+            _CHECKPOINTING: checkpointing,
+            f"{_CHECKPOINTING}_kwargs": {"use_reentrant": False} if checkpointing else None,
+            **_QUIET,
+        },
     )
-
-
-def warmup_steps(share: float, total_steps: int) -> int:
-    """Return the steps of the warm-up: the share, rounded up, but never the whole run."""
-    return min(-int(-share * total_steps // 1), max(total_steps - 1, 0))
 
 
 _QUIET: dict[str, Any] = {

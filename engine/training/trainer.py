@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer
 from trl import SFTTrainer
@@ -19,18 +20,31 @@ class RunTrainer(SFTTrainer):
     Attributes:
         order: Which rows each step reads.
         sequences: The rows.
+        rate_share: Share of the learning rate that a step (from 0) uses.
         before_micro_step: Called before each micro-step; may raise to leave training.
         after_micro_step: Called with the micro-step's share of the loss, detached, on the device.
         load_weights: Called when the trainer wants the weights of a checkpoint folder.
     """
 
-    def __init__(self, *, sequences: Sequences, order: StepOrder, collator: SequenceCollator, **arguments: Any) -> None:
+    # Set by the library's own constructor, in a way that mypy cannot follow.
+    lr_scheduler: Any
+
+    def __init__(
+        self,
+        *,
+        sequences: Sequences,
+        order: StepOrder,
+        collator: SequenceCollator,
+        rate_share: Callable[[int], float],
+        **arguments: Any,
+    ) -> None:
         adapter = _float32_adapter(arguments["model"])
         super().__init__(data_collator=collator, train_dataset=sequences.dataset(), **arguments)
         _restore_adapter(adapter)
         self.remove_callback(PrinterCallback)
         self.sequences = sequences
         self.order = order
+        self.rate_share = rate_share
         self.before_micro_step: Callable[[], None] = _nothing
         self.after_micro_step: Callable[[torch.Tensor], None] = _ignore
         self.load_weights: Callable[[str], None] = _ignore
@@ -49,6 +63,13 @@ class RunTrainer(SFTTrainer):
             generator=torch.Generator(),
             pin_memory=self.args.device.type == "cuda",
         )
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
+        """Return the schedule of `rate_share`; transformers' own start at zero and would waste the first step."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = LambdaLR(self.optimizer if optimizer is None else optimizer, self.rate_share)
+        scheduler: LambdaLR = self.lr_scheduler
+        return scheduler
 
     def training_step(self, *arguments: Any, **keywords: Any) -> torch.Tensor:
         """Run one micro-step between the look-outs."""

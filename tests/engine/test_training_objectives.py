@@ -11,7 +11,7 @@ from engine.objectives.supervised import build_supervised, count_steps
 from engine.recipe.problems import ProblemError
 from engine.training.order import StepOrder
 from engine.training.run import train
-from engine.training.settings import warmup_steps
+from engine.training.schedule import rate_share, warmup_steps
 from tests.engine.made_context import made_context
 from tests.engine.made_runs import events_of, loss_curve, made_recipe
 from tests.engine.tiny_models import tiny_llama
@@ -37,15 +37,16 @@ def test_labels_are_the_renderers_mask(tmp_path: Path, packing: bool):
 def test_rows_without_anything_to_learn_are_refused(tmp_path: Path):
     context = made_context(tmp_path / "run", made_recipe("model", "data"))
     context.rendered.sequences.clear()
-    with pytest.raises(ProblemError, match="No row has a token to learn"):
+    with pytest.raises(ProblemError, match="No row is left to train on"):
         build_supervised(context)
 
 
-def test_eight_micro_batches_of_one_are_one_of_eight(tmp_path: Path):
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_eight_micro_batches_of_one_are_one_of_eight(method: str, tmp_path: Path):
     curves = []
     for micro_batch in (8, 1, 2):
         training = {"effective_batch": 8, "micro_batch": micro_batch, "epochs": 2.0}
-        recipe = made_recipe("model", "data", training=training, method={"name": "full"})
+        recipe = made_recipe("model", "data", training=training, method={"name": method})
         context = made_context(tmp_path / f"by-{micro_batch}", recipe, num_rows=20)
         train(context)
         curves.append(loss_curve(context.run))
@@ -134,6 +135,8 @@ def test_activation_checkpointing_changes_nothing(tmp_path: Path):
         recipe = made_recipe("model", "data", training={"activation_checkpointing": checkpointing, "max_steps": 4})
         context = made_context(tmp_path / str(checkpointing), recipe)
         train(context)
+        recomputing = [module for module in context.model.modules() if getattr(module, "gradient_checkpointing", False)]
+        assert bool(recomputing) is checkpointing
         curves.append(loss_curve(context.run))
     assert curves[0] == pytest.approx(curves[1], rel=1e-6)
 
@@ -152,8 +155,8 @@ def test_the_recipe_reaches_the_trainer(tmp_path: Path):
     built = build_supervised(made_context(tmp_path / "run", made_recipe("model", "data", training=training)))
     settings = built.trainer.args
     assert (settings.learning_rate, settings.weight_decay, settings.max_grad_norm) == (3e-3, 0.25, 0.5)
-    assert (settings.max_steps, settings.warmup_steps, settings.seed) == (4, 2, 5)
-    assert settings.lr_scheduler_type == "linear"
+    assert (settings.max_steps, settings.seed) == (4, 5)
+    assert [built.trainer.rate_share(step) for step in range(4)] == pytest.approx([1 / 3, 2 / 3, 1.0, 0.5])
     assert settings.optim == "adamw_8bit"
     assert settings.logging_nan_inf_filter is False
     assert settings.save_strategy == "no"
@@ -176,4 +179,33 @@ def test_steps_and_warm_up_are_counted():
     assert count_steps(training, 30) == 3
     assert count_steps(training.model_copy(update={"epochs": 2.5}), 5) == 13
     assert count_steps(training.model_copy(update={"max_steps": 7}), 30) == 7
-    assert [warmup_steps(0.03, steps) for steps in (1, 2, 100)] == [0, 1, 3]
+    assert [warmup_steps(0.03, steps) for steps in (1, 2, 12, 100)] == [0, 1, 1, 3]
+    assert warmup_steps(0.07, 100) == 7
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize(("warmup", "total_steps"), [(0, 1), (1, 2), (1, 12), (5, 12), (30, 1000)])
+def test_every_step_learns_and_the_warm_up_ends_at_the_full_rate(schedule: str, warmup: int, total_steps: int):
+    shares = [
+        rate_share(step, schedule=schedule, warmup_steps=warmup, total_steps=total_steps) for step in range(total_steps)
+    ]
+    assert min(shares) > 0.0
+    assert shares[warmup] == max(shares) == 1.0
+    assert shares[: warmup + 1] == sorted(shares[: warmup + 1])
+    assert shares[warmup:] == sorted(shares[warmup:], reverse=True)
+
+
+def test_no_step_of_a_warm_up_is_without_a_learning_rate(tmp_path: Path):
+    training = {"warmup": 0.5, "max_steps": 4}
+    context = made_context(tmp_path / "run", made_recipe("model", "data", training=training))
+    train(context)
+    rates = [event["learning_rate"] for event in events_of(context.run, "step.logged")]
+    assert rates == pytest.approx([5e-3 / 3, 1e-2 / 3, 5e-3, 2.5e-3])
+
+
+def test_the_trainer_is_used_without_deprecated_names(tmp_path: Path, recwarn: pytest.WarningsRecorder):
+    training = {"activation_checkpointing": True, "max_steps": 1}
+    context = made_context(tmp_path / "run", made_recipe("model", "data", training=training))
+    recwarn.clear()
+    train(context)
+    assert not [str(warning.message) for warning in recwarn if "is deprecated" in str(warning.message)]
