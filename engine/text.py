@@ -1,5 +1,6 @@
 """The one sanitiser: every string that was not written by us passes here before it reaches a terminal or a page."""
 
+import math
 import unicodedata
 
 # Categories that act on a terminal instead of being read: controls (escapes, C1), format characters (bidirectional
@@ -20,10 +21,10 @@ def clean(text: object, *, max_chars: int | None = None, newlines: bool = True) 
         newlines: Keep line feeds; otherwise they become a visible `⏎`.
     """
     raw = str(text)
-    if max_chars is not None and len(raw) > 4 * max_chars + 64:
-        raw = raw[: 4 * max_chars + 64]
-    kept = raw if raw.isascii() and raw.isprintable() else _kept(raw, newlines=newlines)
-    if max_chars is not None and len(kept) > max_chars:
+    # A line of a megabyte costs no more than what is shown of it.
+    examined = raw if max_chars is None else raw[: 4 * max_chars + 64]
+    kept = examined if examined.isascii() and examined.isprintable() else _kept(examined, newlines=newlines)
+    if max_chars is not None and (len(kept) > max_chars or len(examined) < len(raw)):
         kept = kept[: max(0, max_chars - 1)] + "…"
     return kept
 
@@ -59,7 +60,7 @@ def human_bytes(num_bytes: float | None) -> str:
         return "n/a"
     size = float(num_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024:
+        if abs(size) < 1023.5:
             return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 100 else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
@@ -67,7 +68,7 @@ def human_bytes(num_bytes: float | None) -> str:
 
 def human_duration(seconds: float | None) -> str:
     """Return a duration such as `2 h 05 min`, `3 min 20 s` or `45 s`; `n/a` for None."""
-    if seconds is None or seconds != seconds or seconds < 0:
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return "n/a"
     whole = round(seconds)
     if whole < 60:
@@ -82,7 +83,7 @@ def human_count(number: float | None) -> str:
     if number is None:
         return "n/a"
     for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= limit:
+        if abs(number) >= 0.9995 * limit:
             scaled = number / limit
             return f"{scaled:.0f} {unit}" if abs(scaled) >= 100 else f"{scaled:.1f} {unit}"
     return f"{number:.0f}"
