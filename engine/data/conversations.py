@@ -40,6 +40,15 @@ REASONS = {
     "row_limit": "are beyond data.max_rows",
 }
 """What each reason says after a count: `3 rows have an empty answer`."""
+_SINGULAR = {"have": "has", "are": "is", "hold": "holds", "lack": "lacks"}
+
+
+def counted(reason: str, count: int) -> str:
+    """Return a count of rows with what is the matter with them: `1 row has an empty answer`."""
+    if count != 1:
+        return f"{count} rows {REASONS[reason]}"
+    verb, _, rest = REASONS[reason].partition(" ")
+    return f"1 row {_SINGULAR[verb]} {rest}"
 
 
 class RowDefectError(ValueError):

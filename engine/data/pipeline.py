@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.data.conversations import REASONS, canonical_rows
+from engine.data.conversations import canonical_rows, counted
 from engine.data.formats import Shape, find_shape
 from engine.data.lengths import estimate_lengths
 from engine.data.readers import SourceFile, hash_of, read_sources
@@ -52,7 +52,7 @@ def prepare(recipe: Recipe) -> PreparedData:
             raise _nothing_left(dropped, "data.source")
     rows = limit_rows(rows, recipe.data.max_rows, recipe.training.seed, dropped)
     if not held_files:
-        rows, held = split_rows(rows, share, recipe.training.seed)
+        rows, held = split_rows(rows, share, recipe.training.seed, left_out=_dropped_sentences(dropped))
     profile = _profile(files + held_files, shape, rows, held, dropped, changed)
     return PreparedData(rows, held, profile)
 
@@ -82,11 +82,13 @@ def _usable(files: list[SourceFile], recipe: Recipe, dropped: Tally, changed: Ta
 
 
 def _nothing_left(dropped: Tally, path: str, number: int | None = None) -> ProblemError:
-    reasons = "; ".join(_dropped_sentence(reason, dropped) for reason in dropped.counts)
     return ProblemError(
         Problem(
             "data.no_usable_row",
-            clean_line(f"None of the {number or dropped.total()} rows can be used: {reasons}.", max_chars=1200),
+            clean_line(
+                f"None of the {number or dropped.total()} rows can be used: {_dropped_sentences(dropped)}.",
+                max_chars=1200,
+            ),
             "Correct the rows, or say with data.mapping which columns hold question and answer.",
             path=path,
         )
@@ -97,7 +99,11 @@ def _dropped_sentence(reason: str, dropped: Tally) -> str:
     count = dropped.counts[reason]
     detail = dropped.details.get(reason, "")
     first = f" (first: {detail})" if detail else ""
-    return f"{count} {'row' if count == 1 else 'rows'} {REASONS[reason]}{first}: {dropped.named(reason)}"
+    return f"{counted(reason, count)}{first}: {dropped.named(reason)}"
+
+
+def _dropped_sentences(dropped: Tally) -> str:
+    return "; ".join(_dropped_sentence(reason, dropped) for reason in dropped.counts)
 
 
 def _profile(

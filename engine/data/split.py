@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from engine.data.rows import Row, Tally
 from engine.recipe.problems import Problem, ProblemError
+from engine.text import clean_line
 
 DEFAULT_SHARE = 0.1
 DEFAULT_MOST = 500
@@ -44,13 +45,16 @@ def limit_rows(rows: Sequence[Row], limit: int | None, seed: int, dropped: Tally
     return [row for index, row in enumerate(rows) if index in drawn]
 
 
-def split_rows(rows: Sequence[Row], share: float | None, seed: int) -> tuple[list[Row], list[Row]]:
+def split_rows(
+    rows: Sequence[Row], share: float | None, seed: int, *, left_out: str = ""
+) -> tuple[list[Row], list[Row]]:
     """Return training and held-out rows, each in file order; equal rows stay on one side.
 
     Args:
         rows: All rows.
         share: Share to keep for evaluation; None for a tenth, at most 500.
         seed: Seed of the draw.
+        left_out: Which rows were left out before and why, for the message when too few remain.
 
     Raises:
         ProblemError: Fewer than two different rows, or a share out of range.
@@ -68,7 +72,7 @@ def split_rows(rows: Sequence[Row], share: float | None, seed: int) -> tuple[lis
     for index, row in enumerate(rows):
         groups.setdefault(row_key(row), []).append(index)
     if len(groups) < 2:
-        raise _too_few(len(groups))
+        raise _too_few(len(groups), left_out)
     wanted = min(math.ceil(len(rows) * DEFAULT_SHARE), DEFAULT_MOST) if share is None else round(len(rows) * share)
     held = _draw(list(groups.values()), max(1, wanted), seed)
     return [row for i, row in enumerate(rows) if i not in held], [row for i, row in enumerate(rows) if i in held]
@@ -84,12 +88,13 @@ def _draw(groups: list[list[int]], wanted: int, seed: int) -> set[int]:
     return held
 
 
-def _too_few(number: int) -> ProblemError:
+def _too_few(number: int, left_out: str) -> ProblemError:
     found = "One usable row is" if number == 1 else f"{number} usable rows are"
+    why = f" Left out: {left_out}." if left_out else ""
     return ProblemError(
         Problem(
             "data.too_few_rows",
-            f"{found} left; training and evaluation need at least two different ones.",
+            clean_line(f"{found} left; training and evaluation need at least two different ones.{why}", max_chars=1200),
             "Add rows; a few hundred good ones are a start.",
             path="data.source",
         )

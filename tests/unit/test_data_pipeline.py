@@ -82,6 +82,16 @@ class TestSplit:
         with pytest.raises(ProblemError, match="at least two"):
             prepare(recipe(pairs(tmp_path, 1)))
 
+    def test_too_few_rows_say_where_the_others_went(self, tmp_path):
+        path = tmp_path / "rows.jsonl"
+        path.write_text('{"prompt": "Q", "completion": "A"}\n' * 4 + '{"prompt": "Q", "completion": ""}\n')
+        with pytest.raises(ProblemError) as caught:
+            prepare(recipe(path))
+        message = caught.value.problems[0].message
+        assert "3 rows are equal to an earlier row" in message
+        assert "1 row has an empty answer" in message
+        assert "rows.jsonl:5" in message
+
 
 class TestHeldOutFile:
     def test_is_used_whole(self, tmp_path):

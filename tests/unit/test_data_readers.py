@@ -58,6 +58,7 @@ BAD = {
         r"rows\.jsonl:6:16 .*0xe9.*8859-1",
     ),
     "Windows quotes": ("rows.csv", "prompt,completion\na,“b”\n".encode("cp1252"), r"rows\.csv:2:3 .*WINDOWS-1252"),
+    "picture": ("rows.jsonl", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x01\x00" * 20, r"rows\.jsonl:1:1 .*binary"),
     "lone surrogate": ("rows.jsonl", with_line(5, '{"prompt": "\\ud83d"}'), r"rows\.jsonl:5:1: half of a character"),
     "empty file": ("rows.jsonl", "", r"rows\.jsonl is empty"),
     "blank lines": ("rows.jsonl", "\n  \n\t\n", r"only blank lines"),
