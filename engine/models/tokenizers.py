@@ -172,7 +172,10 @@ def _ensure_template(tokenizer: PreTrainedTokenizerBase, wanted: str | None, cho
         tokenizer.chat_template = _template_file(wanted)
         choices.append(f"The chat template is read from {clean_line(wanted)}.")
     elif wanted == "chatml" or not tokenizer.chat_template:
-        why = "The recipe asks for ChatML" if wanted else "The tokenizer has no chat template; ChatML is taken"
+        # `wanted` cannot tell whose wish it is: the plan fills it in where the tokenizer has none.
+        why = "The tokenizer has no chat template; ChatML is taken"
+        if tokenizer.chat_template:
+            why = "ChatML is taken in place of the tokenizer's own chat template"
         template, how = chatml(tokenizer)
         tokenizer.chat_template = template
         choices.append(f"{why}, {how}.")

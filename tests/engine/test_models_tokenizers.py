@@ -200,8 +200,14 @@ class TestTemplate:
         assert load_tokenizer(folder, recipe()).tokenizer.chat_template == "{{ 'own' }}"
         asked = load_tokenizer(folder, recipe(chat_template="chatml"))
         assert "im_start" in asked.tokenizer.chat_template
-        assert asked.choices == ["The recipe asks for ChatML, with its own tokens."]
+        assert asked.choices == ["ChatML is taken in place of the tokenizer's own chat template, with its own tokens."]
         assert load_tokenizer(folder, recipe(chat_template=str(file))).tokenizer.chat_template == "{{ 'mine' }}"
+
+    def test_chatml_that_the_plan_chose_is_not_told_as_a_wish_of_the_person(self, tmp_path):
+        folder = saved(tmp_path / "model", tiny_tokenizer(chat_template=None))
+        planned, chosen_here = (load_tokenizer(folder, recipe(chat_template=asked)) for asked in ("chatml", None))
+        assert planned.choices == chosen_here.choices
+        assert any("has no chat template; ChatML is taken" in choice for choice in planned.choices)
 
     def test_missing_template_file(self, tmp_path):
         folder = saved(tmp_path / "model", tiny_tokenizer())
