@@ -124,7 +124,7 @@ def resolve_scalar(text: str) -> Any:
         return None
     if text in _BOOL:
         return _BOOL[text]
-    if _FLOAT.fullmatch(text) and len(text) > MAX_NUMBER_CHARS:
+    if len(text) > MAX_NUMBER_CHARS and any(kind.fullmatch(text) for kind in (_FLOAT, _OCTAL, _HEXADECIMAL)):
         raise ValueError(f"a number with {len(text)} characters")
     if _INT.fullmatch(text):
         return WrittenInt(int(text), text)

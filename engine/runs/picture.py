@@ -47,7 +47,8 @@ def follow(picture: Picture, reader: EventReader) -> Picture:
             restarts = reader.restarts
             picture = Picture()
         reader.bad_lines += replay_chunk(picture, chunk)
-    return picture
+    # A log that was emptied has no lines to begin a new picture with.
+    return picture if reader.restarts == restarts else Picture()
 
 
 def read_head(run: RunDirectory) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class Picture:
             return
         try:
             handler(self, event)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             # Another version or a damaged line must not take the screen down; the count is shown.
             self.odd_events += 1
 
@@ -279,7 +279,7 @@ class Picture:
         if len(self.samples) > MAX_SAMPLE_SETS:
             best = self.best_step()
             # The first set, the best and the newest few tell the story.
-            del self.samples[next(i for i in range(1, 3) if self.samples[i]["step"] != best)]
+            del self.samples[1 if self.samples[1]["step"] != best else 2]
 
     def _checkpoint_committed(self, event: Event) -> None:
         _keep_newest(self.checkpoints, {"time": event.time, **event.payload}, MAX_CHECKPOINTS)

@@ -160,6 +160,12 @@ def test_the_number_of_values_is_limited():
 _YAML_LIKE = st.text(st.sampled_from("abc:-?[]{},#&*!|>'\"%@` \n\t\r.019eE+~_=<\\xuU/\x85\u2028\ufeff"), max_size=40)
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "0x" + "f" * 5000, "0o" + "7" * 5000, "-1." + "0" * 500])
+def test_a_number_too_long_to_be_shown_is_refused(number):
+    with pytest.raises(ProblemError, match="f:1:4: a number with [0-9]+ characters is too long"):
+        load_yaml(f"a: {number}", name="f")
+
+
 @settings(max_examples=300, deadline=None)
 @given(_YAML_LIKE)
 def test_any_text_is_read_or_refused_in_plain_words(text):

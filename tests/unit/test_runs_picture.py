@@ -232,6 +232,33 @@ def test_a_replaced_log_gives_a_new_picture(run):
     assert (fresh.run_id, fresh.step) == ("other", 0)
 
 
+def test_an_emptied_log_gives_an_empty_picture(run):
+    write_steps(EventWriter(run.events_file), range(1, 50))
+    picture, reader = open_picture(run)
+    run.events_file.write_bytes(b"")
+    picture = follow(picture, reader)
+    assert picture == Picture()
+    run.events_file.write_bytes(encode_event(Event(1, 1.0, "run.created", {"run_id": "other"})))
+    assert follow(picture, reader).run_id == "other"
+
+
+def test_sample_sets_of_one_step_do_not_stop_the_picture():
+    picture = Picture()
+    measured = ("evaluation.completed", {"phase": "during", "step": 5, "metrics": {"loss": 0.1}})
+    again = [("samples.generated", {"phase": phase, "step": 5, "samples": []}) for phase in ("during", "after")]
+    later = [("samples.generated", {"phase": "during", "step": step, "samples": []}) for step in range(6, 40)]
+    first = ("samples.generated", {"phase": "before", "step": 0, "samples": []})
+    picture.apply_all(events_of(first, measured, *again, *later))
+    assert len(picture.samples) == 12
+    assert picture.samples[-1]["step"] == 39
+
+
+def test_a_number_that_no_counter_holds_costs_its_event_only():
+    picture = Picture()
+    picture.apply_all(events_of(("samples.generated", {"phase": "during", "step": float("inf"), "samples": []})))
+    assert picture.odd_events == 1
+
+
 # --- what the numbers mean ------------------------------------------------------------------------------------------
 
 
