@@ -66,6 +66,8 @@ class ChatClient:
     def __init__(self, folder: Path, which: Which = "auto", *, log_file: Path | None = None) -> None:
         self.ending: Ending | None = None
         self.partner: Partner | None = None
+        self._answer_owed = False
+        """A question was sent and the end of its answer has not been read."""
         self._log_file = log_file or home_folders().cache / "chat.log"
         self._lock = threading.Lock()
         self._process = _spawn(folder, which, self._log_file)
@@ -100,25 +102,22 @@ class ChatClient:
             ProblemError: What the model's side raised, or that its process ended.
         """
         self.wait_ready()
+        if self._answer_owed:
+            # Whoever left the last answer was interrupted once more before its end had arrived.
+            self._abandon()
         self.ending = None
         request = {
-            "messages": [dict(message) for message in messages],
+            "messages": [{name: _whole(text) for name, text in message.items()} for message in messages],
             "max_new_tokens": max_new_tokens,
             "temperature": temperature,
         }
+        self._answer_owed = True
         self._send(request)
-        finished = False
         try:
-            while not finished:
-                answer = self._next_or_finish()
-                finished = "piece" not in answer
-                if not finished:
-                    yield str(answer["piece"])
-        except ProblemError:
-            finished = True
-            raise
+            while "piece" in (answer := self._next_or_finish()):
+                yield str(answer["piece"])
         finally:
-            if not finished:
+            if self._answer_owed:
                 self._abandon()
 
     def cancel(self) -> None:
@@ -146,6 +145,7 @@ class ChatClient:
     def _next_or_finish(self) -> dict[str, Any]:
         answer = self._next()
         if answer.get("done"):
+            self._answer_owed = False
             self.ending = Ending(str(answer["reason"]), int(answer["num_tokens"]), float(answer["elapsed_s"]))
         return answer
 
@@ -153,9 +153,11 @@ class ChatClient:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line.endswith(b"\n"):
+            self._answer_owed = False
             raise ProblemError(self._ended())
         answer: dict[str, Any] = json.loads(line)
         if "problems" in answer:
+            self._answer_owed = False
             raise ProblemError(*(Problem(**fields) for fields in answer["problems"]))
         return answer
 
@@ -167,6 +169,7 @@ class ChatClient:
                 self._process.stdin.flush()
         except (OSError, ValueError) as error:
             # ValueError: the pipe was closed by `close`.
+            self._answer_owed = False
             raise ProblemError(self._ended()) from error
 
     def _ended(self) -> Problem:
@@ -185,6 +188,11 @@ class ChatClient:
             return "it left no log."
         lines = [line for line in tail.splitlines() if line.strip()]
         return clean_line(lines[-1], max_chars=300) if lines else "it said nothing."
+
+
+def _whole(text: str) -> str:
+    """Return text without halves of surrogate pairs, which undecodable input leaves and tokenizers refuse."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _spawn(folder: Path, which: Which, log_file: Path) -> subprocess.Popen[bytes]:

@@ -88,6 +88,8 @@ class ChatSession:
                 raise ProblemError(Problem("chat.refused", message, "Start a new conversation.")) from error
         else:
             ids = self._renderer.prompt_ids_of(messages[-1]["content"], conversation=False)
+        if not ids:
+            raise ProblemError(Problem("chat.empty", "There is no text to continue.", "Type how it begins."))
         if len(ids) >= self.context_length:
             message = f"The conversation has {len(ids)} tokens, the model reads at most {self.context_length}."
             raise ProblemError(Problem("chat.too_long", message, "Start a new conversation."))

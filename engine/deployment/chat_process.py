@@ -69,9 +69,12 @@ def _answers() -> Say:
 def _requests() -> "queue.SimpleQueue[dict[str, Any]]":
     """Return the queue that a thread fills from standard input, so that a cancel arrives in the middle of an answer."""
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    # A file of its own: the interpreter aborts when it closes `sys.stdin` at exit while a thread reads from that, and
+    # the abort would hide what went wrong.
+    private = open(os.dup(0), "rb")  # noqa: SIM115 - open as long as the process
 
     def read() -> None:
-        for line in sys.stdin.buffer:
+        for line in private:
             request = json.loads(line)
             if isinstance(request, dict):
                 requests.put(request)

@@ -136,7 +136,21 @@ def test_a_run_without_a_model_and_a_folder_without_anything_say_so(tmp_path):
         ChatSession(tmp_path / "empty")
 
 
-def test_a_client_talks_cancels_and_asks_again(run, tmp_path):
+def _interrupt_twice(client, monkeypatch):
+    """Leave an answer, and leave once more while its end is awaited, as a person who presses ctrl+c twice does."""
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    stream = client.reply(QUESTION, max_new_tokens=10_000, temperature=2.0)
+    next(stream)
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "_next_or_finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            stream.close()
+
+
+def test_a_client_talks_cancels_and_asks_again(run, tmp_path, monkeypatch):
     with ChatClient(run.path, log_file=tmp_path / "chat.log") as client:
         partner = client.wait_ready()
         assert (partner.which, partner.converses, partner.context_length) == ("merged", True, 256)
@@ -152,10 +166,32 @@ def test_a_client_talks_cancels_and_asks_again(run, tmp_path):
         with pytest.raises(ProblemError, match="reads at most"):
             list(client.reply([{"role": "user", "content": "lamp " * 300}]))
         assert "".join(client.reply(QUESTION, max_new_tokens=6)) == first
+        _interrupt_twice(client, monkeypatch)
+        assert "".join(client.reply(QUESTION, max_new_tokens=6)) == first
+        # Input that was no UTF-8 arrives as halves of surrogate pairs.
+        assert list(client.reply([{"role": "user", "content": "lamp \udcff"}], max_new_tokens=2))
         client._process.kill()
         with pytest.raises(ProblemError) as raised:
             list(client.reply(QUESTION))
         assert raised.value.problems[0].code == "chat.ended"
+
+
+def test_the_words_of_a_broken_process_reach_the_person(tmp_path):
+    run = made_run(tmp_path / "run", made_plan())
+    tiny_llama(384).save_pretrained(run.merged_folder)
+    (run.merged_folder / "tokenizer.json").write_text("{")
+    with ChatClient(run.path, log_file=tmp_path / "chat.log") as client, pytest.raises(ProblemError) as raised:
+        client.wait_ready()
+    assert "exit code 1" in raised.value.problems[0].message
+    assert "Python frame" not in raised.value.problems[0].message
+
+
+def test_a_text_model_asks_for_a_beginning(tmp_path):
+    run = made_run(tmp_path / "run", made_plan("made/base", recipe={"objective": "domain-adaptation"}))
+    tiny_llama(384).save_pretrained(run.merged_folder)
+    tiny_tokenizer(chat_template=None).save_pretrained(run.merged_folder)
+    with pytest.raises(ProblemError, match="no text to continue"):
+        list(ChatSession(run.path, "cpu").reply([{"role": "user", "content": ""}]))
 
 
 def test_the_client_imports_nothing_heavy():
