@@ -75,7 +75,6 @@ class CheckpointStore:
         folder: Folder of the checkpoints.
         run_id: Run that they belong to; those of another run are left alone.
         keep: Newest whole checkpoints that stay, at least 2.
-        pinned: Step of the best checkpoint, kept besides; None to keep none besides.
         rejected: What the last `newest_whole` passed over.
     """
 
@@ -85,7 +84,6 @@ class CheckpointStore:
         self.folder = folder
         self.run_id = run_id
         self.keep = keep
-        self.pinned: int | None = None
         self.rejected: list[Rejected] = []
         self._mark = f"{zlib.crc32(run_id.encode()):08x}"
         self._verified: dict[Path, Checkpoint] = {}
@@ -260,26 +258,20 @@ class CheckpointStore:
     def prune(self) -> list[Path]:
         """Remove old checkpoints of this run and return their former folders.
 
-        The newest `keep` whole ones and the pinned one stay; so does everything that is not provably ours.
+        The newest `keep` whole ones stay; so does everything that is not provably ours.
         """
-        kept: list[Path] = []
+        num_kept = 0
         old: list[Path] = []
         for folder in self._candidates():
             found = self._verified.get(folder) if folder.exists() else None
             checked = found or self._examine(folder)
-            if isinstance(checked, Rejected):
-                if checked.ours and len(kept) >= self.keep:
-                    old.append(folder)
-            elif len(kept) < self.keep or (checked.step == self.pinned and not self._holds(kept, checked.step)):
-                kept.append(folder)
-            else:
+            if num_kept < self.keep:
+                num_kept += isinstance(checked, Checkpoint)
+            elif isinstance(checked, Checkpoint) or checked.ours:
                 old.append(folder)
         for folder in old:
             self._remove(folder)
         return old
-
-    def _holds(self, kept: list[Path], step: int) -> bool:
-        return any(self._verified[folder].step == step for folder in kept)
 
     def _remove(self, folder: Path) -> None:
         match = _STEP_NAME.fullmatch(folder.name)

@@ -97,16 +97,12 @@ def test_steps_are_compared_as_numbers(folder):
     assert store.newest_whole().step == 1_000_000
 
 
-def test_old_checkpoints_go_after_the_new_one_and_the_best_stays(folder):
+def test_old_checkpoints_go_and_the_newest_stay(folder):
     store = store_in(folder)
-    for step in (10, 20, 30):
+    for step in (10, 20, 30, 40):
         save(store, step)
-    store.pinned = 10
-    save(store, 40)
-    assert [path.name for path in store.prune()] == ["step-000020"]
-    assert names(folder) == ["step-000010", "step-000030", "step-000040"]
-    store.pinned = 40
-    assert [path.name for path in store.prune()] == ["step-000010"]
+    assert [path.name for path in store.prune()] == ["step-000020", "step-000010"]
+    assert names(folder) == ["step-000030", "step-000040"]
     assert store.prune() == []
 
 
