@@ -148,9 +148,9 @@ def _ended(follower: RunFollower, progress: PlainProgress) -> int:
         progress.line(f"crashed: {status.reason}")
         for line in status.last_log_lines:
             progress.line(f"  {line}")
-        progress.line(f"`ftwizard resume {follower.run.folder_name}` goes on from the last whole checkpoint.")
+        progress.line(f"`ftwizard resume {follower.run.reference}` goes on from the last whole checkpoint.")
     elif status.state == "stopped":
-        progress.line(f"`ftwizard resume {follower.run.folder_name}` goes on from the last checkpoint.")
+        progress.line(f"`ftwizard resume {follower.run.reference}` goes on from the last checkpoint.")
     return exit_code_of(follower)
 
 

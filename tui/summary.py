@@ -1,12 +1,12 @@
 """What came out of a run, as the command line prints it: before and after, one sample, where the model lies."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from engine.catalog.metrics import METRICS, Metric
 from engine.runs.directory import RunDirectory
 from engine.text import clean, clean_line
 from tui.verbs.output import print_table
@@ -23,33 +23,33 @@ def read_report(run: RunDirectory) -> dict[str, Any] | None:
     return report if isinstance(report, dict) else None
 
 
-def verdict(metric: Metric, before: float | None, after: float | None) -> str:
-    """Return `better`, `worse`, `same`, or nothing where a value is missing."""
-    if before is None or after is None or before != before or after != after:
-        return ""
-    if before == after:
-        return "same"
-    return "better" if metric.improved(before, after) else "worse"
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One line of the before/after table as the report judged it; `direction` is empty where nothing can be said."""
+
+    title: str
+    before: str
+    after: str
+    direction: str
 
 
-def metric_rows(report: dict[str, Any]) -> list[tuple[Metric, float | None, float | None]]:
-    """Return the measured metrics in the catalogue's order with their values before and after."""
-    before, after = report.get("before") or {}, report.get("after") or {}
+def metric_rows(report: dict[str, Any]) -> list[MetricRow]:
+    """Return the measured metrics in the report's order, with its own words and judgement, so that all places agree."""
+    rows = (row for row in report.get("metrics") or () if isinstance(row, dict))
     return [
-        (metric, _value(before.get(metric.name)), _value(after.get(metric.name)))
-        for metric in METRICS
-        if metric.name in before or metric.name in after
+        MetricRow(
+            title=clean_line(row.get("title") or row.get("name") or ""),
+            before=clean_line(row.get("before_text") or "n/a"),
+            after=clean_line(row.get("after_text") or "n/a"),
+            direction=str(row["direction"]) if row.get("direction") in ("better", "worse", "same") else "",
+        )
+        for row in rows
     ]
 
 
-def _value(stored: Any) -> float | None:
-    """Return a number of a report; infinities are stored as words because JSON has none."""
-    if isinstance(stored, str):
-        try:
-            return float(stored)
-        except ValueError:
-            return None
-    return float(stored) if isinstance(stored, int | float) and not isinstance(stored, bool) else None
+def samples_of(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the samples of a report."""
+    return [sample for sample in report.get("samples") or () if isinstance(sample, dict)]
 
 
 def print_summary(run: RunDirectory) -> None:
@@ -59,10 +59,7 @@ def print_summary(run: RunDirectory) -> None:
         typer.echo(f"There is no report for {clean_line(run.folder_name)} yet.")
         return
     typer.echo()
-    rows = [
-        (metric.title, metric.format(before), metric.format(after), verdict(metric, before, after))
-        for metric, before, after in metric_rows(report)
-    ]
+    rows = [(row.title, row.before, row.after, row.direction) for row in metric_rows(report)]
     if rows:
         print_table(("Held-out rows", "before", "after", ""), rows, right=(1, 2))
     _print_sample(report)
@@ -71,7 +68,7 @@ def print_summary(run: RunDirectory) -> None:
 
 def best_sample(report: dict[str, Any]) -> dict[str, Any] | None:
     """Return the sample that shows the change best: one that became right, else one that changed, else the first."""
-    samples = [sample for sample in report.get("samples") or () if isinstance(sample, dict)]
+    samples = samples_of(report)
     became_right = (s for s in samples if _same(s, "after", "expected") and not _same(s, "before", "expected"))
     changed = (s for s in samples if not _same(s, "before", "after"))
     return next(became_right, None) or next(changed, None) or (samples[0] if samples else None)
@@ -96,16 +93,17 @@ def _print_sample(report: dict[str, Any]) -> None:
             typer.echo(" " * 10 + line)
 
 
+def model_places(run: RunDirectory, report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what the run left and where: `merged` and `adapter` in the run, `copy` where the person wanted it."""
+    model = report.get("model") or {}
+    places = [(kind, run.path / str(model[kind])) for kind in ("merged", "adapter") if model.get(kind)]
+    if model.get("output"):
+        places.append(("copy", Path(str(model["output"]))))
+    return [(kind, clean_line(place)) for kind, place in [*places, ("report", run.report_html_file)]]
+
+
 def _print_places(run: RunDirectory, report: dict[str, Any]) -> None:
     typer.echo()
-    model = report.get("model") or {}
-    for kind in ("merged", "adapter"):
-        if model.get(kind):
-            typer.echo(typer.style(f"{kind:<10}", dim=True) + clean(_absolute(run, str(model[kind]))))
-    typer.echo(typer.style(f"{'report':<10}", dim=True) + clean(run.report_html_file))
-    typer.echo(typer.style(f"{'talk to it':<10}", dim=True) + f" ftwizard chat {clean_line(run.folder_name)}")
-
-
-def _absolute(run: RunDirectory, place: str) -> str:
-    path = Path(place)
-    return str(path if path.is_absolute() else run.path / path)
+    for kind, place in model_places(run, report):
+        typer.echo(typer.style(f"{kind:<10}", dim=True) + place)
+    typer.echo(typer.style(f"{'talk to it':<10}", dim=True) + f" ftwizard chat {clean_line(run.reference)}")

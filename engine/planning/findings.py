@@ -165,12 +165,13 @@ def method_findings(recipe: Recipe, model: ModelProfile, hardware: Hardware) -> 
 def step_findings(recipe: Recipe, steps: Steps) -> Iterator[Finding]:
     """Yield what is odd about the cut into steps."""
     if 0 < steps.total_steps < 10:
+        limited = recipe.training.max_steps is not None
         yield _finding(
             "plan.few_steps",
             f"The whole run has {steps.total_steps} optimizer step{'s' if steps.total_steps > 1 else ''}; "
             "that is hardly enough to learn from.",
-            "Raise training.epochs, or lower training.effective_batch.",
-            path="training.epochs",
+            "Raise training.max_steps." if limited else "Raise training.epochs, or lower training.effective_batch.",
+            path="training.max_steps" if limited else "training.epochs",
             severity="warning",
         )
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import secrets
+import shlex
 import shutil
 import time
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.disk import disk_problem, private_folder, sync_folder, write_new
 from engine.runs.events import Event, decode_lines, encode_event
-from engine.runs.home import HomeFolders
+from engine.runs.home import HomeFolders, home_folders
 from engine.text import clean_line
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ class RunDirectory:
     def folder_name(self) -> str:
         """Name that people give to verbs; the run id unless the folder was renamed."""
         return self.path.name
+
+    @property
+    def reference(self) -> str:
+        """What a verb finds this run by, quoted for a shell: its name, or its path where it lies outside the runs."""
+        inside = self.path.parent == home_folders().runs
+        return shlex.quote(self.folder_name if inside else str(self.path))
 
     @property
     def run_id(self) -> str:

@@ -222,7 +222,7 @@ def launch(run: RunDirectory, standby: Standby | None = None, *, command: list[s
         message = (
             f"Run {clean_line(run.folder_name)} is already carried by {owner.sentence() if owner else 'a worker'}."
         )
-        fix = f"Follow it with `ftwizard attach {clean_line(run.folder_name)}`."
+        fix = f"Follow it with `ftwizard attach {clean_line(run.reference)}`."
         raise ProblemError(Problem("run.locked", message, fix))
     _reap()
     before = read_owner(run), read_exit(run)
@@ -243,13 +243,13 @@ def resume(run: RunDirectory, standby: Standby | None = None, *, command: list[s
         ProblemError: `run.alive` or `run.finished`, and as `launch`.
     """
     stands = status(run)
-    name = clean_line(run.folder_name)
+    name, reference = clean_line(run.folder_name), clean_line(run.reference)
     if stands.alive:
-        problem = Problem("run.alive", f"Run {name} is going (process {stands.pid}).", f"`ftwizard attach {name}`.")
-        raise ProblemError(problem)
+        fix = f"Watch it with `ftwizard attach {reference}`."
+        raise ProblemError(Problem("run.alive", f"Run {name} is going (process {stands.pid}).", fix))
     if stands.state == "finished":
-        problem = Problem("run.finished", f"Run {name} is finished.", f"See it with `ftwizard show {name}`.")
-        raise ProblemError(problem)
+        fix = f"See it with `ftwizard show {reference}`."
+        raise ProblemError(Problem("run.finished", f"Run {name} is finished.", fix))
     mark_attempt(run, "resume")
     return launch(run, standby, command=command)
 

@@ -216,11 +216,11 @@ def _take(descriptor: int) -> bool:
 
 def _locked_problem(run: RunDirectory) -> Problem:
     owner = read_owner(run)
-    name = clean_line(run.folder_name)
+    name, reference = clean_line(run.folder_name), clean_line(run.reference)
     who = owner.sentence() if owner else "another process"
     if owner and owner.is_visible() and not owner.is_running():
         who = f"a child of the dead worker ({who})"
-    fix = f"Follow it with `ftwizard attach {name}`, or stop it with `ftwizard stop {name}`."
+    fix = f"Follow it with `ftwizard attach {reference}`, or stop it with `ftwizard stop {reference}`."
     return Problem("run.locked", f"Run {name} is already carried by {who}.", fix)
 
 

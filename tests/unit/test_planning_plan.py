@@ -327,6 +327,13 @@ def test_steps_are_those_of_the_trainer() -> None:
     assert tenth.total_steps == 3
 
 
+def test_few_steps_name_the_setting_that_makes_them_few() -> None:
+    limited = finding(plan({"training": {"max_steps": 5}}), "plan.few_steps")
+    assert (limited.path, "max_steps" in limited.fix) == ("training.max_steps", True)
+    short = finding(plan({"training": {"epochs": 0.05}}), "plan.few_steps")
+    assert (short.path, "epochs" in short.fix) == ("training.epochs", True)
+
+
 def test_intervals_give_about_eight_evaluations_and_ten_checkpoints() -> None:
     found = plan()
     assert 6 <= found.steps.total_steps / found.steps.evaluate_every <= 8

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import re
+import shlex
+import shutil
 import stat
 from pathlib import Path
 
@@ -284,3 +286,17 @@ def test_errors_name_path_cause_and_next_action(tmp_path):
         problem = disk.disk_problem(OSError(number, os.strerror(number)), tmp_path, "write the plan")
         assert (problem.code, str(tmp_path) in problem.message, bool(problem.fix)) == (code, True, True)
     assert disk.free_bytes(tmp_path / "not" / "there" / "yet") > 0
+
+
+def test_a_run_is_referred_to_by_what_a_verb_finds(tmp_path, monkeypatch):
+    monkeypatch.setenv("FTWIZARD_HOME", str(tmp_path / "home"))
+    home = home_folders()
+    inside = made_run(tmp_path)
+    assert inside.reference == inside.folder_name
+    copy = tmp_path / "else where" / "my copy"
+    shutil.copytree(inside.path, copy)
+    assert [copy.parent / "my copy"] == [Path(word) for word in shlex.split(RunDirectory(copy).reference)]
+    renamed = inside.path.rename(home.runs / "two words")
+    for run in (RunDirectory(copy), RunDirectory(renamed)):
+        [word] = shlex.split(run.reference)
+        assert find_run(home, word) == run

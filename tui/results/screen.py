@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from engine.runs.directory import RunDirectory
 from engine.text import clean, clean_line, human_count, human_duration
-from tui.summary import best_sample, metric_rows, read_report, verdict
+from tui.summary import best_sample, metric_rows, model_places, read_report, samples_of
 from tui.widgets.bars import TopBar
 from tui.widgets.key_footer import KeyFooter
 from tui.widgets.labels import muted
@@ -74,14 +74,13 @@ class ResultScreen(Screen[None]):
             self.query_one("#metrics", Static).update(Content.styled(text, "$warning"))
             return
         shown = best_sample(report)
-        samples = report.get("samples") or []
-        self._sample = samples.index(shown) if shown is not None else 0
+        self._sample = samples_of(report).index(shown) if shown is not None else 0
         self.query_one("#metrics", Static).update(Content("\n").join(metric_table(report)))
         self.query_one("#places", Static).update(Content("\n").join(place_lines(self._run, report)))
         self._show_sample()
 
     def _show_sample(self) -> None:
-        samples = (self._report or {}).get("samples") or []
+        samples = samples_of(self._report or {})
         self.query_one("#answers").display = bool(samples)
         if not samples:
             self.query_one("#prompt", Static).update(muted("No answers were generated in this run."))
@@ -110,23 +109,18 @@ class ResultScreen(Screen[None]):
 def metric_table(report: dict[str, Any]) -> list[Content]:
     """Return the table of before and after as lines."""
     lines = [muted(f"{'Held-out rows':<20}{'before':>12}{'after':>12}")]
-    for metric, before, after in metric_rows(report):
-        words, style = _VERDICTS.get(verdict(metric, before, after), ("", ""))
-        values = f"{metric.title:<20}{metric.format(before):>12}"
-        lines.append(Content.assemble((values, ""), (f"{metric.format(after):>12}", "bold"), (f"   {words}", style)))
+    for row in metric_rows(report):
+        words, style = _VERDICTS.get(row.direction, ("", ""))
+        values = f"{row.title:<20}{row.before:>12}"
+        lines.append(Content.assemble((values, ""), (f"{row.after:>12}", "bold"), (f"   {words}", style)))
     return lines if len(lines) > 1 else [muted("Nothing was measured in this run.")]
 
 
 def place_lines(run: RunDirectory, report: dict[str, Any]) -> list[Content]:
     """Return where the model and the report lie, and how to use them."""
-    lines: list[Content] = []
+    lines = [_fact(kind, place) for kind, place in model_places(run, report)]
     model = report.get("model") or {}
-    for kind in ("merged", "adapter"):
-        if model.get(kind):
-            path = Path(str(model[kind]))
-            lines.append(_fact(kind, str(path if path.is_absolute() else run.path / path)))
-    lines.append(_fact("report", str(run.report_html_file)))
-    lines.append(_fact("chat", f"ftwizard chat {run.folder_name}"))
+    lines.append(_fact("chat", f"ftwizard chat {run.reference}"))
     trainable, total = model.get("trainable_params"), model.get("num_params")
     if trainable and total:
         lines.append(_fact("learned", f"{human_count(trainable)} of {human_count(total)} weights"))

@@ -128,7 +128,7 @@ def watch_plain(watched: RunDirectory, *, skip_past: bool = False) -> int:
 
 
 def _say_left(watched: RunDirectory) -> None:
-    name = clean_line(watched.folder_name)
+    name = clean_line(watched.reference)
     typer.echo(
         f"\nThe run goes on. `ftwizard attach {name}` comes back to it, `ftwizard stop {name}` ends it.", err=True
     )

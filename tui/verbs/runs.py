@@ -28,7 +28,7 @@ def runs(*, as_json: bool) -> int:
     if not found:
         typer.echo("There are no runs yet. Start one with `ftwizard`, or try `ftwizard run quickstart`.")
         return 0
-    rows = [(s.run_id, s.state, _steps(s), _loss(s.loss), _loss(s.eval_loss), s.method) for s in found]
+    rows = [(s.run.folder_name, s.state, _steps(s), _loss(s.loss), _loss(s.eval_loss), s.method) for s in found]
     print_table(("Run", "State", "Steps", "Loss", "Held-out", "Method"), rows, right=(2, 3, 4))
     return 0
 
@@ -115,9 +115,10 @@ def stop(run_name: str, *, kill: bool, as_json: bool) -> int:
     if as_json:
         print_json({"run": run.folder_name, "ended": ended, "state": state})
     elif ended:
-        typer.echo(
-            f"{clean_line(run.folder_name)} is {state}. `ftwizard resume {clean_line(run.folder_name)}` goes on."
-        )
+        typer.echo(f"{clean_line(run.folder_name)} is {state}. `ftwizard resume {clean_line(run.reference)}` goes on.")
     else:
-        typer.echo("The worker has not ended yet; `ftwizard stop --kill` ends it without saving.", err=True)
+        typer.echo(
+            f"The worker has not ended yet; `ftwizard stop --kill {clean_line(run.reference)}` ends it without saving.",
+            err=True,
+        )
     return 0 if ended else EXIT_FAILED
