@@ -109,17 +109,32 @@ class Owner:
         return f"process {self.pid} on {clean_line(self.host, max_chars=80)} since {since}"
 
 
+_OWNER_TYPES: dict[str, type | tuple[type, ...]] = {
+    "pid": int,
+    "start_time": int,
+    "boot_id": str,
+    "host": str,
+    "pid_namespace": str,
+    "time": (int, float),
+    "memory_counter": str,
+    "memory_kills": (int, type(None)),
+}
+_LATEST_TIME = 2.0**40
+
+
 def read_owner(run: RunDirectory) -> Owner | None:
-    """Return the last owner that the lock file names; None when there is none."""
+    """Return the last owner that the lock file names; None when there is none, or what is there is no name."""
     record = _read_record(run.lock_file)
     if record is None:
         return None
+    known = {name: record[name] for name in _OWNER_TYPES if name in record}
+    if not all(isinstance(value, _OWNER_TYPES[name]) for name, value in known.items()):
+        return None
     try:
-        known = {name: record[name] for name in Owner.__slots__ if name in record}
         owner = Owner(**known)
-        return owner if isinstance(owner.pid, int) and isinstance(owner.start_time, int) and owner.pid > 1 else None
     except TypeError:
         return None
+    return owner if owner.pid > 1 and 0 <= owner.time < _LATEST_TIME else None
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:

@@ -248,6 +248,13 @@ def test_a_damaged_lock_file_does_not_stop_a_worker(run, content):
     acquire(run).release()
 
 
+@pytest.mark.parametrize("changes", [{"host": ["a"]}, {"time": "soon"}, {"time": 1e300}, {"memory_counter": [1]}])
+def test_a_lock_file_that_names_nobody_takes_no_viewer_down(run, changes):
+    leave_dead_owner(run, **changes)
+    assert status(run).state == "created"
+    assert liveness.read_owner(run) is None
+
+
 def test_a_crash_shows_the_end_of_the_log_cleaned(run):
     start_attempt(run)
     bar = "".join(f"\r{done} %" for done in range(101))
