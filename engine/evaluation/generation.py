@@ -1,6 +1,6 @@
 """Greedy answers in batches: left padding, sorted by length, stopped at every token that ends an answer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,15 +66,23 @@ class Answerer:
         answers: list[str | None] = [None] * len(prompts)
         fitting = [Prompt(index, ids) for index, ids in enumerate(prompts) if 0 < len(ids) < self._context]
         advance(len(prompts) - len(fitting))
-
-        def length(prompt: Prompt) -> int:
-            return len(prompt.input_ids) + self._max_new_tokens
-
-        for batch in by_length(fitting, length, self._max_batch_tokens):
+        for batch in self._batches(fitting):
             for prompt, text in zip(batch, with_halving(batch, self._answer_batch), strict=True):
                 answers[prompt.index] = text
             advance(len(batch))
         return answers
+
+    def _batches(self, prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:
+        """Yield batches in which no prompt shortens the answer of another.
+
+        Where the context leaves less room than the longest answer needs, a prompt is answered alone.
+        """
+
+        def length(prompt: Prompt) -> int:
+            return len(prompt.input_ids) + self._max_new_tokens
+
+        yield from by_length([p for p in prompts if length(p) <= self._context], length, self._max_batch_tokens)
+        yield from ([prompt] for prompt in prompts if length(prompt) > self._context)
 
     def _answer_batch(self, batch: Sequence[Prompt]) -> list[str]:
         longest = max(len(prompt.input_ids) for prompt in batch)

@@ -5,7 +5,8 @@ import re
 
 from engine.text import clean, clean_line
 
-_MARKDOWN_ACTING = re.compile(r"([\\`*_{}\[\]()#+!|<>~$:@&-])")
+# The dot after `www` too: without it some readers make a link of what follows.
+_MARKDOWN_ACTING = re.compile(r"([\\`*_{}\[\]()#+!|<>~$:@&-]|(?<=www)\.)", re.IGNORECASE)
 _BACKTICKS = re.compile(r"`+")
 
 

@@ -5,6 +5,7 @@ The shape is described in docs/evaluation.md; the command line and the results s
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -124,18 +125,30 @@ def _movement(row: dict[str, Any]) -> str:
 
 
 def paired_samples(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, str]]:
-    """Return prompts with the texts of both measurements; a missing text is empty."""
-    earlier = {sample["prompt"]: sample for sample in before.get("samples", [])}
-    later = {sample["prompt"]: sample for sample in after.get("samples", [])}
+    """Return prompts with the texts of both measurements; a missing text is empty.
+
+    Short prompts (the last message of a long conversation, say) may stand for several rows; those are paired in order.
+    """
+    earlier, later = _numbered_samples(before), _numbered_samples(after)
     return [
         {
-            "prompt": prompt,
-            "expected": (later.get(prompt) or earlier[prompt])["expected"],
-            "before": earlier.get(prompt, {}).get("text", ""),
-            "after": later.get(prompt, {}).get("text", ""),
+            "prompt": key[0],
+            "expected": (later.get(key) or earlier[key])["expected"],
+            "before": earlier.get(key, {}).get("text", ""),
+            "after": later.get(key, {}).get("text", ""),
         }
-        for prompt in {**later, **earlier}
+        for key in {**later, **earlier}
     ]
+
+
+def _numbered_samples(measurement: dict[str, Any]) -> dict[tuple[str, int], dict[str, str]]:
+    """Return samples by prompt and how many of the same prompt stand before it."""
+    seen: Counter[str] = Counter()
+    samples: dict[tuple[str, int], dict[str, str]] = {}
+    for sample in measurement.get("samples", []):
+        samples[sample["prompt"], seen[sample["prompt"]]] = sample
+        seen[sample["prompt"]] += 1
+    return samples
 
 
 def _training(plan: Plan, picture: Picture) -> dict[str, Any]:

@@ -237,6 +237,18 @@ def test_answers_stop_at_every_end_token_and_ignore_the_models_sampling_settings
         assert answerer.answer([ids], lambda number: None) == [greedy_text(model, tokenizer, ids, 12, {third})]
 
 
+def test_a_long_prompt_does_not_shorten_the_answers_of_others(tokenizer):
+    model = tiny_llama(len(tokenizer), max_position_embeddings=48).eval()
+    renderer = Renderer(tokenizer, 48)
+    short = renderer.prompt_ids(command_rows(1)[0])
+    long = (short * 8)[:44]
+    answerer = Answerer(model, tokenizer, max_new_tokens=12, max_batch_tokens=1000)
+    answerer._stop_ids = []
+    with torch.no_grad():
+        answers = answerer.answer([short, long], lambda number: None)
+    assert answers == [greedy_text(model, tokenizer, short, 12, set()), greedy_text(model, tokenizer, long, 4, set())]
+
+
 def test_every_end_of_an_answer_counts(model):
     template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}<|im_start|>\n{% endfor %}"
     tokenizer = tiny_tokenizer(chat_template=template)

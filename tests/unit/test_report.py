@@ -2,9 +2,11 @@
 
 import json
 import math
+import re
 from xml.etree import ElementTree
 
 import pytest
+from markdown_it import MarkdownIt
 
 from engine.catalog.metrics import find_metric
 from engine.evaluation.charts import Line, line_chart, round_ticks, thinned, tick_text
@@ -71,6 +73,16 @@ def test_text_cannot_leave_its_block():
     )
 
 
+@pytest.mark.parametrize("text", ["www.evil.example", "https://evil.example/x", "mail me@evil.example", "&lt;b>"])
+def test_no_reader_of_markdown_makes_links_or_elements_of_text(text):
+    reader = MarkdownIt("commonmark", {"linkify": False}).enable("table")
+    inside = reader.parseInline(escape_markdown(text))[0].children
+    assert {token.type for token in inside} <= {"text", "text_special"}
+    assert "".join(token.content for token in inside) == text
+    # Readers with automatic links look for these in what is not escaped.
+    assert not re.search(r"www\.|[^\\]://|[^\\]@", escape_markdown(text))
+
+
 def rows(before, after):
     return [metric_row(find_metric(name), {"metrics": before}, {"metrics": after}) for name in {**before, **after}]
 
@@ -94,4 +106,8 @@ def test_samples_are_paired_by_prompt():
         {"prompt": "b", "expected": "", "before": "2", "after": "3"},
         {"prompt": "a", "expected": "x", "before": "1", "after": ""},
     ]
+    twice = [{"prompt": "yes", "expected": "x", "text": "1"}, {"prompt": "yes", "expected": "y", "text": "2"}]
+    assert [(pair["expected"], pair["before"]) for pair in paired_samples({"samples": twice}, {"samples": twice})] == [
+        ("x", "1"), ("y", "2"),
+    ]  # fmt: skip
     assert json.dumps(paired_samples({}, {})) == "[]"
