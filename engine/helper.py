@@ -115,7 +115,9 @@ class _Connection:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._settle(json.loads(line))
+            # Half a line is the last word of a process that was killed.
+            if line.endswith(b"\n"):
+                self._settle(json.loads(line))
         self._process.wait()
         with self._lock:
             lost, self._waiting = list(self._waiting.values()), {}

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +57,19 @@ def test_a_killed_helper_fails_who_waits_and_is_replaced(helper: InspectionHelpe
         waiting.result(10)
     assert helper.call_blocking("profile_model", base="builtin:starter")["num_params"] > 0
     assert helper._connected()._process.pid != process.pid
+
+
+def test_a_helper_that_ends_in_the_middle_of_an_answer_fails_who_waits(
+    helper: InspectionHelper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = 'input(); import sys; sys.stdout.write(\'{"id": 1, "resu\')'
+    command = [sys.executable, "-c", half]
+    monkeypatch.setattr(
+        "engine.helper._spawn",
+        lambda log_file: subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE),
+    )
+    with pytest.raises(ProblemError, match="ended"):
+        helper.submit("profile_model", base="builtin:starter").result(20)
 
 
 async def test_cancelling_a_call_ends_the_process(helper: InspectionHelper) -> None:
