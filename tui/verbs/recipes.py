@@ -1,5 +1,6 @@
 """`ftwizard plan`, `presets` and `schema`: what would be done, and what there is to choose from."""
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,17 @@ def plan(reference: str, changes: Sequence[str], *, as_json: bool) -> int:
     if as_json:
         print_json(made.model_dump(mode="json"))
     else:
-        print_plan(made)
+        print_plan(made, command=("ftwizard", "run", reference, *(word for c in changes for word in ("--set", c))))
     return EXIT_WRONG_USE if made.blocked else 0
 
 
-def print_plan(made: "Plan") -> None:
-    """Print a plan for people: values with their source, memory by component, time, disk, findings."""
+def print_plan(made: "Plan", *, command: Sequence[str] = ()) -> None:
+    """Print a plan for people: values with their source, memory by component, time, disk, findings.
+
+    Args:
+        made: The plan.
+        command: As for `plan_lines`.
+    """
     from engine.recipe.sources import flatten
 
     values = flatten(made.recipe.model_dump(mode="json"))
@@ -41,15 +47,20 @@ def print_plan(made: "Plan") -> None:
     ]
     print_table(("Setting", "Value", "Source"), rows)
     typer.echo()
-    for line in plan_lines(made):
+    for line in plan_lines(made, command=command):
         typer.echo(line)
     if made.findings:
         typer.echo()
         print_problems(made.findings, err=False)
 
 
-def plan_lines(made: "Plan") -> list[str]:
-    """Return the numbers of a plan as short lines: device, steps, memory, time, disk, command."""
+def plan_lines(made: "Plan", *, command: Sequence[str] = ()) -> list[str]:
+    """Return the numbers of a plan as short lines: device, steps, memory, time, disk, command.
+
+    Args:
+        made: The plan.
+        command: What starts the same run from here; the plan's own speaks of a file `recipe.yaml` in this folder.
+    """
     memory, steps = made.memory, made.steps
     parts = ", ".join(f"{name} {human_bytes(size)}" for name, size in memory.components.items() if size)
     lines = [
@@ -68,8 +79,8 @@ def plan_lines(made: "Plan") -> list[str]:
             f"Time     {human_duration(made.time.low_s)} to {human_duration(made.time.high_s)} ({made.time.basis})"
         )
     lines.append(f"Disk     {disk_words(made)}")
-    if made.command:
-        lines.append(f"Command  {clean_line(_command_line(made.command))}")
+    if words := command or made.command:
+        lines.append(f"Command  {clean_line(shlex.join(words))}")
     return lines
 
 
@@ -83,12 +94,6 @@ def disk_words(made: "Plan") -> str:
         return f"{words}; {human_bytes(disk.download_bytes)} of it is downloaded"
     free = human_bytes(disk.download_free_bytes)
     return f"{words}; {human_bytes(disk.download_bytes)} downloaded to another disk, {free} free"
-
-
-def _command_line(command: Sequence[str]) -> str:
-    import shlex
-
-    return shlex.join(command)
 
 
 def _shown(value: Any) -> str:

@@ -76,7 +76,7 @@ def show(run_name: str, *, as_json: bool) -> int:
     typer.echo(f"Folder   {clean_line(run.path)}")
     progress = f", step {picture.step} of {picture.total_steps}" if picture.total_steps else ""
     typer.echo(f"State    {clean_line(follower.state)}{progress}")
-    for line in plan_lines(plan):
+    for line in plan_lines(plan, command=("ftwizard", "run", str(run.recipe_file))):
         typer.echo(line)
     if picture.failure is not None:
         typer.echo(
