@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from engine.catalog.metrics import METRICS
 from engine.hardware.devices import Gpu, Host
 from engine.hardware.readings import Unavailable
 from engine.runs.liveness import acquire
@@ -63,10 +65,18 @@ def report(**changes: Any) -> dict[str, Any]:
         {"prompt": prompt, "expected": expected, "before": "The lamp was happy and went home.", "after": expected}
         for prompt, expected in PROMPTS
     ]
+    before = {"loss": 3.5, "perplexity": 33.1, "token_accuracy": 0.1, "exact_match": 0.0, "rougeL": 0.05}
+    after = {"loss": 0.21, "perplexity": 1.23, "token_accuracy": 0.994, "exact_match": 0.97, "rougeL": 0.99}
+    metrics = [
+        {
+            "name": metric.name, "title": metric.title, "before_text": metric.format(before[metric.name]),
+            "after_text": metric.format(after[metric.name]), "direction": "better",
+        }
+        for metric in METRICS if metric.name in before
+    ]  # fmt: skip
     return {
         "version": 1,
-        "before": {"loss": 3.5, "perplexity": 33.1, "token_accuracy": 0.1, "exact_match": 0.0, "rougeL": 0.05},
-        "after": {"loss": 0.21, "perplexity": 1.23, "token_accuracy": 0.994, "exact_match": 0.97, "rougeL": 0.99},
+        "metrics": metrics,
         "samples": samples,
         "training": {"elapsed_s": 84.0},
         "model": {
@@ -85,7 +95,8 @@ def app_for(fake: FakeRun, tmp_path: Path) -> FtwizardApp:
 
 
 def hide_paths(fake: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Show a fixed place instead of the test's folder, whose name changes."""
+    """Show a fixed place instead of the test's folder, whose name changes, and the run as one of the runs folder."""
+    monkeypatch.setattr("engine.runs.directory.home_folders", lambda: SimpleNamespace(runs=fake.run.path.parent))
     monkeypatch.setattr("tui.results.screen._fact", _fact_with_fixed_place(str(fake.run.path)))
 
 
@@ -144,7 +155,7 @@ async def test_the_result_pages_through_samples_and_shows_hostile_text_as_writte
         assert "\x1b" not in shown(app)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}', '{"before": {"loss": "NaN"}, "after": {}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}', '{"metrics": [1, {}], "samples": [1]}'])
 async def test_a_damaged_or_bare_report_does_not_break_the_screen(finished: FakeRun, tmp_path: Path, text: str) -> None:
     finished.run.report_json_file.write_text(text)
     app = app_for(finished, tmp_path)
