@@ -96,3 +96,16 @@ def test_every_size_gives_rows_that_fit(width: int, height: int) -> None:
     assert len(rows) <= max(height, 1)
     for row in rows:
         assert sum(len(run) for run, _ in row) <= max(width, 0)
+
+
+@pytest.mark.parametrize(("low", "high"), [(10.7, 10.83), (0.0, 2e-4), (1234.5, 1240.0), (99_990.0, 100_010.0)])
+def test_labels_of_one_axis_differ_from_each_other(low: float, high: float) -> None:
+    bounds = nice_bounds([ChartLine("loss", [(0, low), (1, high)], "line")])
+    labels = list(y_ticks(bounds, 12).values())
+    assert len(labels) >= 3
+    assert len(set(labels)) == len(labels)
+
+
+def test_a_label_says_its_value_and_not_a_rounder_one() -> None:
+    bounds = nice_bounds([ChartLine("rate", [(0, 0.0), (1, 2e-4)], "line")])
+    assert "1.5e-4" in y_ticks(bounds, 12).values()

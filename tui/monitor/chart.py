@@ -17,6 +17,7 @@ class Chart:
         beside: Curve drawn as points over it; empty for none.
         beside_title: Its name in the legend.
         scale: Factor from stored to shown values.
+        noisy: Whether a running mean shows more than the curve itself.
     """
 
     title: str
@@ -24,15 +25,16 @@ class Chart:
     beside: str = ""
     beside_title: str = ""
     scale: float = 1.0
+    noisy: bool = True
 
 
 CHARTS: tuple[Chart, ...] = (
     Chart("loss", "loss", "eval_loss", "held-out loss"),
-    Chart("learning rate", "learning_rate"),
+    Chart("learning rate", "learning_rate", noisy=False),
     Chart("gradient norm", "grad_norm"),
     Chart("tokens per second", "tokens_per_s"),
-    Chart("worker RAM, GiB", "rss_bytes", scale=1 / 1024**3),
-    Chart("GPU memory, GiB", "gpu_allocated_bytes", scale=1 / 1024**3),
+    Chart("worker RAM, GiB", "rss_bytes", scale=1 / 1024**3, noisy=False),
+    Chart("GPU memory, GiB", "gpu_allocated_bytes", scale=1 / 1024**3, noisy=False),
 )
 
 
@@ -49,7 +51,7 @@ def chart_data(picture: Picture, chart: Chart, *, smooth: bool, log_y: bool) -> 
     main = picture.curves.get(chart.curve)
     if main is not None and len(main):
         points = [(bucket.x, bucket.mean * chart.scale) for bucket in main.points()]
-        show_mean = smooth and len(points) > 8
+        show_mean = smooth and chart.noisy and len(points) > 8
         style: LineStyle = "raw" if show_mean else "line"
         lines.append(ChartLine(chart.title, points, style))
         if show_mean:

@@ -169,20 +169,30 @@ def nice_unit(rough: float) -> float:
     return next(factor * power for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if factor * power >= rough * (1 - 1e-9))
 
 
-def tick_label(value: float) -> str:
-    """Return a short label for an axis, such as `1.5`, `0.02`, `250` or `12k`."""
+def tick_label(value: float, unit: float = 0.0) -> str:
+    """Return a short label for an axis, such as `1.5`, `0.02`, `250` or `12k`.
+
+    Args:
+        value: What the label stands for.
+        unit: Distance to the next tick; labels are as precise as it takes to tell them apart. 0 for a single label.
+    """
     if value == 0:
         return "0"
     size = abs(value)
+    # Two places beyond the unit's first: it may be 2.5 of something.
+    places = math.floor(math.log10(size)) - math.floor(math.log10(unit)) + 2 if unit > 0 else 0
+    digits = min(max(3, places), 12)
     if size >= 10_000:
-        return f"{value / 1000:.4g}k"
+        return f"{value / 1000:.{max(4, digits)}g}k"
     if size < 1e-3:
-        return f"{value:.0e}".replace("e-0", "e-")
-    return f"{value:.3g}" if size < 1000 else f"{value:.0f}"
+        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{value:.{max(4, digits) if size >= 1000 else digits}g}"
 
 
 def y_ticks(bounds: Bounds, rows: int) -> dict[int, str]:
     """Return `{row: label}` for the y axis: round values, at most one label for each two rows."""
+    unit = 0.0
     if bounds.log_y:
         first, last = round(math.log10(bounds.y_low)), round(math.log10(bounds.y_high))
         step = max(1, math.ceil((last - first) / max(1, rows // 2)))
@@ -196,7 +206,7 @@ def y_ticks(bounds: Bounds, rows: int) -> dict[int, str]:
     for value in values:
         share = _share(value, bounds.y_low, bounds.y_high, log=bounds.log_y)
         if -1e-9 <= share <= 1 + 1e-9:
-            labels[round((1 - share) * (rows - 1))] = tick_label(round(value, 12))
+            labels[round((1 - share) * (rows - 1))] = tick_label(round(value, 12), unit)
     return labels
 
 
@@ -206,7 +216,7 @@ def x_axis(bounds: Bounds, width: int) -> str:
     unit = nice_unit((bounds.x_high - bounds.x_low) / max(1, min(6, width // 10)))
     value = bounds.x_low
     while value <= bounds.x_high + unit * 1e-6:
-        label = tick_label(value)
+        label = tick_label(value, unit)
         at = round(_share(value, bounds.x_low, bounds.x_high, log=False) * (width - 1))
         start = min(max(0, at - len(label) // 2), width - len(label))
         if all(character == " " for character in line[max(0, start - 1) : start + len(label) + 1]):
