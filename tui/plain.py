@@ -139,7 +139,7 @@ def _ask_data(draft: Draft, helper: "InspectionHelper") -> Draft:
     while True:
         given = _ask(
             "A file, several split by commas, or builtin:commands",
-            draft.value("data.source", "builtin:commands"),
+            _as_typed(draft.value("data.source", "builtin:commands")),
             _DATA_HELP,
         )
         source: str | list[str] = given
@@ -154,6 +154,10 @@ def _ask_data(draft: Draft, helper: "InspectionHelper") -> Draft:
         _print_data(profile)
         if not any(finding.severity == "error" for finding in profile.findings):
             return answered
+
+
+def _as_typed(source: str | list[str]) -> str:
+    return ", ".join(source) if isinstance(source, list) else source
 
 
 _DATA_HELP = (

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,9 +142,3 @@ def model_profile(base: str, revision: str | None, helper: "InspectionHelper") -
     if not is_hub_id(base) or whole_snapshot(base, revision) is not None:
         return read_model_profile(base, revision)
     return ModelProfile.model_validate(helper.call_blocking("profile_model", base=base, revision=revision))
-
-
-def nearest(word: str, words: Sequence[str]) -> str:
-    """Return a sentence with the nearest known words, or an empty one."""
-    close = get_close_matches(word, words, n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(close)}?" if close else ""

@@ -18,8 +18,6 @@ Colors = Literal["full", "16", "none"]
 # Terminals that Textual drives with sixteen colours unless COLORTERM says otherwise.
 _SIXTEEN_COLOR_TERMS = frozenset({"linux", "xterm", "screen", "tmux", "vt100", "vt220", "ansi", "rxvt", "cygwin"})
 _NO_SCREEN_TERMS = frozenset({"", "dumb", "unknown"})
-SMALLEST_SIZE = (60, 16)
-"""Columns and rows below which the screens say that they need more room."""
 
 
 @dataclass(frozen=True, slots=True)

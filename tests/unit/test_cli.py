@@ -143,3 +143,23 @@ def test_the_plain_wizard_reasks_after_a_wrong_answer(tmp_path: Path) -> None:
 
 def test_options_before_a_verb_that_would_be_ignored_are_refused(tmp_path: Path) -> None:
     assert ftwizard("--plain", "runs", home=tmp_path).returncode == 2
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_home_that_cannot_be_made_is_a_sentence_and_not_a_trace(tmp_path: Path, as_json: bool) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    done = ftwizard("plan", "quickstart", *(["--json"] if as_json else []), home=blocker / "home")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    said = json.loads(done.stdout)["problems"][0]["message"] if as_json else done.stderr
+    assert str(blocker) in said
+
+
+def test_the_plain_wizard_offers_several_files_again_as_they_were_typed(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.jsonl"):
+        rows = ({"prompt": f"{name} {number}", "completion": f"answer {number}"} for number in range(40))
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = ftwizard("--plain", home=tmp_path, stdin="chat\nbuiltin:starter\na.jsonl, b.jsonl\nb\n\nq\n", cwd=tmp_path)
+    assert "[a.jsonl, b.jsonl]" in done.stdout
+    assert done.stdout.count("80 rows") == 2

@@ -37,17 +37,14 @@ def print_problems(problems: Iterable[Any], *, err: bool = True) -> None:
 def run_verb(action: Callable[[], int], *, as_json: bool = False) -> None:
     """Run a verb and leave the process with its exit code.
 
-    Problems are printed as sentences, or as `{"problems": [...]}` for scripts. Anything else that goes wrong is a fault
-    of ours: its kind and text are shown, and the whole trace with FTWIZARD_DEBUG=1.
+    Problems are printed as sentences, or as `{"problems": [...]}` for scripts; so is what the system refuses, such as a
+    folder that cannot be written. Anything else is a fault of ours and shows its trace.
     """
     try:
         code = action()
     except ProblemError as error:
         code = EXIT_WRONG_USE
-        if as_json:
-            print_json({"problems": [problem.to_json() for problem in error.problems]})
-        else:
-            print_problems(error.problems)
+        _say_problems(error.problems, as_json=as_json)
     except KeyboardInterrupt:
         typer.echo("", err=True)
         code = EXIT_LEFT
@@ -55,7 +52,23 @@ def run_verb(action: Callable[[], int], *, as_json: bool = False) -> None:
         # The reader of our output went away (`ftwizard runs | head`); nothing is left to say.
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        code = EXIT_FAILED
+        _say_problems([_refused(error)], as_json=as_json)
     raise typer.Exit(code)
+
+
+def _say_problems(problems: Sequence[Problem], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"problems": [problem.to_json() for problem in problems]})
+    else:
+        print_problems(problems)
+
+
+def _refused(error: OSError) -> Problem:
+    what = f"{error.filename}: " if error.filename is not None else ""
+    fix = "Check that it can be written and that the disk has room; FTWIZARD_HOME chooses another folder for runs."
+    return Problem("system.refused", f"{what}{error.strerror or error}.", fix)
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> None:
@@ -79,8 +92,3 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, rig
     typer.echo(typer.style(line(headers), dim=True))
     for row in cells:
         typer.echo(line(row))
-
-
-def no_such(kind: str, name: str, hint: str) -> ProblemError:
-    """Return the error for a name that does not exist."""
-    return ProblemError(Problem(f"{kind}.not_found", f"There is no {kind} named {clean_line(name)}.", hint))
