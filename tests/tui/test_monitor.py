@@ -1,13 +1,16 @@
 """The monitor, rebuilt from a run directory: live, ended, crashed, hostile, and asked for things."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from textual.widgets import Static
 
+from engine.recipe.problems import Problem, ProblemError
 from engine.runs.control import ControlReader
+from engine.runs.directory import RunDirectory
 from engine.runs.liveness import Lock, acquire
 from tests.tui.conftest import wait_for
 from tests.tui.fake_backend import FakeBackend
@@ -49,6 +52,11 @@ def finished(tmp_path: Path) -> FakeRun:
 
 def app_for(fake: FakeRun, tmp_path: Path, *, leave_when_done: bool = False) -> FtwizardApp:
     return FtwizardApp(Monitor(fake.run.path, leave_when_done), FakeBackend(tmp_path / "drafts"))
+
+
+def said(app: FtwizardApp) -> str:
+    """Return what the toasts say."""
+    return "\n".join(notification.message for notification in app._notifications)
 
 
 def screen_text(app: FtwizardApp) -> str:
@@ -168,6 +176,43 @@ async def test_a_crash_is_shown_with_the_way_on(live: FakeRun, tmp_path: Path) -
         await wait_for(pilot, lambda: "the last words" in screen_text(app), "the log")
         await pilot.press("p")
         assert not live.run.control_file.exists()
+
+
+async def test_a_key_of_the_other_half_of_a_life_says_why_it_does_nothing(live: FakeRun, tmp_path: Path) -> None:
+    app = app_for(live, tmp_path)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await wait_for(pilot, lambda: "step 120 of 400" in screen_text(app), "the step")
+        await pilot.press("r")
+        await wait_for(pilot, lambda: "there is nothing to resume" in said(app), "why not resume")
+        await pilot.press("enter")
+        await wait_for(pilot, lambda: "comes when it is finished" in said(app), "why no result")
+        _release_lock_of(live)
+        await wait_for(pilot, lambda: "Crashed" in screen_text(app), "the crash")
+        await pilot.press("c")
+        await wait_for(pilot, lambda: "nothing is at work" in said(app), "why no checkpoint")
+
+
+async def test_a_resume_under_way_is_shown_and_not_asked_for_twice(
+    live: FakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[RunDirectory] = []
+    gate = threading.Event()
+
+    def slow(run: RunDirectory) -> None:
+        asked.append(run)
+        gate.wait(30)
+        raise ProblemError(Problem("worker.not_started", "The worker ended before it began."))
+
+    monkeypatch.setattr("engine.runs.launch.resume", slow)
+    _release_lock_of(live)
+    app = app_for(live, tmp_path)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await wait_for(pilot, lambda: "Crashed" in screen_text(app), "the crash")
+        await pilot.press("r", "r")
+        await wait_for(pilot, lambda: "Starting the worker again" in screen_text(app), "the busy line")
+        gate.set()
+        await wait_for(pilot, lambda: "ended before it began" in screen_text(app), "why it failed")
+        assert len(asked) == 1
 
 
 def _release_lock_of(fake: FakeRun) -> None:

@@ -37,8 +37,10 @@ def status_line(picture: Picture, state: str, now: float, width: int) -> Content
         parts += [muted(f"  step {picture.step:,} of {picture.total_steps:,}")]
     evaluation = picture.evaluation_progress
     if evaluation is not None and state not in ENDED_STATES:
-        total = evaluation.get("total") or 0
-        parts += [muted(f"  {clean_line(evaluation.get('phase'))}: {evaluation.get('done', 0)} of {total} rows")]
+        # Rows count once for the loss and once more where an answer is generated: only the share means something.
+        total, done = evaluation.get("total") or 0, evaluation.get("done") or 0
+        part = f": {100 * done / total:.0f} %" if total else ""
+        parts += [muted(f"  {clean_line(evaluation.get('phase'))}{part}")]
     elif state == "training":
         eta_s = picture.eta_s(now)
         words = f"{human_duration(eta_s)} left" if eta_s is not None else "measuring the speed"

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from textual import work
+from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import Provider
@@ -35,6 +35,14 @@ SLOW_POLL_S = 1.0
 LEAVE_AFTER_S = 3.0
 
 _PANELS = (("evaluation", "Evaluation"), ("samples", "Samples"), ("memory", "Memory"), ("log", "Log"))
+_REFUSABLE_KEYS = {
+    "p": "toggle_pause",
+    "c": "checkpoint",
+    "e": "evaluate",
+    "s": "stop",
+    "r": "resume",
+    "enter": "result",
+}
 _WORDS = {"pause": "pause", "resume": "go on", "checkpoint": "checkpoint", "evaluate": "evaluation", "stop": "stop"}
 
 
@@ -85,6 +93,7 @@ class MonitorScreen(Screen[None]):
         self._reading: MemoryReading | None = None
         self._reading_due = 0.0
         self._busy = True
+        self._resuming = False
         self._pending: dict[str, str] = {}
         self._panel = "evaluation"
         self._prompt = 0
@@ -119,7 +128,7 @@ class MonitorScreen(Screen[None]):
         try:
             self.follower.open()
             self._estimate = self.follower.run.read_plan().memory
-        except ProblemError as error:
+        except (ProblemError, OSError, ValueError) as error:
             self.app.call_from_thread(self._show_unreadable, str(error))
             return
         self.app.call_from_thread(self._opened)
@@ -170,9 +179,12 @@ class MonitorScreen(Screen[None]):
             self._leave_when_done = False
             self.app.leave_screen()  # type: ignore[attr-defined]
 
-    def on_key(self) -> None:
-        """Stay when a key says that somebody is reading."""
+    def on_key(self, event: events.Key) -> None:
+        """Stay when a key says that somebody is reading; say why a key makes no sense now."""
         self._leave_when_done = False
+        action = _REFUSABLE_KEYS.get(event.key)
+        if action is not None and not self._busy and not self.check_action(action, ()):
+            self.notify(self._why_not(action), severity="warning", markup=False)
 
     # --- showing ----------------------------------------------------------------------------------------------------
 
@@ -215,6 +227,8 @@ class MonitorScreen(Screen[None]):
 
     def _banner(self) -> Content | None:
         """Return what matters more than numbers: a request under way, an end, a crash."""
+        if self._resuming:
+            return Content.styled("Starting the worker again ...", "$accent")
         if self._pending:
             words = ", ".join(_WORDS[action] for action in self._pending.values())
             return Content.styled(f"Asked for: {words} ...", "$accent")
@@ -280,6 +294,17 @@ class MonitorScreen(Screen[None]):
             return ended and self.follower.status.state == "finished"
         return True
 
+    def _why_not(self, action: str) -> str:
+        """Return why a key of the other half of a run's life does nothing now."""
+        state = clean_line(self.follower.state)
+        if action == "result":
+            return f"The run is {state}; the result comes when it is finished."
+        if action != "resume":
+            return f"The run is {state}; nothing is at work."
+        if not self.follower.ended:
+            return f"The run is {state}; there is nothing to resume."
+        return f"The run is {state} and cannot be resumed."
+
     def action_toggle_pause(self) -> None:
         """Pause, or go on."""
         self._request("resume" if self.follower.state == "paused" else "pause")
@@ -319,15 +344,30 @@ class MonitorScreen(Screen[None]):
         elif answer == "detach":
             self.action_detach()
 
-    @work(thread=True, exit_on_error=False, group="monitor-resume")
     def action_resume(self) -> None:
         """Continue the run from its last whole checkpoint."""
+        if not self._resuming:
+            self._resuming = True
+            self._show()
+            self._resume()
+
+    @work(thread=True, exit_on_error=False, group="monitor-resume")
+    def _resume(self) -> None:
         from engine.runs.launch import resume
 
+        problem = ""
         try:
             resume(self.follower.run)
-        except ProblemError as error:
-            self.app.call_from_thread(self.notify, clean_line(error), severity="error", markup=False)
+        except (ProblemError, OSError) as error:
+            problem = str(error)
+        self.app.call_from_thread(self._resumed, problem)
+
+    def _resumed(self, problem: str) -> None:
+        self._resuming = False
+        if problem:
+            self.notify(clean_line(problem), severity="error", markup=False, timeout=15)
+        self.follower.refresh_status()
+        self._show()
 
     def action_result(self) -> None:
         """Open the result."""
@@ -386,7 +426,11 @@ class MonitorScreen(Screen[None]):
 
         from engine.runs.liveness import terminate
 
+        problem = ""
         try:
-            terminate(self.follower.run, signal.SIGKILL)
-        except ProblemError as error:
-            self.app.call_from_thread(self.notify, clean_line(error), severity="error", markup=False)
+            if not terminate(self.follower.run, signal.SIGKILL):
+                problem = "The worker was told to end and is still there."
+        except (ProblemError, OSError) as error:
+            problem = clean_line(error)
+        if problem:
+            self.app.call_from_thread(self.notify, problem, severity="error", markup=False)
