@@ -35,6 +35,8 @@ class FtwizardApp(App[AppResult]):
         Binding("ctrl+p", "command_palette", "Commands", id="app.commands", priority=True),
         Binding("ctrl+q", "quit", "Quit", id="app.quit", priority=True),
         Binding("ctrl+l", "repaint", "Repaint", show=False, id="app.repaint"),
+        # Before every other meaning of escape, but only while the keys are shown.
+        Binding("escape", "hide_keys", "Hide the keys", show=False, priority=True, id="app.hide_keys"),
     ]
 
     def __init__(self, start: StartPoint, backend: Backend, *, colors: Colors = "full") -> None:
@@ -116,6 +118,16 @@ class FtwizardApp(App[AppResult]):
             self.action_hide_help_panel()
         else:
             self.action_show_help_panel()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Let escape through to the screen unless the keys are shown."""
+        if action == "hide_keys":
+            return bool(self.screen.query("HelpPanel"))
+        return super().check_action(action, parameters)
+
+    def action_hide_keys(self) -> None:
+        """Hide the keys that F1 showed."""
+        self.action_hide_help_panel()
 
     def open_wizard(
         self,

@@ -111,6 +111,8 @@ class FakeBackend:
         self.launched: list[tuple[dict[str, Any], Plan]] = []
         self.profiled: list[dict[str, Any]] = []
         self.warm = threading.Event()
+        self.launch_gate = threading.Event()
+        self.launch_gate.set()
         self._real = EngineBackend()
 
     @property
@@ -235,6 +237,7 @@ class FakeBackend:
         self.warm.clear()
 
     def launch(self, tree: Mapping[str, Any], plan: Plan) -> Path:
+        self.launch_gate.wait(30)
         if self.launch_error is not None:
             raise self.launch_error
         self.launched.append((dict(tree), plan))

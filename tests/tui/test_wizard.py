@@ -16,9 +16,11 @@ from tests.tui.conftest import wait_for
 from tests.tui.fake_backend import NEEDED_BYTES, ONE_GPU, FakeBackend, data_profile, model_profile
 from tests.tui.snapshots import check_snapshot
 from tui.app import FtwizardApp
-from tui.backend import PreviewRow, PreviewToken
+from tui.backend import Machine, ModelOffer, PreviewRow, PreviewToken
 from tui.home.screen import HomeScreen
+from tui.monitor.screen import MonitorScreen
 from tui.start import AppResult, Wizard
+from tui.widgets.help_line import Explanation, HelpLine
 from tui.wizard.draft import STEPS, newest_draft
 from tui.wizard.screen import WizardScreen
 
@@ -632,3 +634,84 @@ async def test_the_footer_never_shows_more_than_six_keys(backend: FakeBackend) -
         footer = app.screen.query_one(KeyFooter)
         assert 0 < len(footer.shown_bindings()) <= MAX_KEYS
         assert "Start" in footer.render().plain
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+async def test_the_key_of_the_help_has_room_on_every_terminal(width: int, backend: FakeBackend) -> None:
+    app = wizard_app(backend)
+    async with app.run_test(size=(width, 24), notifications=True, tooltips=True) as pilot:
+        await walk_to(pilot, "model")
+        assert shown(pilot).splitlines()[-1].rstrip().endswith("F1 Help")
+
+
+async def test_escape_hides_the_keys_before_it_means_anything_else(backend: FakeBackend) -> None:
+    app = wizard_app(backend)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await walk_to(pilot, "model")
+        await pilot.press("f1")
+        await wait_for(pilot, lambda: app.screen.query("HelpPanel"), "the keys")
+        await pilot.press("escape")
+        await wait_for(pilot, lambda: not app.screen.query("HelpPanel"), "the keys to go")
+        assert wizard(pilot).draft.step == "model"
+        await pilot.press("escape")
+        await at(pilot, "objective")
+
+
+async def test_a_start_that_takes_long_says_so_and_can_be_neither_left_nor_repeated(backend: FakeBackend) -> None:
+    backend.launch_gate.clear()
+    app = wizard_app(backend)
+    try:
+        async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+            await walk_to(pilot, "review")
+            await pilot.press("enter")
+            await wait_for(pilot, lambda: "Starting the run" in shown(pilot), "the busy line")
+            await pilot.press("escape", "f3", "enter", "s")
+            await wait_for(pilot, lambda: len(app.screen_stack) == 3, "the question where to save the recipe")
+            assert wizard(pilot).draft.step == "review"
+            backend.launch_gate.set()
+            await wait_for(pilot, lambda: isinstance(app.screen, MonitorScreen), "the monitor")
+            await wait_for(pilot, lambda: app.screen.query("#panel-log"), "its panels")
+            assert len(app.screen_stack) == 2
+            assert len(backend.launched) == 1
+            assert newest_draft(backend.drafts).draft is None
+    finally:
+        backend.launch_gate.set()
+
+
+async def test_models_are_judged_anew_when_the_machine_is_known(backend: FakeBackend) -> None:
+    judged_for: list[object] = []
+    offers = backend.model_offers
+
+    def spied(machine: Machine | None) -> list[ModelOffer]:
+        judged_for.append(machine)
+        return offers(machine)
+
+    backend.model_offers = spied  # type: ignore[method-assign]
+    app = wizard_app(backend)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await walk_to(pilot, "model")
+        wizard(pilot).take_facts(machine=ONE_GPU)
+        await wait_for(pilot, lambda: judged_for[-1] == ONE_GPU, "a new look at the models")
+
+
+async def test_an_explanation_without_room_ends_in_an_ellipsis(backend: FakeBackend) -> None:
+    app = wizard_app(backend)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await walk_to(pilot, "objective")
+        line = wizard(pilot).query_one(HelpLine)
+        line.explain(Explanation("Title", "word " * 100))
+        await pilot.pause()
+        assert str(line.render()).rstrip().endswith("…")
+        line.explain(Explanation("Title", "short"))
+        await pilot.pause()
+        assert "…" not in str(line.render())
+
+
+async def test_a_refused_value_names_the_way_out_of_a_form(backend: FakeBackend) -> None:
+    app = wizard_app(backend)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await walk_to(pilot, "settings")
+        await choose_setting(pilot, "training.epochs")
+        await pilot.press("enter", *"-3", "enter")
+        await wait_for(pilot, lambda: "empty the line for the default" in " ".join(shown(pilot).split()), "the fix")
+        assert "remove the key" not in shown(pilot)

@@ -105,7 +105,7 @@ def _draft(draft: Draft, now: float) -> Entry:
 
 def _preset(preset: PresetRow) -> Entry:
     content = Content.assemble("   ", safe(fit(clean_line(preset.name), NAME_WIDTH)), muted(clean_line(preset.title)))
-    why = f" Needs {preset.needs}." if preset.needs else ""
+    why = f" Needs: {preset.needs.rstrip('.')}." if preset.needs else ""
     return Entry(
         f"preset-{preset.name}", content, Explanation(preset.title, preset.summary + why), "preset", preset.name
     )

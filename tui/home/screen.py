@@ -112,7 +112,7 @@ class HomeScreen(Screen[None]):
             presets = self.backend.presets()
             found = newest_draft(self.backend.drafts_folder)
             runs = self.backend.runs(RUNS_SHOWN)
-        except (OSError, ProblemError) as problem:
+        except (OSError, ValueError, ProblemError) as problem:
             error = str(problem)
         self.post_message(self.ListsRead(runs, presets, found, error))
 

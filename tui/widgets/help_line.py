@@ -18,11 +18,19 @@ class Explanation:
 
 
 class HelpLine(Static):
-    """Shows one explanation."""
+    """Shows one explanation; what has no room ends in an ellipsis."""
 
     DEFAULT_CSS = """
     HelpLine { height: 2; padding: 0 1; color: $foreground; }
     """
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._whole = Content("")
+
+    def on_resize(self) -> None:
+        """Cut to the new width."""
+        self._show()
 
     def explain(self, explanation: Explanation) -> None:
         """Show title, sentence and reason."""
@@ -31,4 +39,13 @@ class HelpLine(Static):
             parts.append(("  " + clean_line(explanation.text), ""))
         if explanation.why:
             parts.append(("  Default: " + clean_line(explanation.why), "$text-muted"))
-        self.update(Content.assemble(*parts))
+        self._whole = Content.assemble(*parts)
+        self._show()
+
+    def _show(self) -> None:
+        width, height = self.content_size
+        lines = self._whole.wrap(width) if width > 1 and height > 0 else [self._whole]
+        if len(lines) > height > 0:
+            last = lines[height - 1].rstrip()
+            lines = [*lines[: height - 1], last.truncate(width - 1).append("…")]
+        self.update(Content("\n").join(lines))

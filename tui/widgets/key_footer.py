@@ -7,6 +7,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 MAX_KEYS = 6
+GAP = 3
 HELP_KEY = "f1"
 """Leads to all keys that have no room, so it is always shown, last."""
 _KEY_NAMES = {"escape": "esc", "enter": "enter", "question_mark": "?", "space": "space", "tab": "tab"}
@@ -20,6 +21,18 @@ def key_name(key: str) -> str:
     if first.startswith("f") and first[1:].isdigit():
         return first.upper()
     return _KEY_NAMES.get(first, first)
+
+
+def _width(binding: Binding) -> int:
+    return len(key_name(binding.key)) + 1 + len(binding.description)
+
+
+def _fitting(shown: list[tuple[Binding, bool]], width: int) -> list[tuple[Binding, bool]]:
+    """Return the keys that fit on one row; the one before the last, which leads to all others, goes first."""
+    kept = list(shown)
+    while len(kept) > 1 and sum(_width(binding) + GAP for binding, _ in kept) - GAP > width:
+        kept.pop(-2)
+    return kept
 
 
 class KeyFooter(Widget):
@@ -64,18 +77,16 @@ class KeyFooter(Widget):
         self._spans = []
         parts: list[tuple[str, str]] = []
         column = 0
-        for binding, enabled in self.shown_bindings():
+        for binding, enabled in _fitting(self.shown_bindings(), self.size.width):
             key, words = key_name(binding.key), binding.description
-            width = len(key) + 1 + len(words)
-            if column + width > self.size.width:
-                break
+            width = _width(binding)
             self._spans.append((column, column + width, binding.key.split(",")[0]))
             parts += [
                 (key, "bold $footer-key-foreground" if enabled else "$text-disabled"),
                 (f" {words}", "" if enabled else "$text-disabled"),
-                ("   ", ""),
+                (" " * GAP, ""),
             ]
-            column += width + 3
+            column += width + GAP
         return Content.assemble(*parts)
 
     def on_click(self, event: events.Click) -> None:

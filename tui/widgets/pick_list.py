@@ -67,8 +67,8 @@ class PickList(Vertical):
         def row_id(self) -> str:
             """The row; asked only when the message is handled.
 
-            A pasted line or a slow connection brings text and enter at once: the step must have listed the rows for that
-            text before it is said which of them was meant.
+            A pasted line or a slow connection brings text and enter at once: the step must have listed the rows for
+            that text before it is said which of them was meant.
             """
             return self._row_id if self._row_id is not None else self._picker.row_under_cursor
 

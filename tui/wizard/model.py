@@ -19,6 +19,9 @@ from tui.wizard.step_view import Answered, Asked, Explained, StepView
 TYPED = "typed"
 CHOSEN = "chosen"
 WIDE_COLUMNS = 96
+TITLE_WIDTH = 25
+FULL_COLUMNS = 78
+"""From here on a row has room for size and licence."""
 
 
 class ModelStep(StepView):
@@ -26,12 +29,16 @@ class ModelStep(StepView):
 
     def compose(self) -> ComposeResult:
         """Yield the input over the catalogue and what is known of the choice."""
-        self._offers = self.backend.model_offers(self.facts.machine)
+        self._judge_offers()
         yield PickList(
             placeholder="Filter, or type a folder or a hub id",
             suggester=PathSuggester(folders_only=True),
         )
         yield Static(id="model-facts", classes="facts")
+
+    def _judge_offers(self) -> None:
+        self._judged_for = self.facts.machine
+        self._offers = self.backend.model_offers(self._judged_for)
 
     def on_mount(self) -> None:
         """Show every offer, the cursor on the answer given."""
@@ -62,6 +69,8 @@ class ModelStep(StepView):
 
     def show(self) -> None:
         """Move the mark to the answer and show its facts or problems."""
+        if self.facts.machine != self._judged_for:
+            self._judge_offers()  # The machine was read after the step was opened.
         self._list_rows()
         self.query_one("#model-facts", Static).update(self._facts())
 
@@ -99,13 +108,14 @@ class ModelStep(StepView):
         if offer.blocked:
             mark = ("  ✗  ", "$error")
         size = human_bytes(offer.weights_bytes) if offer.weights_bytes else ""
+        roomy = self.size.width >= FULL_COLUMNS
         return Content.assemble(
             mark,
-            (fit(clean_line(offer.title), 27), f"bold {weight}".strip()),
+            (fit(clean_line(offer.title), TITLE_WIDTH), f"bold {weight}".strip()),
             (f"{human_count(offer.num_params) if offer.num_params else '':>7} ", weight),
-            (f"{size:>9}  ", weight or "$text-muted"),
+            (f"{size:>9}  " if roomy else " ", weight or "$text-muted"),
             (fit(offer.where, 16) if self.size.width >= WIDE_COLUMNS else "", weight or "$text-muted"),
-            (fit(clean_line(offer.licence), 11) + " ", weight or "$text-muted"),
+            (fit(clean_line(offer.licence), 11) + " " if roomy else "", weight or "$text-muted"),
             (clean_line(offer.fit), "$error" if offer.blocked else "$success"),
         )
 

@@ -214,7 +214,7 @@ class Readings:
     async def _launch(self, draft: Draft, plan: "Plan") -> None:
         try:
             run_path: Path = await asyncio.to_thread(self.screen.backend.launch, draft.layered.tree, plan)
-        except (ProblemError, OSError) as error:
+        except (ProblemError, OSError, ValueError) as error:
             self.screen.launch_failed(str(error))
             return
         self.screen.launched(run_path)

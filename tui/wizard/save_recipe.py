@@ -48,6 +48,9 @@ class SaveRecipeScreen(ModalScreen[Path | None]):
         if not event.value.strip() or path.is_dir():
             self._say("Type the name of a file.")
             return
+        if not path.parent.is_dir():
+            self._say(f"There is no folder {clean_line(path.parent)}.")
+            return
         if path.exists() and path != self._warned_of:
             self._warned_of = path
             self._say(f"{clean_line(path)} exists. Enter again overwrites it.")
@@ -55,7 +58,7 @@ class SaveRecipeScreen(ModalScreen[Path | None]):
         try:
             write_whole(path, self._text)
         except OSError as error:
-            self._say(f"Cannot be written: {clean_line(error)}")
+            self._say(f"{clean_line(path)} cannot be written: {clean_line(error.strerror or error)}.")
             return
         self.dismiss(path)
 

@@ -30,6 +30,8 @@ from tui.wizard.steps import build_step
 if TYPE_CHECKING:
     from tui.app import FtwizardApp
 
+STARTING = "Starting the run…"
+
 
 def _wizard_commands() -> type[Provider]:
     from tui.wizard.commands import WizardCommands
@@ -99,7 +101,7 @@ class WizardScreen(Screen[None]):
 
     def _show_frame(self) -> None:
         self.query_one(StepRail).mark(self.draft, self.facts)
-        reason = blocked_reason(self.draft.step, self.draft, self.facts)
+        reason = STARTING if self._launching else blocked_reason(self.draft.step, self.draft, self.facts)
         self.query_one(NavBar).point(self.draft.step, reason)
         machine = self.facts.machine
         if machine is not None:
@@ -129,6 +131,8 @@ class WizardScreen(Screen[None]):
 
     @on(Answered)
     async def _reduce(self, message: Answered) -> None:
+        if self._busy_starting():
+            return
         draft = self.draft.without(*message.cleared)
         for path, value in message.changes.items():
             draft = draft.with_value(path, value)
@@ -154,6 +158,8 @@ class WizardScreen(Screen[None]):
 
     async def open_step(self, wanted: StepName) -> None:
         """Open a step, or the one before it that still needs an answer, and say which."""
+        if self._busy_starting():
+            return
         step, reason = first_open_step(self.draft, self.facts, wanted)
         if step != self.draft.step:
             await self._open(step)
@@ -172,7 +178,15 @@ class WizardScreen(Screen[None]):
         """Open the next step, or start the run on the last one."""
         await self._advance()
 
+    def _busy_starting(self) -> bool:
+        """Whether a run is being started, which takes seconds: until then nothing else may be begun or left."""
+        if self._launching:
+            self._say(STARTING)
+        return self._launching
+
     async def _advance(self, *, explain: bool = True) -> None:
+        if self._busy_starting():
+            return
         reason = blocked_reason(self.draft.step, self.draft, self.facts)
         if reason:
             if explain:
@@ -196,6 +210,8 @@ class WizardScreen(Screen[None]):
 
     async def action_previous_step(self) -> None:
         """Go back one step, or home from the first one; the draft is kept."""
+        if self._busy_starting():
+            return
         index = STEPS.index(self.draft.step)
         if index:
             await self._open(STEPS[index - 1])
@@ -204,6 +220,8 @@ class WizardScreen(Screen[None]):
 
     def leave(self) -> None:
         """Go home; the draft is kept."""
+        if self._busy_starting():
+            return
         self._save()
         self.readings.stop()
         self.app.pop_screen()
@@ -229,14 +247,18 @@ class WizardScreen(Screen[None]):
         if self._launching or self.facts.plan is None:
             return
         self._launching = True
+        self._show_frame()
         self.readings.launch(self.draft, self.facts.plan)
 
     def launched(self, run_path: Path) -> None:
         """Forget the draft and show the run."""
         forget_draft(self.draft, self.backend.drafts_folder)
+        while self.app.screen is not self:  # A question or the palette may have been opened meanwhile.
+            self.app.pop_screen()
         self.app.open_monitor(run_path, replacing=True)
 
     def launch_failed(self, message: str) -> None:
         """Say why no run was started; everything is as before."""
         self._launching = False
+        self._show_frame()
         self.notify(clean_line(message), title="Not started", severity="error", markup=False, timeout=15)

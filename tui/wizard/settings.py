@@ -1,5 +1,6 @@
 """Step 5: every other setting. One list, one editor; basic fields first, the rest folded away."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import on
@@ -10,7 +11,7 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine.recipe.problems import ProblemError
+from engine.recipe.problems import Problem, ProblemError
 from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import Explanation
 from tui.widgets.labels import problem_label
@@ -204,8 +205,14 @@ class SettingsStep(StepView):
             try:
                 answer = Answered({path: self.backend.parse(path, text)})
             except ProblemError as error:
-                self.query_one("#editor-problem", Static).update(problem_label(error.problems[0]))
+                self.query_one("#editor-problem", Static).update(problem_label(_in_a_form(error.problems[0])))
                 return
         self._close_editor()
         self.focus_start()
         self.post_message(answer)
+
+
+def _in_a_form(problem: Problem) -> Problem:
+    """Return a finding about a value with the way out that a form has: here is no file with keys to remove."""
+    fix = problem.fix if problem.fix.startswith("Did you mean") else "Correct it, or empty the line for the default."
+    return replace(problem, fix=fix)
