@@ -30,7 +30,6 @@ from engine.training.context import RunContext
 from engine.training.download import fetch_model
 from engine.training.event_log import EventLog
 from engine.training.interrupt import Interrupt
-from engine.training.quantized import keep_4bit_layout
 from engine.training.requests import RequestDesk
 from engine.training.run import evaluate, train
 
@@ -80,8 +79,11 @@ def carry_through(carried: Carried) -> None:
         if not (run.evaluation_folder / "before.json").exists():
             events.write("state.changed", state="evaluating", reason="before training")
             evaluate(context, "before", 0)
+    carried.desk.phase = "training"
     train(context)
+    carried.desk.phase = "after"
     with interrupt.interruptible():
+        carried.desk.attend()
         if not (run.evaluation_folder / "after.json").exists():
             events.write("state.changed", state="evaluating", reason="after training")
             evaluate(context, "after", context.steps_done)
@@ -98,14 +100,19 @@ def refuse_blocked(plan: Plan) -> None:
 def prepare_context(carried: Carried) -> RunContext:
     """Load rows, tokenizer and model, and apply the method."""
     train_rows, held_out_rows, dropped = load_rows(carried.run, carried.plan)
+    carried.desk.attend()
     plan, folder = fetch_model(carried.plan, carried.events, carried.desk)
     recipe = plan.recipe
     loaded = load_tokenizer(folder, recipe)
     renderer = Renderer(loaded.tokenizer, _filled(recipe.training.max_length, "max_length"), recipe.data.system_prompt)
     rendered = renderer.render_rows(train_rows)
     _tell_data(carried.events, rendered, len(train_rows), len(held_out_rows), dropped)
+    if problems := rendered.problems():
+        raise ProblemError(*problems)
+    carried.desk.attend()
     model = load_learner(plan, loaded)
     _tell_model(carried.events, model, loaded)
+    carried.desk.attend()
     return RunContext(
         run=carried.run,
         plan=plan,
@@ -127,10 +134,23 @@ def load_rows(run: RunDirectory, plan: Plan) -> tuple[list[dict[str, Any]], list
     """Return training rows, held-out rows and counts of dropped rows; from the run directory once they are there.
 
     The first attempt saves them, so that a later one, also on another machine, works on the same rows.
+
+    Raises:
+        ProblemError: The data cannot be used, or has changed since the plan was made: steps, memory and the recorded
+            hash would be of other rows.
     """
     if run.train_file.exists() and run.held_out_file.exists():
         return _read_rows(run.train_file), _read_rows(run.held_out_file), dict(plan.data.dropped)
     data = prepare(plan.recipe)
+    if plan.data.sha256 not in ("", data.profile.sha256):
+        raise ProblemError(
+            Problem(
+                "data.changed",
+                "The data is not what it was when the plan was made.",
+                "Start the run again, so that the plan is made for the data as it is now.",
+                path="data.source",
+            )
+        )
     private_folder(run.data_folder)
     write_atomically(run.held_out_file, _lines(data.held_out_rows))
     write_atomically(run.train_file, _lines(data.train_rows))
@@ -141,10 +161,7 @@ def load_learner(plan: Plan, loaded: LoadedTokenizer) -> PreTrainedModel:
     """Return the model on its device with the method applied; the seed decides the initial adapters."""
     recipe = plan.recipe
     device = "cuda:0" if plan.device.kind == "cuda" else "cpu"
-    quantized = recipe.method.name == "qlora"
-    model = load_model(recipe, device, quantized=quantized)
-    if quantized:
-        keep_4bit_layout(model)
+    model = load_model(recipe, device, quantized=recipe.method.name == "qlora")
     check_vocabulary(loaded.tokenizer, model)
     set_seed(recipe.training.seed)
     return apply_method(model, recipe)
@@ -152,9 +169,17 @@ def load_learner(plan: Plan, loaded: LoadedTokenizer) -> PreTrainedModel:
 
 def finish(context: RunContext) -> None:
     """Export the model and write the report."""
+    desk = context.desk
+
+    def emit(event_type: str, **payload: Any) -> None:
+        context.events.write(event_type, **payload)
+        desk.attend()
+
     context.events.write("state.changed", state="exporting", reason="")
+    desk.attend()
     prompts = parity_prompts(context.held_out_rows[:PARITY_ROWS], context.renderer)
-    export_run(context.run, context.plan, context.model, context.tokenizer, prompts=prompts, emit=context.events.write)
+    export_run(context.run, context.plan, context.model, context.tokenizer, prompts=prompts, emit=emit)
+    desk.attend()
     write_report(context.run, state="finished")
     context.events.write("report.written", folder=".")
 

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from engine.runs.standby import wait_for_run
 from engine.text import clean_line
 from engine.training.batching import Batching
 from engine.training.event_log import EventLog
+from engine.training.faults import fault_kind
 from engine.training.interrupt import EXIT_INTERRUPTED, Interrupt, StopRequested
 from engine.training.recovery import RESTART_VARIABLE, Attempts, begin_attempt, decide, restart_process
 from engine.training.requests import RequestDesk
@@ -75,6 +77,8 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
     # It warns at import about kernels that it would fetch from the hub.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # PEFT 0.21.2 asks models by a name that transformers 5.23 has deprecated; neither is the person's to change.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
 def carry(run: RunDirectory, *, standby: bool) -> int:
@@ -118,7 +122,7 @@ def _carry(ending: "_Ending", *, standby: bool) -> None:
     )
     for rejected in store.rejected:
         events.write("checkpoint.rejected", folder=rejected.folder.name, reason=rejected.reason)
-    desk = RequestDesk(ControlReader(run), events)
+    desk = ending.desk = RequestDesk(ControlReader(run), events)
 
     from engine.stages import Carried, carry_through
     from engine.training.run import TrainingFaultError
@@ -157,6 +161,7 @@ class _Ending:
         self.lock = lock
         self.interrupt = interrupt
         self.restarted = restarted
+        self.desk: RequestDesk | None = None
         self._events: EventLog | None = None
 
     @property
@@ -184,6 +189,8 @@ class _Ending:
     def end(self, state: str, exit_code: int, reason: str) -> int:
         """Write the last events and, last of all, the exit status."""
         if self._events is not None:
+            if self.desk is not None:
+                self.desk.close(state)
             self._events.write("state.changed", state=state, reason=reason)
             self._events.write("run.ended", state=state, exit_code=exit_code)
             self._events.close()
@@ -209,16 +216,23 @@ def _recover(ending: "_Ending", attempts: Attempts, fault: "Fault", plan: "Plan"
             "effective batch stays the same."
         )
     else:
-        message = f"The device failed at step {fault.step} ({fault.text}). Going on in a fresh process."
+        message = f"The device failed {fault.place} ({fault.text}). Going on in a fresh process."
     ending.events.write("notice.raised", severity="warning", code=f"training.{fault.kind}", message=message)
+    ending.interrupt.hold_for_next_program()
     ending.events.close()
     restart_process(ending.run, ending.lock)
 
 
 def _unexpected(error: Exception) -> Problem:
-    """Return a failure that nobody foresaw, in words."""
+    """Return a failure that no stage has put into words."""
     text = clean_line(str(error).strip().split("\n")[0], max_chars=300)
     sentence = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if "torch" in sys.modules and fault_kind(error) == "out_of_memory":
+        return Problem(
+            "worker.out_of_memory",
+            f"Out of memory outside the training steps ({text or sentence}).",
+            "Free memory and resume; or start a new run with QLoRA or a smaller base model.",
+        )
     return Problem("worker.unexpected", f"The worker failed with {sentence}.", "The whole story is in worker.log.")
 
 

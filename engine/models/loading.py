@@ -60,10 +60,26 @@ def load_model(recipe: Recipe, device: str, *, quantized: bool) -> PreTrainedMod
     transformers_logging.disable_progress_bar()
     placement: dict[str, Any] = {"device_map": {"": device}, **_quantization(recipe)} if quantized else {}
     model = _from_files(resolved.folder, recipe, placement)
-    if not quantized:
+    if quantized:
+        _keep_4bit_layout(model)
+    else:
         model.to(torch.device(device))
     model.config.use_cache = False
     return model
+
+
+def _keep_4bit_layout(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights on CPUs with AVX512-BF16.
+
+    In evaluation mode it would round the scales to bfloat16 in place, so that measuring changed the model and a resumed
+    run were not the straight one; it also fails on layers whose width is no multiple of the block size, 64
+    (bitsandbytes 0.50.2, `functional._convert_weight_packed_for_cpu`).
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _quantization(recipe: Recipe) -> dict[str, Any]:
@@ -111,23 +127,30 @@ def _not_loaded(folder: Path, error: Exception) -> ProblemError:
         fix = "Read that code, then set model.trust_remote_code to true; or choose another model."
         return _problem("remote_code", f"The model in {folder} wants to run Python code of its own.", fix)
     if "size mismatch" in str(error) or "mismatch" in text:
-        return _problem("wrong_shapes", f"The weights in {folder} do not have the shapes of its config.json.", _DAMAGED)
+        return _problem(
+            "shape_mismatch", f"The weights in {folder} do not have the shapes of its config.json.", _DAMAGED
+        )
     if "does not recognize this architecture" in str(error) or "Unrecognized model" in str(error):
         fix = "Choose a model of a known family, or update transformers."
-        return _problem("unknown_architecture", f"The architecture of {folder} is unknown: {text}", fix)
+        return _problem("architecture_unknown", f"The architecture of {folder} is unknown: {text}", fix)
     return _problem("not_loaded", f"The model in {folder} cannot be loaded: {text}", _DAMAGED)
 
 
 def _check_keys(folder: Path, info: dict[str, Any]) -> None:
     """Refuse random layers (missing or mismatched) and weights that nothing would use (unexpected)."""
-    for kind, says, fix in (
-        ("missing_keys", "has no weights for", f"They would be random. {_DAMAGED}"),
-        ("mismatched_keys", "has weights of another shape for", _DAMAGED),
-        ("unexpected_keys", "holds weights that its config.json has no place for:", "Check config.json of the model."),
+    for kind, code, says, fix in (
+        ("missing_keys", "tensor_missing", "has no weights for", f"They would be random. {_DAMAGED}"),
+        ("mismatched_keys", "shape_mismatch", "has weights of another shape for", _DAMAGED),
+        (
+            "unexpected_keys",
+            "tensor_unexpected",
+            "holds weights that its config.json has no place for:",
+            "Check config.json of the model.",
+        ),
     ):
         names = sorted(str(key[0] if isinstance(key, tuple) else key) for key in info.get(kind) or ())
         if names:
-            raise _problem(kind, f"The model in {folder} {says} {_listed(names)}.", fix)
+            raise _problem(code, f"The model in {folder} {says} {_listed(names)}.", fix)
 
 
 def _listed(names: list[str]) -> str:

@@ -177,11 +177,11 @@ class RunCallback(TrainerCallback):
             learning_rate=logs["learning_rate"],
             grad_norm=grad_norm,
         )
-        self._check_gradient(grad_norm)
+        self._check_gradient(state.global_step, grad_norm)
         self._memory.sample()
         self._do_what_is_due(state.global_step, state.max_steps)
 
-    def _check_gradient(self, grad_norm: float | None) -> None:
+    def _check_gradient(self, step: int, grad_norm: float | None) -> None:
         if grad_norm is None or abs(grad_norm) < float("inf"):
             self._skipped = 0
             return
@@ -189,7 +189,8 @@ class RunCallback(TrainerCallback):
         self._skipped += 1
         if self._skips_allowed and self._skipped <= MAX_SKIPPED_STEPS:
             return
-        self._state.consistent = False
+        # The weights are spoilt, so that this step does not count as finished; it is the one to be named.
+        self._state.step, self._state.consistent = step - 1, False
         raise NotFiniteError("gradient norm", grad_norm)
 
     def _do_what_is_due(self, step: int, total_steps: int) -> None:

@@ -30,7 +30,7 @@ class Fault:
     Attributes:
         kind: What family it is of.
         step: Optimizer step (from 1) that could not be finished.
-        row_ids: Rows of that step, longest first.
+        row_ids: Rows of that step, longest first; none when the fault was outside training.
         text: First line of the error.
         consistent: Whether the weights still are those of the last finished step.
     """
@@ -40,6 +40,16 @@ class Fault:
     row_ids: list[str]
     text: str
     consistent: bool
+
+    @property
+    def place(self) -> str:
+        """Where it happened, in words."""
+        return f"at step {self.step}" if self.row_ids else f"while the model of step {self.step} was measured"
+
+    @property
+    def rows(self) -> str:
+        """A sentence that names the rows; empty without any."""
+        return f" The rows of this step: {name_rows(self.row_ids)}." if self.row_ids else ""
 
 
 def fault_kind(error: BaseException) -> FaultKind | None:

@@ -41,6 +41,16 @@ class Interrupt:
         for number in SIGNALS:
             signal.signal(number, self._handle)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    def hold_for_next_program(self) -> None:
+        """Keep signals for the program that replaces this one, until it installs its own handlers.
+
+        Raises:
+            StopRequested: One has arrived already.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        self.check()
 
     def request(self, reason: str) -> None:
         """Ask for a stop from inside the process."""
@@ -54,9 +64,10 @@ class Interrupt:
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """Let a signal end the block at once; for stages without anything to save."""
-        self.check()
-        self._raise_at_once = True
         try:
+            # In this order: a signal between the two would wait for the end of the block.
+            self._raise_at_once = True
+            self.check()
             yield
         finally:
             self._raise_at_once = False

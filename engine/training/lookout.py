@@ -46,7 +46,7 @@ class Lookout:
         self._interrupt = interrupt
         self._state = state
         self._actions = actions
-        self._paused = False
+        self._paused = desk.pause_asked
         self._next_poll = 0.0
 
     def before_micro_step(self) -> None:

@@ -109,7 +109,7 @@ def _read(run: RunDirectory) -> Attempts:
 def _not_finite(fault: Fault) -> Problem:
     return Problem(
         "training.not_finite",
-        f"At step {fault.step} {fault.text}. The rows of this step: {name_rows(fault.row_ids)}.",
+        f"At step {fault.step} {fault.text}.{fault.rows}",
         "Choose a smaller learning rate, or look at these rows; the last checkpoint before it is kept.",
         "training.learning_rate",
     )
@@ -129,7 +129,6 @@ def _device_gone(fault: Fault, restarts: int) -> Problem:
     times = "again" if restarts <= 1 else f"after {restarts} restarts"
     return Problem(
         "training.device_failed",
-        f"The device failed {times} at step {fault.step}: {fault.text}. The rows of this step: "
-        f"{name_rows(fault.row_ids)}.",
+        f"The device failed {times} {fault.place}: {fault.text}.{fault.rows}",
         "Look at the rows and at the GPU (`ftwizard doctor`), then resume.",
     )

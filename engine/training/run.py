@@ -113,6 +113,7 @@ def evaluate(context: RunContext, phase: Phase, step: int) -> None:
 
     Raises:
         StopRequested: A stop was asked for in the middle.
+        TrainingFaultError: The device failed, before or after training.
     """
     interrupt = context.interrupt
     try:
@@ -132,9 +133,11 @@ def evaluate(context: RunContext, phase: Phase, step: int) -> None:
         interrupt.check()
         context.desk.check_stop()
     except Exception as error:
-        if fault_kind(error) == "device":
-            raise
         text = clean_line(error, max_chars=300)
+        if fault_kind(error) == "device":
+            if phase == "during":
+                raise
+            raise TrainingFaultError(Fault("device", step, [], text, consistent=True)) from error
         context.notice(
             "error", "evaluation.failed", f"The evaluation {phase} training failed ({type(error).__name__}: {text})."
         )
@@ -173,6 +176,7 @@ def _set_up(context: RunContext) -> Training:
 def _run(training: Training) -> None:
     context, built = training.context, training.built
     start_step = 0 if context.checkpoint is None else context.checkpoint.step
+    _compare_with_plan(training)
     context.events.write("state.changed", state="training", reason="")
     context.events.write(
         "training.started",
@@ -190,6 +194,18 @@ def _run(training: Training) -> None:
     built.trainer.train(resume_from_checkpoint=folder)
     # The trainer leaves its mixed-precision wrapper on the model; measuring and exporting want the plain one.
     built.trainer.accelerator.unwrap_model(context.model, keep_fp32_wrapper=False)
+
+
+def _compare_with_plan(training: Training) -> None:
+    """Say so when the rows give another number of steps than the plan counted on: the plan only estimates packing."""
+    planned, total_steps = training.context.plan.steps.total_steps, training.built.total_steps
+    if planned != total_steps:
+        training.context.notice(
+            "note",
+            "training.steps_differ",
+            f"Training takes {total_steps} steps; the plan expected {planned}. There are "
+            f"{len(training.built.sequences)} sequences, {training.built.order.steps_per_epoch} steps per epoch.",
+        )
 
 
 def _keep_last_step(training: Training, fault: Fault) -> None:

@@ -35,10 +35,11 @@ def folder(tiny_model_folder: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_model_folder, tmp_path / "model")
 
 
-def refused(folder: Path, pattern: str, **model) -> None:
+def refused(folder: Path, pattern: str, *, code: str | None = None, **model) -> None:
     with pytest.raises(ProblemError, match=pattern) as caught:
         load_model(recipe(folder, **model), "cpu", quantized=False)
     assert all(problem.fix for problem in caught.value.problems)
+    assert code in (None, caught.value.problems[0].code)
 
 
 @pytest.mark.parametrize(
@@ -73,9 +74,21 @@ def test_quantized_layers_are_close_to_the_file(folder):
     assert model.get_input_embeddings().weight.dtype == torch.float32
     ids = torch.arange(12)[None]
     whole = load_model(recipe(folder), "cpu", quantized=False)
-    # In training mode, because for inference bitsandbytes repacks the weights of wider layers.
     left, right = model.train()(ids).logits.flatten(), whole.train()(ids).logits.flatten()
     assert torch.nn.functional.cosine_similarity(left, right, dim=0) > 0.9
+
+
+def test_measuring_leaves_4bit_weights_as_they_were_loaded(tmp_path):
+    model = load_model(recipe(save_tiny_model(tmp_path / "wide", hidden_size=64), "qlora"), "cpu", quantized=True)
+    ids = torch.arange(12)[None]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    trained = model.train()(ids).logits
+    with torch.no_grad():
+        measured = model.eval()(ids).logits
+    assert torch.equal(measured, trained)
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
 class TestDamage:
@@ -115,12 +128,12 @@ class TestDamage:
         tensors = load_file(folder / "model.safetensors")
         del tensors["model.layers.1.mlp.up_proj.weight"]
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-        refused(folder, r"model\.layers\.1\.mlp\.up_proj\.weight")
+        refused(folder, r"model\.layers\.1\.mlp\.up_proj\.weight", code="model.tensor_missing")
 
     def test_wrong_shapes(self, folder):
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 48}))
-        refused(folder, "shape")
+        refused(folder, "shape", code="model.shape_mismatch")
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
     def test_numbers_that_are_none(self, folder, value):
@@ -132,7 +145,7 @@ class TestDamage:
     def test_unknown_architecture(self, folder):
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "model_type": "unheard_of"}))
-        refused(folder, "architecture|unheard_of")
+        refused(folder, "architecture|unheard_of", code="model.architecture_unknown")
 
     def test_broken_configuration(self, folder):
         (folder / "config.json").write_text("{")

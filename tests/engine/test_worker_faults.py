@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import torch
 import engine.worker
 from engine.runs.checkpoints import CheckpointStore
 from engine.runs.directory import RunDirectory
+from engine.training.order import StepOrder
 from engine.training.trainer import RunTrainer
 from tests.engine.forked import ForkedWorker, carry
 from tests.engine.made_runs import events_of, loss_curve, made_recipe, make_run, write_rows
@@ -134,6 +136,78 @@ def test_nan_weights_stop_the_run_and_name_the_rows(tmp_path: Path, tiny_model_f
     assert last["step"] == 5
     assert last["loss"] != last["loss"]
     assert whole_checkpoint(run) == 4
+
+
+def test_a_broken_gradient_names_its_own_step(tmp_path: Path, tiny_model_folder: Path, commands: Path):
+    def poison() -> None:
+        without_evaluation()
+        original = RunTrainer.training_step
+
+        def poisoned(self, model, *arguments, **keywords):
+            loss = original(self, model, *arguments, **keywords)
+            if self.state.global_step == 4:
+                next(p for p in model.parameters() if p.requires_grad).grad.fill_(float("nan"))
+            return loss
+
+        RunTrainer.training_step = poisoned
+
+    run = make_run(tmp_path / "run", quick_recipe(tiny_model_folder, commands))
+    assert carry(run, poison) == 1
+    failure = events_of(run, "worker.failed")[-1]
+    assert "At step 5 the gradient norm is nan" in failure["message"]
+    order = StepOrder([1] * len(run.train_file.read_text().splitlines()), effective_batch=4, micro_batch=2, seed=17)
+    ids = [json.loads(line)["id"] for line in run.train_file.read_text().splitlines()]
+    assert sorted(ids[row] for row in order.rows_of_step(4)) == sorted(
+        re.findall(r"commands\.jsonl:\d+", failure["message"])
+    )
+    assert whole_checkpoint(run) == 4
+
+
+def test_a_signal_while_starting_over_is_not_lost(tmp_path: Path, tiny_model_folder: Path, commands: Path):
+    def too_small() -> None:
+        without_evaluation()
+
+        def refused(self, *arguments, **keywords):
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+        RunTrainer.compute_loss = refused
+
+    run = make_run(tmp_path / "run", quick_recipe(tiny_model_folder, commands))
+    assert carry(run, too_small) == 75
+    assert json.loads(run.exit_file.read_text())["state"] == "stopped"
+
+
+def test_out_of_memory_outside_training_is_said_in_words(tmp_path: Path, tiny_model_folder: Path, commands: Path):
+    def too_small() -> None:
+        import engine.stages
+
+        def refused(*_: object, **__: object) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+        engine.stages.load_model = refused
+
+    run = make_run(tmp_path / "run", quick_recipe(tiny_model_folder, commands))
+    assert carry(run, too_small) == 1
+    failure = events_of(run, "worker.failed")[-1]
+    assert failure["code"] == "worker.out_of_memory"
+    assert "2.00 GiB" in failure["message"]
+    assert failure["fix"]
+
+
+def test_a_device_fault_while_measuring_starts_over_once(tmp_path: Path, tiny_model_folder: Path, commands: Path):
+    def broken() -> None:
+        import engine.training.run
+
+        def failing(*_: object, **__: object) -> None:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+        engine.training.run.measure = failing
+        engine.worker.restart_process = lambda *_: os._exit(99)
+
+    run = make_run(tmp_path / "run", quick_recipe(tiny_model_folder, commands))
+    assert carry(run, broken) == 99
+    assert "while the model of step 0 was measured" in events_of(run, "notice.raised")[-1]["message"]
 
 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_curve(

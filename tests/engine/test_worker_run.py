@@ -124,6 +124,123 @@ def test_viewers_requests_are_answered(tmp_path: Path, tiny_model_folder: Path, 
     assert elapsed == sorted(elapsed)
 
 
+def test_requests_outside_training_are_answered(tmp_path: Path, tiny_model_folder: Path, commands: Path):
+    """In the evaluation before training, in the one after it, in the export, and when nobody is left to look."""
+    actions = ("evaluate", "checkpoint", "resume", "pause")
+
+    def asking() -> None:
+        import engine.stages
+        from engine.training.lookout import Lookout
+
+        measure, export, report = engine.stages.evaluate, engine.stages.export_run, engine.stages.write_report
+        pause = Lookout._wait_for_resume
+
+        def ask(stage: str) -> None:
+            for action in actions:
+                request(run, action, stage)
+
+        def measuring(context, phase, step):
+            ask(phase)
+            return measure(context, phase, step)
+
+        def exporting(*arguments, **keywords):
+            ask("export")
+            return export(*arguments, **keywords)
+
+        def reporting(*arguments, **keywords):
+            ask("report")
+            return report(*arguments, **keywords)
+
+        def paused(self):
+            request(run, "resume", "training")
+            return pause(self)
+
+        engine.stages.evaluate, engine.stages.export_run = measuring, exporting
+        engine.stages.write_report, Lookout._wait_for_resume = reporting, paused
+
+    run = make_run(tmp_path / "run", made_recipe(tiny_model_folder, commands, training={"max_steps": 3}))
+    worker = ForkedWorker(run, asking)
+    assert worker.wait() == 0, worker.log()[-3000:]
+    asked = [json.loads(line) for line in run.control_file.read_text().splitlines()]
+    answers = {event["id"]: event["result"] for event in events_of(run, "control.acknowledged")}
+    assert [entry["by"] for entry in asked if entry["id"] not in answers] == []
+    assert len(asked) == len(events_of(run, "control.acknowledged")) == 4 * len(actions) + 1
+    by_stage = {(entry["by"], entry["action"]): answers[entry["id"]] for entry in asked}
+    assert by_stage["before", "pause"] == "will pause before the first step"
+    assert "training has not begun" in by_stage["before", "evaluate"]
+    assert by_stage["training", "resume"] == "resumed"
+    assert all("training is over" in by_stage["after", action] for action in actions)
+    assert all("training is over" in by_stage["export", action] for action in actions)
+    assert all(by_stage["report", action] == "too late: the run is finished" for action in actions)
+    states = [event["state"] for event in events_of(run, "state.changed")]
+    assert states[2:5] == ["training", "paused", "training"]
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+def test_a_stop_outside_training_is_kept_and_resumable(
+    phase: str, tmp_path: Path, tiny_model_folder: Path, commands: Path
+):
+    def asking() -> None:
+        import engine.stages
+
+        measure = engine.stages.evaluate
+
+        def measuring(context, current, step):
+            if current == phase:
+                request(run, "stop", "test")
+            return measure(context, current, step)
+
+        engine.stages.evaluate = measuring
+
+    run = make_run(tmp_path / "run", made_recipe(tiny_model_folder, commands, training={"max_steps": 3}))
+    assert carry(run, asking) == 75
+    assert ending(run) == ("stopped", 75)
+    assert [event["result"] for event in events_of(run, "control.acknowledged")] == ["stopping"]
+    assert carry(run) == 0
+    assert steps_logged(run) == 3
+
+
+def test_a_signal_in_the_export_leaves_nothing_half_done(tmp_path: Path, tiny_model_folder: Path, commands: Path):
+    def stopping() -> None:
+        from engine.deployment import export
+
+        save = export.save_adapter
+
+        def interrupted(*arguments, **keywords):
+            save(*arguments, **keywords)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        export.save_adapter = interrupted
+
+    run = make_run(tmp_path / "run", made_recipe(tiny_model_folder, commands, training={"max_steps": 3}))
+    assert carry(run, stopping) == 75
+    assert ending(run) == ("stopped", 75)
+    assert not list(run.model_folder.iterdir())
+    assert carry(run) == 0
+    assert (run.adapter_folder / "adapter_model.safetensors").exists()
+    assert steps_logged(run) == 3
+
+
+def test_steps_that_differ_from_the_plan_are_told(tmp_path: Path, tiny_model_folder: Path, commands: Path):
+    recipe = made_recipe(tiny_model_folder, commands, training={"max_steps": 3})
+    told = []
+    for planned in (3, 8):
+        run = make_run(tmp_path / str(planned), recipe, total_steps=planned)
+        assert carry(run) == 0
+        told.append([e["message"] for e in events_of(run, "notice.raised") if e["code"] == "training.steps_differ"])
+    assert told[0] == []
+    assert told[1][0].startswith("Training takes 3 steps; the plan expected 8.")
+
+
+def test_data_that_changed_since_the_plan_is_refused(tmp_path: Path, tiny_model_folder: Path, commands: Path):
+    run = make_run(tmp_path / "run", made_recipe(tiny_model_folder, commands))
+    plan = run.read_plan()
+    data = plan.data.model_copy(update={"sha256": "0" * 64})
+    run.plan_file.write_text(plan.model_copy(update={"data": data}).model_dump_json(), encoding="utf-8")
+    assert carry(run) == 2
+    assert events_of(run, "worker.failed")[-1]["code"] == "data.changed"
+
+
 def test_a_missing_file_is_the_persons_doing(tmp_path: Path, tiny_model_folder: Path):
     run = make_run(tmp_path / "run", made_recipe(tiny_model_folder, tmp_path / "nowhere.jsonl"))
     assert carry(run) == 2
