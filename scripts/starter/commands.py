@@ -18,7 +18,8 @@ from scripts.starter import words
 from scripts.starter.grammar import expand, phrase
 
 SEED = 17
-NUM_ROWS = 1000
+NUM_ROWS = 1200
+MAX_TRIES = 10_000
 
 Slots = dict[str, str]
 
@@ -99,19 +100,6 @@ def _clock(rng: random.Random, first_hour: int = 7, last_hour: int = 22) -> str:
     return f"{rng.randint(first_hour, last_hour):02d}:{rng.randrange(0, 60, 5):02d}"
 
 
-def _spoken_clock(rng: random.Random) -> tuple[str, str]:
-    """Return a morning time as it is said and as a clock shows it."""
-    hour, minute = rng.randint(4, 10), rng.choice((0, 15, 30, 45))
-    this, following = words.number_word(hour), words.number_word(hour + 1)
-    said = {0: f"{this} o'clock", 15: f"quarter past {this}", 30: f"half past {this}", 45: f"quarter to {following}"}
-    return said[minute], f"{hour:02d}:{minute:02d}"
-
-
-def _number(rng: random.Random, value: int) -> str:
-    """Return a small number as people write it: mostly in digits, at times in words."""
-    return words.number_word(value) if value <= 20 and rng.random() < 0.4 else str(value)
-
-
 def _percent(rng: random.Random) -> tuple[str, str]:
     """Return a share as it is said and as a command writes it."""
     value = rng.randint(1, 99) if rng.random() < 0.5 else rng.randrange(5, 100, 5)
@@ -125,7 +113,7 @@ def light_level(rng: random.Random) -> tuple[str, Slots, str]:
         return (
             f"{_ASK}(turn|switch) the (lamp|light) in the $room $said{_END}",
             {"said": said},
-            f"light.set room=$room level={level}",
+            f"light.set --room $room --level {level}",
         )
     said, level = _percent(rng)
     template = rng.choice(
@@ -136,7 +124,7 @@ def light_level(rng: random.Random) -> tuple[str, Slots, str]:
             "I am reading in the $room, give me $said light",
         )
     )
-    return template, {"said": said}, f"light.set room=$room level={level}"
+    return template, {"said": said}, f"light.set --room $room --level {level}"
 
 
 def light_colour(rng: random.Random) -> tuple[str, Slots, str]:
@@ -149,7 +137,7 @@ def light_colour(rng: random.Random) -> tuple[str, Slots, str]:
             "the $room should (shine|glow) $colour (tonight|now|)",
         )
     )
-    return template, {"colour": rng.choice(_GLOWS)}, "light.colour room=$room colour=$colour"
+    return template, {"colour": rng.choice(_GLOWS)}, "light.colour --room $room --colour $colour"
 
 
 def heating(rng: random.Random) -> tuple[str, Slots, str]:
@@ -162,7 +150,7 @@ def heating(rng: random.Random) -> tuple[str, Slots, str]:
             "I like $degrees degrees in the $room",
         )
     )
-    return template, {"degrees": str(rng.randint(12, 28))}, "heat.set room=$room degrees=$degrees"
+    return template, {"degrees": str(rng.randint(12, 28))}, "heat.set --room $room --degrees $degrees"
 
 
 def blinds(rng: random.Random) -> tuple[str, Slots, str]:
@@ -175,7 +163,7 @@ def blinds(rng: random.Random) -> tuple[str, Slots, str]:
             "the sun is (too bright|blinding me) in the $room, blinds to $said",
         )
     )
-    return template, {"said": said}, f"blind.move room=$room percent={percent}"
+    return template, {"said": said}, f"blind.move --room $room --percent {percent}"
 
 
 def timer(rng: random.Random) -> tuple[str, Slots, str]:
@@ -185,25 +173,24 @@ def timer(rng: random.Random) -> tuple[str, Slots, str]:
         (
             f"{_ASK}(set|start) a timer for $said minutes for the $dish{_END}",
             f"{_ASK}(set|start) a $dish timer for $said minutes{_END}",
-            "the $dish (needs|takes) $said minutes(, start the timer|, wake me then|)",
+            "the $dish will (need|take) $said minutes(, start the timer|, wake me then|)",
             "tell me when the $said minutes for the $dish are over",
         )
     )
-    return template, {"said": _number(rng, value)}, f"timer.start minutes={value} label=$dish"
+    return template, {"said": str(value)}, f"timer.start --minutes {value} --label $dish"
 
 
 def alarm(rng: random.Random) -> tuple[str, Slots, str]:
     """Ask to be woken."""
-    said, time = _spoken_clock(rng) if rng.random() < 0.3 else [_clock(rng, 4, 10)] * 2
     template = rng.choice(
         (
-            f"{_ASK}(wake|get) me up (at $said on $day|on $day at $said){_END}",
-            f"{_ASK}set (an alarm|the alarm) for ($said on $day|$day at $said){_END}",
-            "I (must|have to|need to) get up at $said on $day",
-            "$day is a long day, alarm at $said",
+            f"{_ASK}(wake|get) me up (at $time on $day|on $day at $time){_END}",
+            f"{_ASK}set (an alarm|the alarm) for ($time on $day|$day at $time){_END}",
+            "I (must|have to|need to) get up at $time on $day",
+            "$day is a long day, alarm at $time",
         )
     )
-    return template, {"said": said}, f"alarm.set day=$day time={time}"
+    return template, {"time": _clock(rng, 4, 10)}, "alarm.set --day $day --time $time"
 
 
 def event(rng: random.Random) -> tuple[str, Slots, str]:
@@ -216,7 +203,7 @@ def event(rng: random.Random) -> tuple[str, Slots, str]:
             "I am meeting $friend for $event on $day at $time",
         )
     )
-    return template, {"event": rng.choice(_EVENTS)}, "event.add what=$event who=$friend day=$day time=$time"
+    return template, {"event": rng.choice(_EVENTS)}, "event.add --what $event --who $friend --day $day --time $time"
 
 
 def shopping(rng: random.Random) -> tuple[str, Slots, str]:
@@ -229,7 +216,7 @@ def shopping(rng: random.Random) -> tuple[str, Slots, str]:
             f"{_ASK}(buy|order|get) $said $item( for $friend|){_END}",
         )
     )
-    return template, {"said": _number(rng, count), "item": rng.choice(_ITEMS)}, f'shop.add item="$item" count={count}'
+    return template, {"said": str(count), "item": rng.choice(_ITEMS)}, f"shop.add --count {count} --item $item"
 
 
 def music(rng: random.Random) -> tuple[str, Slots, str]:
@@ -243,7 +230,11 @@ def music(rng: random.Random) -> tuple[str, Slots, str]:
             "how about (some |)$music in the $room at $said",
         )
     )
-    return template, {"said": said, "music": rng.choice(_MUSIC)}, f"music.play kind=$music room=$room volume={volume}"
+    return (
+        template,
+        {"said": said, "music": rng.choice(_MUSIC)},
+        f"music.play --kind $music --room $room --volume {volume}",
+    )
 
 
 def message(rng: random.Random) -> tuple[str, Slots, str]:
@@ -252,7 +243,7 @@ def message(rng: random.Random) -> tuple[str, Slots, str]:
     colon = (f"{_ASK}send (a message to $friend|$friend a message): $text", "message for $friend: $text")
     clause = (f"{_ASK}(tell|text|write to) $friend that $text", f"{_ASK}let $friend know that $text")
     template = rng.choice(colon if text in _WISHES else colon + clause + clause)
-    return template, {"text": text}, 'message.send to=$friend text="$text"'
+    return template, {"text": text}, "message.send --to $friend --text $text"
 
 
 def reminder(rng: random.Random) -> tuple[str, Slots, str]:
@@ -265,7 +256,7 @@ def reminder(rng: random.Random) -> tuple[str, Slots, str]:
             "I have to $text on $day at $time(, remind me|)",
         )
     )
-    return template, {"text": rng.choice(_CHORES)}, 'remind.add text="$text" day=$day time=$time'
+    return template, {"text": rng.choice(_CHORES)}, "remind.add --day $day --time $time --text $text"
 
 
 def oven(rng: random.Random) -> tuple[str, Slots, str]:
@@ -278,8 +269,8 @@ def oven(rng: random.Random) -> tuple[str, Slots, str]:
             "the $dish goes into the oven at $degrees degrees for $said minutes",
         )
     )
-    slots = {"said": _number(rng, minutes), "degrees": str(rng.randrange(120, 255, 5))}
-    return template, slots, f"oven.heat degrees=$degrees minutes={minutes}"
+    slots = {"said": str(minutes), "degrees": str(rng.randrange(120, 255, 5))}
+    return template, slots, f"oven.heat --degrees $degrees --minutes {minutes}"
 
 
 def robot(rng: random.Random) -> tuple[str, Slots, str]:
@@ -291,7 +282,7 @@ def robot(rng: random.Random) -> tuple[str, Slots, str]:
             "the $room is (dusty|dirty|full of crumbs), robot at $time",
         )
     )
-    return template, {}, "robot.sweep room=$room time=$time"
+    return template, {}, "robot.sweep --room $room --time $time"
 
 
 def plants(rng: random.Random) -> tuple[str, Slots, str]:
@@ -304,7 +295,7 @@ def plants(rng: random.Random) -> tuple[str, Slots, str]:
             "(the|my) $plant (is dry|looks thirsty|lets its leaves hang), $amount ml (of water|)",
         )
     )
-    return template, {"amount": amount, "plant": rng.choice(_PLANTS)}, "plant.water plant=$plant ml=$amount"
+    return template, {"amount": amount, "plant": rng.choice(_PLANTS)}, "plant.water --plant $plant --ml $amount"
 
 
 INTENTS: tuple[Callable[[random.Random], tuple[str, Slots, str]], ...] = (
@@ -349,9 +340,11 @@ def _row(intent: Callable[[random.Random], tuple[str, Slots, str]], rng: random.
     # Slots that are sentences themselves are filled first, with the same people, times and things.
     slots |= {name: phrase(value, rng, **slots) for name, value in own.items()}
     request = expand(template, rng, **slots)
+    if request.startswith("Please"):
+        request = request.removesuffix(", please")
     if "$text" not in template:
         request += _closing(request, rng)
-    return request, phrase(command, rng, **(slots | {"day": slots["day"].lower()}))
+    return request, phrase(command, rng, **slots)
 
 
 def _closing(request: str, rng: random.Random) -> str:
@@ -362,16 +355,24 @@ def _closing(request: str, rng: random.Random) -> str:
 
 
 def command_rows(seed: int) -> Iterator[tuple[str, str]]:
-    """Yield (request, command) without end, intents in turn; no request and no command comes twice."""
+    """Yield (request, command), intents in turn; no request and no command comes twice.
+
+    Raises:
+        ValueError: A kind of command has no new row left; its rooms, levels and colours are finite.
+    """
     rng = random.Random(seed)
     seen: set[str] = set()
     while True:
         for intent in INTENTS:
-            request, command = _row(intent, rng)
-            while request.lower() in seen or command in seen:
-                request, command = _row(intent, rng)
-            seen |= {request.lower(), command}
-            yield request, command
+            tries = (_row(intent, rng) for _ in range(MAX_TRIES))
+            fresh = ((request, command) for request, command in tries if seen.isdisjoint((request.lower(), command)))
+            row = next(fresh, None)
+            if row is None:
+                raise ValueError(
+                    f"{len(seen) // 2} rows written, and no new {intent.__name__} row is left: ask for fewer"
+                )
+            seen |= {row[0].lower(), row[1]}
+            yield row
 
 
 def write_commands(path: Path, num_rows: int, seed: int) -> None:
