@@ -77,6 +77,8 @@ def absolute_sources(tree: Mapping[str, Any], folders: Sequence[Path]) -> dict[s
             data["held_out"] = _absolute(data["held_out"], folders)
     if isinstance(model, dict) and isinstance(model.get("base"), str):
         model["base"] = _absolute(model["base"], folders)
+    if isinstance(model, dict) and model.get("chat_template") not in (None, "chatml"):
+        model["chat_template"] = _absolute(str(model["chat_template"]), folders)
     if isinstance(delivery, dict) and isinstance(delivery.get("output"), str):
         # It does not exist yet, so it belongs where the person stands.
         delivery["output"] = str((folders[0] / Path(delivery["output"]).expanduser()).absolute())

@@ -105,7 +105,7 @@ class MonitorScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Yield the rows from top to bottom."""
-        yield TopBar("run", self.follower.run.folder_name)
+        yield TopBar(self.follower.run.folder_name)
         yield Static(id="status")
         yield Static(id="numbers")
         yield LossChart(id="chart", ascii_only=not utf8_locale(), empty="The curve begins with the first step.")
@@ -117,6 +117,8 @@ class MonitorScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Read the past in a thread, then follow."""
+        if self._torn_down:
+            return
         self.action_panel(self._panel)
         self.query_one("#status", Static).update(Content("Reading the run ..."))
         self._open()
@@ -133,14 +135,23 @@ class MonitorScreen(Screen[None]):
             return
         self.app.call_from_thread(self._opened)
 
+    @property
+    def _torn_down(self) -> bool:
+        """Whether the app is leaving and has taken the widgets away already."""
+        return not self.query(PanelTabs)
+
     def _show_unreadable(self, text: str) -> None:
+        if self._torn_down:
+            return
         self.query_one("#status", Static).update(Content.styled(clean_line(text), "$error"))
 
     def _opened(self) -> None:
+        if self._torn_down:
+            return
         self._busy = False
         picture = self.follower.picture
         facts = [picture.method, Path(picture.base).name, str(picture.worker.get("device") or "")]
-        self.query_one(TopBar).show_fact(" · ".join(fact for fact in (picture.name, *facts) if fact))
+        self.query_one(TopBar).show_fact(" · ".join(fact for fact in facts if fact))
         self._show()
         self.set_interval(POLL_S, self._tick)
 
