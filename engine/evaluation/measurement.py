@@ -56,8 +56,13 @@ class Measurement:
 
     @property
     def file_name(self) -> str:
-        """Name of the file in `evaluation/`: `before.json`, `during-000120.json` or `after.json`."""
-        return f"during-{self.step:06d}.json" if self.phase == "during" else f"{self.phase}.json"
+        """Name of the file in `evaluation/`."""
+        return measurement_file(self.phase, self.step)
+
+
+def measurement_file(phase: Phase, step: int) -> str:
+    """Return the name of a measurement's file: `before.json`, `during-000120.json` or `after.json`."""
+    return f"during-{step:06d}.json" if phase == "during" else f"{phase}.json"
 
 
 def write_json(path: Path, content: Any) -> None:

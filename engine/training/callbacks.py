@@ -100,11 +100,13 @@ class Duties:
         restore: Called once when the optimizer exists; puts back the state of a checkpoint.
         save: Writes a checkpoint.
         evaluate: Measures the model on held-out rows.
+        make_up: Called once before the first step of this attempt; measures what the attempt before left out.
     """
 
     restore: Callable[[], None]
     save: Callable[[], object]
     evaluate: Callable[[], None]
+    make_up: Callable[[], None]
 
 
 class RunCallback(TrainerCallback):
@@ -136,6 +138,7 @@ class RunCallback(TrainerCallback):
         self._state.step = state.global_step
         self._state.random_state = capture_random_state()
         self._state.stopwatch.start()
+        self._duties.make_up()
         self._log.start()
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
-from engine.evaluation.measurement import Phase
+from engine.evaluation.measurement import Phase, measurement_file
 from engine.objectives import chat, domain_adaptation
 from engine.objectives.supervised import BuiltTrainer
 from engine.recipe.problems import ProblemError
@@ -73,6 +73,13 @@ class Training:
         """Measure the model as it stands."""
         with self.context.stopwatch.held():
             evaluate(self.context, "during", self.state.step)
+
+    def make_up(self) -> None:
+        """Measure the step that this attempt starts from, where the one before ended between saving and measuring."""
+        step = self.state.step
+        measured = self.context.run.evaluation_folder / measurement_file("during", step)
+        if step and step % self.context.plan.steps.evaluate_every == 0 and not measured.exists():
+            self.evaluate()
 
     def fault(self, error: BaseException, kind: Any) -> Fault:
         """Return what happened, for people and for the decision what to do next."""
@@ -155,7 +162,7 @@ def _set_up(context: RunContext) -> Training:
             order=built.order,
             log=StepLog(context.events, state, built.total_steps),
             memory=MemorySampler(context.events, on_gpu=context.on_gpu),
-            duties=Duties(training.restore, training.save_on_schedule, training.evaluate),
+            duties=Duties(training.restore, training.save_on_schedule, training.evaluate, training.make_up),
             steps=context.plan.steps,
             skips_allowed=context.recipe.training.precision == "float16",
         )

@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 
 from engine.training.interrupt import StopRequested
 from engine.training.lookout import Lookout
-from engine.training.run import train
+from engine.training.run import Training, train
 from tests.engine.made_context import made_context
-from tests.engine.made_runs import loss_curve, made_recipe
+from tests.engine.made_runs import events_of, loss_curve, made_recipe
 
 CASES = {
     "lora with dropout and accumulation": ({"micro_batch": 2, "epochs": 2.0}, {"dropout": 0.2}, 7),
@@ -43,6 +43,19 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, micro_steps: int) -> None:
     monkeypatch.setattr(Lookout, "after_micro_step", counting)
 
 
+def stop_after_checkpoint(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let a signal arrive between the checkpoint of a step and the evaluation that is due at the same step."""
+    original = Training.save
+
+    def signalled(self: Training) -> bool:
+        saved = original(self)
+        if self.state.step == step:
+            self.context.interrupt.request("SIGTERM")
+        return saved
+
+    monkeypatch.setattr(Training, "save", signalled)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_resumed_run_equals_the_straight_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     training, method, micro_steps = CASES[name]
@@ -67,6 +80,24 @@ def test_resumed_run_equals_the_straight_one(name: str, tmp_path: Path, monkeypa
     expected, found = last_weights(tmp_path / "straight"), last_weights(tmp_path / "stopped")
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_an_evaluation_that_a_stop_cut_off_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    recipe = made_recipe("model", "data", training={"max_steps": 6, "evaluate_every": 2, "checkpoint_every": 2})
+    straight = made_context(tmp_path / "straight", recipe)
+    train(straight)
+    with monkeypatch.context() as patch:
+        stop_after_checkpoint(patch, 4)
+        with pytest.raises(StopRequested):
+            train(made_context(tmp_path / "stopped", recipe))
+    resumed = made_context(tmp_path / "stopped", recipe)
+    assert resumed.checkpoint is not None
+    assert resumed.checkpoint.step == 4
+    train(resumed)
+    measured = [(event["step"], event["metrics"]) for event in events_of(straight.run, "evaluation.completed")]
+    assert [step for step, _ in measured] == [2, 4]
+    assert [(event["step"], event["metrics"]) for event in events_of(resumed.run, "evaluation.completed")] == measured
+    assert loss_curve(resumed.run) == loss_curve(straight.run)
 
 
 def test_a_copied_run_resumes_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
