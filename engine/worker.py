@@ -194,7 +194,14 @@ class _Ending:
             self._events.write("state.changed", state=state, reason=reason)
             self._events.write("run.ended", state=state, exit_code=exit_code)
             self._events.close()
-        write_exit(self.run, state, exit_code, reason)
+        try:
+            write_exit(self.run, state, exit_code, reason)
+        except OSError as error:
+            # Without it the run shows as crashed, with the end of this log.
+            why = clean_line(error.strerror or error)
+            sys.stderr.write(
+                f"{clean_line(reason)} The exit status could not be written ({why}). Free some space, then resume.\n"
+            )
         self.lock.release()
         return exit_code
 
