@@ -15,8 +15,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from engine.runs.directory import RunDirectory, list_runs  # noqa: E402
+from engine.runs.directory import RunDirectory  # noqa: E402
 from engine.runs.home import home_folders  # noqa: E402
+from engine.runs.listing import list_runs  # noqa: E402
 from engine.runs.liveness import acquire  # noqa: E402
 from tui.app import FtwizardApp  # noqa: E402
 from tui.engine_backend import EngineBackend  # noqa: E402

@@ -55,7 +55,7 @@ class EngineBackend:
 
     def runs(self, limit: int) -> list[RunRow]:
         """Return the newest runs first."""
-        from engine.runs.directory import list_runs
+        from engine.runs.listing import list_runs
 
         return [
             RunRow(

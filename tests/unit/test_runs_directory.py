@@ -13,9 +13,10 @@ import pytest
 
 from engine.recipe.problems import ProblemError
 from engine.runs import directory, disk
-from engine.runs.directory import RunDirectory, create_run, find_run, list_runs, new_run_id, newest_live_run
+from engine.runs.directory import RunDirectory, create_run, find_run, new_run_id
 from engine.runs.events import EventReader
 from engine.runs.home import home_folders
+from engine.runs.listing import list_runs, newest_live_run
 from engine.runs.liveness import acquire, write_exit
 from engine.runs.picture import PictureWriter
 from tests.unit.runs_support import home_in, made_plan, made_run, step_payload

@@ -12,7 +12,8 @@ import pytest
 
 from engine.recipe.problems import ProblemError
 from engine.runs import crash, liveness, logind
-from engine.runs.directory import RunDirectory, summarize
+from engine.runs.directory import RunDirectory
+from engine.runs.listing import summarize
 from engine.runs.liveness import acquire, is_alive, read_exit, status, terminate, write_exit
 from engine.runs.picture import PictureWriter
 from tests.unit.runs_support import made_run, wait_for

@@ -9,9 +9,10 @@ import typer
 
 from engine.helper import InspectionHelper
 from engine.recipe.problems import Problem, ProblemError, blocking
-from engine.runs.directory import RunDirectory, create_run, find_run, newest_live_run, run_folders
+from engine.runs.directory import RunDirectory, create_run, find_run, run_folders
 from engine.runs.events import encode_event
 from engine.runs.home import home_folders
+from engine.runs.listing import newest_live_run
 from engine.text import clean_line
 from tui.monitor.follower import RunFollower
 from tui.preparation import Prepared, prepare, read_reference

@@ -8,8 +8,9 @@ import time
 import typer
 
 from engine.recipe.problems import Problem, ProblemError
-from engine.runs.directory import RunSummary, find_run, list_runs
+from engine.runs.directory import find_run
 from engine.runs.home import home_folders
+from engine.runs.listing import RunSummary, list_runs
 from engine.text import clean_line
 from tui.monitor.follower import RunFollower
 from tui.summary import print_summary, read_report
