@@ -1,0 +1,399 @@
+"""No field of a recipe is decoration: each one is changed alone, and what the run does changes with it.
+
+Every row of `CHANGES` names a field, a value, and the view of a run in which the change must show. The views look at
+what the stages made of the plan (rows, tokens, weights, trainer, events, scores, folders), never at the recipe itself.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import dynamic_module_utils
+
+import engine.stages
+from engine.data.profile import profile_data
+from engine.hardware.devices import Disk, Hardware, Host
+from engine.hardware.readings import Unavailable
+from engine.models.hub import profile_model
+from engine.planning.plan import Plan
+from engine.planning.planner import make_plan
+from engine.recipe.fields import fields_by_path
+from engine.recipe.problems import ProblemError
+from engine.recipe.read import check_recipe
+from engine.recipe.sources import lay, unflatten
+from engine.runs.checkpoints import CheckpointStore
+from engine.runs.control import ControlReader
+from engine.runs.directory import RunDirectory, create_run
+from engine.runs.home import HomeFolders
+from engine.runs.picture import PictureWriter
+from engine.stages import Carried, finish, load_learner, load_rows, prepare_context
+from engine.training.batching import Batching
+from engine.training.context import RunContext
+from engine.training.event_log import EventLog
+from engine.training.interrupt import Interrupt
+from engine.training.requests import RequestDesk
+from engine.training.run import OBJECTIVES, evaluate
+from tests.engine.forked import ForkedWorker
+from tests.engine.made_runs import events_of, loss_curve, write_rows
+from tests.engine.tiny_models import command_rows, save_tiny_model
+
+GIB = 2**30
+COMMITS = {"main": "a" * 40, "v2": "b" * 40}
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}: {{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant: {% endif %}"
+)
+OWN_CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+
+class OwnForCausalLM(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+View = Callable[["World", dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field changed.
+
+    Attributes:
+        value: Its new value; `WORLD` in a text stands for the folder of the test's files.
+        shows: `view.aspect` of everything that must change.
+        frame: Other fields that both runs share, where the usual ones would hide the change.
+    """
+
+    value: Any
+    shows: tuple[str, ...]
+    frame: dict[str, Any] = field(default_factory=dict)
+
+
+SHORT_RUN = {"training.max_steps": 4, "training.evaluate_every": 3, "training.checkpoint_every": 1}
+CHANGES: dict[str, Change] = {
+    "name": Change("Lamps", ("created.name",)),
+    "objective": Change("domain-adaptation", ("prepared.sequences", "measured.samples")),
+    "model.base": Change("WORLD/other", ("learner.weights",)),
+    "model.revision": Change("v2", ("learner.weights",), {"model.base": "made/model"}),
+    "model.chat_template": Change("WORLD/template.jinja", ("prepared.sequences",)),
+    "model.trust_remote_code": Change(True, ("admitted.outcome",), {"model.base": "WORLD/own"}),
+    "method.name": Change("full", ("learner.learning", "delivered.folders")),
+    "method.rank": Change(2, ("learner.shapes",)),
+    "method.alpha": Change(5.0, ("learner.scaling",)),
+    "method.dropout": Change(0.2, ("learner.dropout",)),
+    "method.targets": Change("attention", ("learner.learning",)),
+    "data.source": Change("WORLD/more.jsonl", ("rows.train",)),
+    "data.format": Change("prompt_completion", ("rows.train",)),
+    "data.mapping": Change({"prompt": "prompt", "completion": "curt"}, ("rows.train",)),
+    "data.held_out": Change(0.5, ("rows.held_out",)),
+    "data.max_rows": Change(12, ("rows.train",)),
+    "data.system_prompt": Change("Be short.", ("prepared.sequences",)),
+    "data.drop_duplicates": Change(False, ("rows.train",)),
+    "training.epochs": Change(2.0, ("trainer.total_steps",)),
+    "training.max_steps": Change(3, ("trainer.total_steps", "trained.saved"), SHORT_RUN),
+    "training.effective_batch": Change(8, ("trainer.batches",)),
+    "training.micro_batch": Change(2, ("trainer.batches", "trained.batching"), SHORT_RUN),
+    "training.max_length": Change(30, ("prepared.sequences",)),
+    "training.learning_rate": Change(5e-4, ("trainer.rates",)),
+    "training.schedule": Change("linear", ("trainer.rates",)),
+    "training.warmup": Change(0.5, ("trainer.rates",)),
+    "training.weight_decay": Change(0.1, ("trainer.decays", "trained.losses"), SHORT_RUN),
+    "training.max_grad_norm": Change(1e-3, ("trainer.clip", "trained.losses"), SHORT_RUN),
+    "training.optimizer": Change("adamw_8bit", ("trainer.optimizer",)),
+    "training.precision": Change("bfloat16", ("learner.dtypes", "trainer.autocast")),
+    "training.activation_checkpointing": Change(True, ("trainer.recomputes",)),
+    "training.packing": Change(True, ("trainer.batches", "trainer.columns")),
+    "training.evaluate_every": Change(2, ("trained.evaluated",), SHORT_RUN),
+    "training.checkpoint_every": Change(2, ("trained.saved",), SHORT_RUN),
+    "training.keep_checkpoints": Change(3, ("trained.kept",), SHORT_RUN),
+    "training.seed": Change(5, ("rows.held_out", "learner.weights", "trainer.batches")),
+    "evaluation.metrics": Change(["rouge"], ("measured.metrics",)),
+    "evaluation.max_rows": Change(2, ("measured.num_rows",)),
+    "evaluation.generate_rows": Change(1, ("measured.num_generated",)),
+    "evaluation.max_new_tokens": Change(2, ("measured.answers",)),
+    "evaluation.sample_prompts": Change(["turn on the sun"], ("measured.samples",)),
+    "delivery.merge": Change(False, ("delivered.folders",)),
+    "delivery.output": Change("WORLD/out", ("delivered.output",)),
+}
+
+
+class World:
+    """The files of this test, and runs made of them in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = HomeFolders(folder / "runs", folder / "cache", folder / "drafts")
+        save_tiny_model(folder / "base")
+        save_tiny_model(folder / "other", seed=8)
+        self._save_cached_revisions()
+        self._save_model_with_code()
+        (folder / "template.jinja").write_text(TEMPLATE)
+        write_rows(folder / "rows.jsonl", _wide_rows(24) + _wide_rows(4))
+        write_rows(folder / "more.jsonl", _wide_rows(32))
+        self._baselines: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def values(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """Return the usual values of a run with some changed."""
+        usual = {
+            "objective": "chat",
+            "model.base": "WORLD/base",
+            "method.name": "lora",
+            "method.rank": 4,
+            "data.source": "WORLD/rows.jsonl",
+            "data.held_out": 0.25,
+            "training.epochs": 1.0,
+            "training.effective_batch": 4,
+            "evaluation.max_rows": 4,
+            "evaluation.generate_rows": 3,
+            "evaluation.max_new_tokens": 6,
+        }
+        merged = usual | changes
+        # What nothing would read is refused by the plan.
+        if merged["objective"] == "domain-adaptation":
+            del merged["evaluation.generate_rows"]
+        if merged["method.name"] == "full":
+            del merged["method.rank"]
+        return {key: _in_world(value, self.folder) for key, value in merged.items()}
+
+    def plan(self, changes: dict[str, Any]) -> Plan:
+        """Return the plan that a machine without GPU makes."""
+        none = Unavailable("no GPU in this test")
+        hardware = Hardware(
+            gpus=[],
+            host=Host(16 * GIB, 12 * GIB, 0, 2, "Some CPU", frozenset({"avx2"})),
+            disks=[Disk(self.home.runs, 100 * GIB, 50 * GIB)],
+            driver=none,
+            cuda=none,
+            torch_cuda=none,
+            libraries={"torch": "2.13.0", "bitsandbytes": "0.50.2"},
+        )
+        layered = lay(unflatten(self.values(changes)))
+        recipe = check_recipe(layered.tree, name="test")
+        model = profile_model(recipe.model.base, recipe.model.revision)
+        return make_plan(layered, hardware, model, profile_data(recipe, folder=model.folder), home=self.home)
+
+    def new_run(self, changes: dict[str, Any]) -> RunDirectory:
+        """Return the directory of a new run, as the front end leaves it."""
+        plan = self.plan(changes)
+        assert not plan.blocked, plan.findings
+        return create_run(self.home, "objective: chat\n", plan)
+
+    def carried(self, changes: dict[str, Any]) -> Carried:
+        """Return a new run as the worker hands it to the stages."""
+        run = self.new_run(changes)
+        plan, interrupt = run.read_plan(), Interrupt()
+        events = EventLog(PictureWriter(run), interrupt)
+        store = CheckpointStore(run.checkpoints_folder, run.run_id, plan.recipe.training.keep_checkpoints)
+        batching = Batching(plan.steps.micro_batch, plan.steps.accumulation)
+        desk = RequestDesk(ControlReader(run), events)
+        return Carried(run, plan, events, interrupt, desk, batching, store, None)
+
+    def context(self, changes: dict[str, Any]) -> RunContext:
+        """Return a new run that is ready to be measured and trained."""
+        return prepare_context(self.carried(changes))
+
+    def baseline(self, view: str, frame: dict[str, Any]) -> dict[str, Any]:
+        """Return a view of the run without the change, after a second look that must give the same."""
+        key = view, json.dumps(frame, sort_keys=True)
+        if key not in self._baselines:
+            first, second = VIEWS[view](self, frame), VIEWS[view](self, frame)
+            assert first == second, "this view differs from run to run and proves nothing"
+            self._baselines[key] = first
+        return self._baselines[key]
+
+    def _save_cached_revisions(self) -> None:
+        store = self.folder / "hub" / "models--made--model"
+        (store / "refs").mkdir(parents=True)
+        for seed, (name, commit) in enumerate(COMMITS.items()):
+            save_tiny_model(store / "snapshots" / commit, seed=seed)
+            (store / "refs" / name).write_text(commit)
+
+    def _save_model_with_code(self) -> None:
+        own = self.folder / "own"
+        shutil.copytree(self.folder / "base", own)
+        code = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}
+        config = json.loads((own / "config.json").read_text())
+        config |= {"model_type": "own", "architectures": ["OwnForCausalLM"], "auto_map": code}
+        (own / "config.json").write_text(json.dumps(config))
+        (own / "own.py").write_text(OWN_CODE)
+
+
+def _wide_rows(count: int) -> list[dict[str, Any]]:
+    """Return rows that can be read in several ways, each with other words."""
+    rows = []
+    for row in command_rows(count):
+        ask, answer = (message["content"] for message in row["messages"])
+        rows.append(
+            {
+                "messages": row["messages"],
+                "prompt": f"{ask} now",
+                "completion": answer,
+                "curt": answer[:3],
+                "text": f"{ask} means {answer}",
+            }
+        )
+    return rows
+
+
+def _in_world(value: Any, folder: Path) -> Any:
+    return value.replace("WORLD", str(folder)) if isinstance(value, str) else value
+
+
+def _created(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    event = world.new_run(changes).read_created()
+    assert event is not None
+    return {"name": event.payload["name"]}
+
+
+def _admitted(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    """What becomes of a model that wants to run code: refused by the plan or the loader, or the class of its code."""
+    plan = world.plan(changes)
+    try:
+        return {"outcome": _base_class(_load(plan)) if not plan.blocked else "blocked"}
+    except ProblemError as error:
+        return {"outcome": error.problems[0].code}
+
+
+def _load(plan: Plan) -> Any:
+    from engine.models.tokenizers import load_tokenizer
+
+    return load_learner(plan, load_tokenizer(str(plan.model.folder), plan.recipe))
+
+
+def _base_class(model: Any) -> str:
+    return type(model.get_base_model()).__name__
+
+
+def _rows(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    carried = world.carried(changes)
+    train_rows, held_out_rows, _ = load_rows(carried.run, carried.plan)
+    return {"train": train_rows, "held_out": held_out_rows}
+
+
+def _prepared(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    rendered = world.context(changes).rendered
+    return {"sequences": [(sequence.input_ids, sequence.trained_mask) for sequence in rendered.sequences]}
+
+
+def _learner(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    model = world.context(changes).model
+    parameters = dict(model.named_parameters())
+    layers = [module for module in model.modules() if isinstance(getattr(module, "scaling", None), dict)]
+    return {
+        "weights": _fingerprint(model),
+        "learning": [name for name, parameter in parameters.items() if parameter.requires_grad],
+        "shapes": [tuple(parameter.shape) for parameter in parameters.values()],
+        "dtypes": [str(parameter.dtype) for parameter in parameters.values()],
+        "scaling": [layer.scaling["default"] for layer in layers],
+        "dropout": [getattr(layer.lora_dropout["default"], "p", 0.0) for layer in layers],
+    }
+
+
+def _fingerprint(model: torch.nn.Module) -> list[float]:
+    return [float(parameter.detach().double().square().sum()) for parameter in model.parameters()]
+
+
+def _trainer(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    context = world.context(changes)
+    built = OBJECTIVES[context.recipe.objective](context)
+    trainer, args = built.trainer, built.trainer.args
+    trainer.create_optimizer_and_scheduler(built.total_steps)
+    optimizer: Any = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
+    batches = [batch for step in range(built.total_steps) for batch in built.order.micro_batches(step)]
+    first = trainer.data_collator([trainer.train_dataset[index] for index in batches[0]])
+    return {
+        "total_steps": built.total_steps,
+        "batches": [built.sequences.row_ids(batch) for batch in batches],
+        "columns": sorted(first),
+        "rates": [args.learning_rate * trainer.rate_share(step) for step in range(built.total_steps)],
+        "decays": sorted(group["weight_decay"] for group in optimizer.param_groups),
+        "clip": args.max_grad_norm,
+        "optimizer": f"{type(optimizer).__module__}.{type(optimizer).__name__}",
+        "autocast": (args.bf16, args.fp16),
+        "recomputes": bool(getattr(args, "activation_checkpointing", getattr(args, "gradient_checkpointing", False))),
+    }
+
+
+def _trained(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    """What the worker does between the evaluations before and after, which another view shows."""
+
+    def train_only() -> None:
+        vars(engine.stages).update(evaluate=lambda *_: None, finish=lambda _: None)
+
+    run = world.new_run(changes)
+    worker = ForkedWorker(run, train_only)
+    assert worker.wait() == 0, worker.log()[-3000:]
+    (started,) = events_of(run, "training.started")
+    return {
+        "losses": loss_curve(run),
+        "batching": (started["micro_batch"], started["accumulation"]),
+        "evaluated": [event["step"] for event in events_of(run, "evaluation.completed")],
+        "saved": [event["step"] for event in events_of(run, "checkpoint.committed")],
+        "kept": sorted(path.name for path in run.checkpoints_folder.glob("step-*")),
+    }
+
+
+def _measured(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    context = world.context(changes)
+    evaluate(context, "before", 0)
+    measurement: dict[str, Any] = json.loads((context.run.evaluation_folder / "before.json").read_text())
+    del measurement["elapsed_s"]
+    return measurement | {"metrics": sorted(measurement["metrics"])}
+
+
+def _delivered(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    context = world.context(changes)
+    finish(context)
+    return {"folders": _folders(context.run), "output": (world.folder / "out" / "model.safetensors").is_file()}
+
+
+def _folders(run: RunDirectory) -> list[str]:
+    return sorted(path.name for path in run.model_folder.iterdir() if path.is_dir())
+
+
+VIEWS: dict[str, View] = {
+    "created": _created,
+    "admitted": _admitted,
+    "rows": _rows,
+    "prepared": _prepared,
+    "learner": _learner,
+    "trainer": _trainer,
+    "trained": _trained,
+    "measured": _measured,
+    "delivered": _delivered,
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_CACHE", str(folder / "hub"))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(folder / "modules"))
+        patch.syspath_prepend(str(folder / "modules"))
+        yield World(folder)
+
+
+def test_every_field_is_looked_at() -> None:
+    assert set(CHANGES) == set(fields_by_path()), "a new field: say below what of the run it changes"
+    assert all(change.shows for change in CHANGES.values())
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_a_changed_field_changes_the_run(path: str, world: World) -> None:
+    change = CHANGES[path]
+    frame = change.frame
+    for view in dict.fromkeys(shown.partition(".")[0] for shown in change.shows):
+        before = world.baseline(view, frame)
+        after = VIEWS[view](world, frame | {path: change.value})
+        for aspect in [shown.partition(".")[2] for shown in change.shows if shown.startswith(f"{view}.")]:
+            assert before[aspect] != after[aspect], f"{path} leaves {view}.{aspect} as it is: {after[aspect]}"
