@@ -130,9 +130,27 @@ def _ensure_eos(tokenizer: PreTrainedTokenizerBase, folder: Path, choices: list[
             tokenizer.eos_token = name
             choices.append(f"The tokenizer names no end-of-text token; {clean_line(name)} is taken.")
             return
+    _ensure_eos_of_another_kind(tokenizer, choices)
+
+
+def _ensure_eos_of_another_kind(tokenizer: PreTrainedTokenizerBase, choices: list[str]) -> None:
+    """End texts with a special token of another purpose, or with a line break, where no token is meant for it."""
+    for name in (tokenizer.bos_token, tokenizer.sep_token, tokenizer.pad_token):
+        if name is not None:
+            tokenizer.eos_token = name
+            choices.append(f"The tokenizer has no token that ends a text; {clean_line(name)} ends them from now on.")
+            return
+    line_break = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    if line_break and line_break[-1] != tokenizer.unk_token_id:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(line_break[-1])
+        choices.append(
+            "The tokenizer has no token that ends a text; a line break ends them from now on, so answers stop at "
+            "their first line."
+        )
+        return
     raise _problem(
         "no_eos",
-        "The tokenizer has no token that ends a text, so the model could never learn to stop.",
+        "The tokenizer has no token that ends a text and none for a line break: the model could never learn to stop.",
         "Set eos_token in its tokenizer_config.json, or choose another model.",
     )
 

@@ -353,11 +353,29 @@ def _tokenizer_findings(tokenizer: TokenizerFacts) -> list[Finding]:
         ]
     findings: list[Finding] = []
     if not tokenizer.has_chat_template:
-        findings.append(_finding("model.no_chat_template", "The tokenizer brings no chat template.", severity="note"))
+        findings.append(
+            _finding(
+                "model.no_chat_template",
+                "The tokenizer brings no chat template; ChatML is used unless model.chat_template names another.",
+                severity="note",
+            )
+        )
     if not tokenizer.eos_token:
-        findings.append(_finding("model.no_eos_token", "The tokenizer names no end-of-text token.", severity="note"))
+        findings.append(
+            _finding(
+                "model.no_eos_token",
+                "The tokenizer names no end-of-text token; the run says which one it takes.",
+                severity="note",
+            )
+        )
     if not tokenizer.pad_token:
-        findings.append(_finding("model.no_pad_token", "The tokenizer names no padding token.", severity="note"))
+        findings.append(
+            _finding(
+                "model.no_pad_token",
+                "The tokenizer names no padding token; the run says which one it takes.",
+                severity="note",
+            )
+        )
     return findings
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from engine.data.rendering import Renderer
@@ -97,15 +97,28 @@ class TestEnd:
         )
         assert load_tokenizer(folder, recipe()).tokenizer.eos_token == "<|eot_id|>"
 
-    def test_is_never_invented(self, tmp_path):
-        from tokenizers import models, pre_tokenizers, trainers
-
+    @pytest.mark.parametrize(("special", "ends_with"), [({"pad_token": "<pad>"}, "<pad>"), ({}, "Ċ")])
+    def test_another_token_ends_texts_where_none_is_meant_for_it_and_the_choice_is_said(
+        self, tmp_path, special, ends_with
+    ):
         backend = Tokenizer(models.BPE())
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        backend.train_from_iterator(
-            ["abc"], trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
-        )
-        PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(tmp_path)
+        backend.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=list(special.values()))
+        backend.train_from_iterator(["user says hi", "assistant says hello"], trainer)
+        PreTrainedTokenizerFast(tokenizer_object=backend, **special).save_pretrained(tmp_path)
+        loaded = load_tokenizer(tmp_path, recipe())
+        assert loaded.tokenizer.eos_token == ends_with
+        assert any("no token that ends a text" in choice for choice in loaded.choices)
+        sequence = Renderer(loaded.tokenizer, 128).render({"id": "1", "messages": TALK})
+        last = max(i for i, trained in enumerate(sequence.trained_mask) if trained)
+        assert sequence.input_ids[last] == loaded.tokenizer.eos_token_id
+
+    def test_is_refused_where_nothing_can_end_a_text(self, tmp_path):
+        backend = Tokenizer(models.WordLevel({"hi": 0, "?": 1}, unk_token="?"))
+        backend.pre_tokenizer = pre_tokenizers.Whitespace()
+        PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="?").save_pretrained(tmp_path)
         with pytest.raises(ProblemError, match="no token that ends a text"):
             load_tokenizer(tmp_path, recipe())
 
