@@ -187,7 +187,7 @@ def alarm(rng: random.Random) -> tuple[str, Slots, str]:
             f"{_ASK}(wake|get) me up (at $time on $day|on $day at $time){_END}",
             f"{_ASK}set (an alarm|the alarm) for ($time on $day|$day at $time){_END}",
             "I (must|have to|need to) get up at $time on $day",
-            "$day is a long day, alarm at $time",
+            "it will be a long $day, alarm at $time",
         )
     )
     return template, {"time": _clock(rng, 4, 10)}, "alarm.set --day $day --time $time"
@@ -199,7 +199,7 @@ def event(rng: random.Random) -> tuple[str, Slots, str]:
         (
             f"{_ASK}(add|plan|note) $event with $friend (on $day at $time|at $time on $day){_END}",
             f"{_ASK}put $event with $friend in (my|the) calendar for $day at $time{_END}",
-            "$friend and I have $event on $day at $time",
+            "there is $event with $friend on $day at $time",
             "I am meeting $friend for $event on $day at $time",
         )
     )

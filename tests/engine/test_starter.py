@@ -16,6 +16,7 @@ import presets
 from scripts.starter.check import answer, check, exact_match, read_rows
 from scripts.starter.corpus import documents
 from scripts.starter.pretrain import batches, copied_share, held_out_loss, new_model
+from scripts.starter.skills import made_up_word
 from scripts.starter.tokenizer import encode_document, train_tokenizer
 
 PRESETS = Path(presets.__file__).parent
@@ -152,10 +153,11 @@ def test_it_continues_a_story_in_known_words_and_ends_it(
     assert [word for word in spoken if word not in known] == []
 
 
-def test_it_repeats_words_that_it_has_never_seen(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    questions = ["Repeat: zorbelin 482 mupta", "Say this again: gralo 17:45 Nora", "Repeat: 903 trindo basket"]
-    answers = [_ask(model, tokenizer, question) for question in questions]
-    assert sum(text == question.split(": ", 1)[1] for question, text in zip(questions, answers, strict=True)) >= 2
+def test_it_repeats_words_that_nobody_has_used(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    rng = random.Random(77)
+    texts = [f"{made_up_word(rng)} {rng.randint(0, 999)} {made_up_word(rng)}" for _ in range(30)]
+    answers = [_ask(model, tokenizer, f"Repeat: {text}") for text in texts]
+    assert sum(answered == text for answered, text in zip(answers, texts, strict=True)) >= 0.8 * len(texts)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

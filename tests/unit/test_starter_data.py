@@ -18,7 +18,8 @@ from scripts.starter.skills import made_up_word
 
 PRESETS = Path(presets.__file__).parent
 DATA = PRESETS / "commands/commands.jsonl"
-COMMAND = re.compile(r'[a-z]+\.[a-z]+( [a-z]+=([A-Za-z0-9:]+|"[^"=]+"))+')
+COMMAND = re.compile(r"[a-z]+\.[a-z]+( --[a-z]+ [A-Za-z0-9:]+)* --[a-z]+ [A-Za-z0-9: ]+")
+SPOKEN_LEVELS = {"0": "off", "50": "half", "100": "all the way up"}
 
 
 def _pairs() -> list[tuple[str, str]]:
@@ -43,6 +44,11 @@ def test_another_seed_writes_other_rows(tmp_path: Path) -> None:
     assert len(known.intersection(other)) < 10
 
 
+def test_more_rows_than_there_are_commands_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no new [a-z_]+ row is left"):
+        write_commands(tmp_path / "many.jsonl", 5000, SEED)
+
+
 def test_no_request_and_no_command_occurs_twice() -> None:
     pairs = _pairs()
     assert len(pairs) >= 600
@@ -60,9 +66,8 @@ def test_every_command_has_the_same_grammar_and_every_kind_many_rows() -> None:
 
 def test_words_of_a_command_are_copied_from_its_request() -> None:
     for request, command in _pairs():
-        values = re.findall(r'=(?:"([^"]+)"|([A-Za-z]+))', command)
-        for value in (quoted or bare for quoted, bare in values):
-            assert value.casefold() in request.casefold(), (request, command)
+        for value in re.findall(r"--[a-z]+ ((?:(?! --).)+)", command):
+            assert value in request or SPOKEN_LEVELS[value] in request, (request, command)
 
 
 def test_requests_read_as_clean_sentences() -> None:
