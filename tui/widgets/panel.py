@@ -42,9 +42,9 @@ class Panel(VerticalScroll, can_focus=False):
         new = list(lines)
         if new == self._shown:
             return
-        same_height = len(new) == len(self._shown)
         self._shown = new
-        self._body.update(Content("\n").join(new), layout=not same_height)
+        # A line that wraps changes the height though the number of lines stays, so the layout is always made anew.
+        self._body.update(Content("\n").join(new))
 
 
 class PanelTabs(Widget):
