@@ -51,12 +51,19 @@ def cut_in_the_middle(run: Path, folder: Path) -> Path:
     return copy
 
 
-async def draw(name: str, start: StartPoint, size: tuple[int, int], keys: tuple[str, ...] = ()) -> None:
-    """Run the app up to a scene and save the picture."""
+def shown(app: FtwizardApp) -> str:
+    """Return what the screen says."""
+    return "\n".join("".join(s.text for s in strip) for strip in app.screen._compositor.render_strips())
+
+
+async def draw(name: str, start: StartPoint, size: tuple[int, int], words: str, keys: tuple[str, ...] = ()) -> None:
+    """Run the app until it shows `words`, press keys, and save the picture."""
     backend = EngineBackend()
     app = FtwizardApp(start, backend)
     try:
         async with app.run_test(size=size, notifications=False) as pilot:
+            while words not in shown(app):
+                await pilot.pause(0.1)
             await pilot.pause(SETTLE_S)
             for key in keys:
                 await pilot.press(key)
@@ -73,16 +80,16 @@ async def draw_all(run: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         middle = cut_in_the_middle(run, Path(folder))
         with acquire(RunDirectory(middle)):
-            await draw("monitor", Monitor(middle), (100, 30))
-            await draw("monitor-wide", Monitor(middle), (140, 42))
-    await draw("result", Monitor(run), (100, 30), ("enter",))
+            await draw("monitor", Monitor(middle), (100, 30), "left")
+            await draw("monitor-wide", Monitor(middle), (140, 42), "left")
+    await draw("result", Monitor(run), (100, 30), "Finished.", ("enter",))
     # A home of its own: the pictures show this run and nobody's others.
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FTWIZARD_HOME"] = folder
         shutil.copytree(run, Path(folder) / "runs" / run.name)
-        await draw("home", Home(), (100, 30))
-        await draw("wizard", Wizard(preset="quickstart"), (100, 30))
-        await draw("review", Wizard(preset="quickstart", at_review=True), (100, 34))
+        await draw("home", Home(), (100, 30), "finished")
+        await draw("wizard", Wizard(preset="quickstart"), (100, 30), "What should the model learn?")
+        await draw("review", Wizard(preset="quickstart", at_review=True), (100, 34), "Ready.")
 
 
 if __name__ == "__main__":
