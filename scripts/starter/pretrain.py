@@ -1,4 +1,4 @@
-"""Pre-train the starter model from nothing, on the generator's text and a little public-domain text.
+"""Pre-train the starter model on the generator's text and a little public-domain text.
 
     python -m scripts.starter.pretrain --output presets/starter
 
