@@ -20,7 +20,9 @@ class Tmux:
     """
 
     def __init__(self, socket: Path, *, columns: int = 80, rows: int = 24) -> None:
+        self._base = socket
         self._socket = socket
+        self._servers = 0
         self._size = (columns, rows)
 
     def _tmux(self, *arguments: str, check: bool = True) -> str:
@@ -29,7 +31,12 @@ class Tmux:
         return done.stdout
 
     def start(self, command: str, environment: Mapping[str, str], cwd: Path) -> None:
-        """Start a command in a fresh window."""
+        """Start a command in a fresh terminal.
+
+        A killed server takes a moment to go; the next one has a socket of its own and does not meet it.
+        """
+        self._servers += 1
+        self._socket = self._base.with_name(f"{self._base.name}{self._servers}")
         settings = [part for name, value in environment.items() for part in ("-e", f"{name}={value}")]
         columns, rows = self._size
         self._tmux(
