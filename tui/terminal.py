@@ -9,6 +9,7 @@ import codecs
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -96,6 +97,10 @@ def keep_keys_alive() -> None:
     vars(linux_driver)["getincrementaldecoder"] = tolerant
 
 
+LEAVE_LIMIT_S = 4.0
+"""Seconds after SIGTERM or SIGHUP by which the process is gone, clean screen or not; drafts and runs are on disk."""
+
+
 def leave_cleanly_on_signals(leave: Callable[[int], None]) -> None:
     """Call `leave(128 + signal)` on SIGTERM and SIGHUP, so that the alternate screen and the mouse are switched off.
 
@@ -103,8 +108,16 @@ def leave_cleanly_on_signals(leave: Callable[[int], None]) -> None:
         leave: Ends the app with this return code; called in the event loop.
     """
     loop = asyncio.get_running_loop()
+
+    def end(code: int) -> None:
+        # With the terminal gone Textual's driver was seen waiting for its writer without end.
+        watchdog = threading.Timer(LEAVE_LIMIT_S, os._exit, (code,))
+        watchdog.daemon = True
+        watchdog.start()
+        leave(code)
+
     for number in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, leave, 128 + number)
+        loop.add_signal_handler(number, end, 128 + number)
 
 
 def utf8_locale(environment: Mapping[str, str] | None = None) -> bool:

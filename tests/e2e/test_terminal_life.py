@@ -58,6 +58,22 @@ def steps_logged(run: RunDirectory) -> list[int]:
     return [event["step"] for event in map(json.loads, lines) if event["type"] == "step.logged"]
 
 
+def processes_in(folder: Path) -> list[int]:
+    """Return the Python processes that stand in a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if (
+                entry.name.isdigit()
+                and (entry / "cwd").readlink() == folder
+                and b"python" in (entry / "comm").read_bytes()
+            ):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
 def walk_to_review(tmux: Tmux) -> None:
     """Answer every question of the wizard by keys."""
     tmux.wait_for("New run")
@@ -131,6 +147,7 @@ def test_an_unfinished_draft_is_offered_again(tmux: Tmux, environment: dict[str,
     tmux.keys("Enter")
     tmux.wait_for("Filter, or type")
     tmux.kill()
+    wait_until(lambda: not processes_in(tmp_path), "the end of wizard, helper and standby worker", limit_s=30)
     tmux.start(FTWIZARD, environment, tmp_path)
     tmux.wait_for("Continue your draft")
     tmux.keys("Down", "Enter")
