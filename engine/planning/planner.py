@@ -24,6 +24,7 @@ from engine.recipe.rules import check_rules
 from engine.recipe.sources import Layered
 from engine.runs.delivery import check_output
 from engine.runs.home import HomeFolders
+from engine.runs.logind import logout_problem
 from engine.text import human_bytes, human_count
 
 PADDING = 1.1
@@ -285,6 +286,9 @@ def _rule_findings(facts: _Facts) -> Iterator[Finding]:
         yield as_finding(problem)
     for problem in check_output(recipe):
         yield as_finding(problem)
+    at_logout = logout_problem()
+    if at_logout is not None:
+        yield as_finding(at_logout)
 
 
 def as_finding(problem: Problem) -> Finding:

@@ -18,7 +18,7 @@ from engine.planning.plan import Plan
 from engine.planning.planner import make_plan
 from engine.planning.profiles import DataProfile, Finding, LengthProfile, ModelProfile
 from engine.planning.steps import make_steps, mean_tokens, rows_cut
-from engine.recipe.problems import ProblemError
+from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.read import set_value
 from engine.recipe.schema import Recipe
 from engine.recipe.sources import flatten, lay
@@ -613,3 +613,12 @@ def test_lengths_after_cutting_stay_within_bounds(values: list[int], max_length:
 def test_the_resolved_recipe_is_a_recipe() -> None:
     found = plan()
     assert Recipe.model_validate(found.recipe.model_dump()) == found.recipe
+
+
+def test_a_login_manager_that_would_end_the_run_is_said_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "launch.ends_at_logout" not in codes(plan())
+    warning = Problem("launch.ends_at_logout", "This machine ends your processes.", "Use tmux.", severity="warning")
+    monkeypatch.setattr("engine.planning.planner.logout_problem", lambda: warning)
+    found = plan()
+    assert "launch.ends_at_logout" in codes(found, "warning")
+    assert not found.blocked
