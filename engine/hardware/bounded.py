@@ -22,8 +22,8 @@ class BoundedCaller(Generic[T]):
             what: Who is asked, as the subject of a sentence: `the NVIDIA driver`.
         """
         self._what = what
-        self._pending: threading.Thread | None = None
-        self._lock = threading.Lock()
+        # Held from before a call's thread starts until its function has ended, however long nobody waits for it.
+        self._under_way = threading.Lock()
 
     def call(self, function: Callable[[], T], *, limit_s: float, patient: bool = False) -> T | Unavailable:
         """Return the answer of `function`, or `Unavailable` when it takes longer than `limit_s` seconds.
@@ -33,7 +33,7 @@ class BoundedCaller(Generic[T]):
         Args:
             function: What to run.
             limit_s: Longest wait for it.
-            patient: While an earlier call is still under way, wait as long for that one to end instead of giving up.
+            patient: While earlier calls are still under way, wait as long for their end instead of giving up at once.
         """
         answers: list[T] = []
         failures: list[BaseException] = []
@@ -43,15 +43,17 @@ class BoundedCaller(Generic[T]):
                 answers.append(function())
             except BaseException as error:  # noqa: BLE001 - handed over to the caller below
                 failures.append(error)
+            finally:
+                self._under_way.release()
 
-        if patient and self._pending is not None:
-            self._pending.join(limit_s)
-        with self._lock:
-            if self._pending is not None and self._pending.is_alive():
-                return Unavailable(f"{self._what} still does not answer")
-            thread = threading.Thread(target=work, name=f"bounded: {self._what}", daemon=True)
-            self._pending = thread
-        thread.start()
+        if not self._under_way.acquire(timeout=limit_s if patient else 0):
+            return Unavailable(f"{self._what} still does not answer")
+        thread = threading.Thread(target=work, name=f"bounded: {self._what}", daemon=True)
+        try:
+            thread.start()
+        except BaseException:
+            self._under_way.release()
+            raise
         thread.join(limit_s)
         if failures:
             raise failures[0]

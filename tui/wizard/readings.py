@@ -34,7 +34,10 @@ _PLANNED_STEPS = ("method", "settings", "review")
 
 
 def problems_of(error: Exception, *, code: str, path: str = "") -> tuple[Problem, ...]:
-    """Return the findings that an error carries; an unexpected one becomes a finding of its own."""
+    """Return the findings that an error carries; an unexpected one becomes a finding of its own.
+
+    Every reading ends here, whatever went wrong: one that dies without a word leaves its step waiting for ever.
+    """
     if isinstance(error, ProblemError):
         return error.problems
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -120,7 +123,7 @@ class Readings:
         draft = self.screen.draft
         try:
             profile = await self.screen.backend.model_profile(draft.value("model.base"), draft.value("model.revision"))
-        except (ProblemError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - see problems_of
             found = problems_of(error, code="model.unreadable", path="model.base")
             if model_key(self.screen.draft) == key:
                 self.screen.take_facts(model=None, model_state=Inspected(key, "failed", found))
@@ -140,7 +143,7 @@ class Readings:
         folder = self.screen.facts.model.folder if self.screen.facts.model is not None else None
         try:
             profile = await self.screen.backend.profile_data(tree, folder)
-        except (ProblemError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - see problems_of
             self._take_data(key, "failed", problems_of(error, code="data.unreadable", path="data.source"))
             return
         if data_key(self.screen.draft) != key:
@@ -148,7 +151,7 @@ class Readings:
         self.screen.take_facts(data=profile, data_state=Inspected(key, "done"))
         try:
             rows = await self.screen.backend.preview(tree, folder, 0, PREVIEW_ROWS)
-        except (ProblemError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - see problems_of
             self.screen.take_facts(preview_problem=str(error))
             return
         if data_key(self.screen.draft) == key:
@@ -172,7 +175,7 @@ class Readings:
             return
         try:
             plan = await asyncio.to_thread(self.screen.backend.plan, draft.layered, facts.model, facts.data)
-        except (ProblemError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - see problems_of
             found = problems_of(error, code="plan.failed")
             self._take_plan(key, plan=None, plan_state=Inspected(key, "failed", found))
             return
@@ -202,7 +205,7 @@ class Readings:
             try:
                 plan = await asyncio.to_thread(backend.plan, tried, facts.model, facts.data)
                 outlooks[name] = MethodOutlook(name, plan)
-            except (ProblemError, OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - see problems_of
                 outlooks[name] = MethodOutlook(name, problems=problems_of(error, code="plan.failed"))
         if outlooks_key(self.screen.draft, self.screen.facts) == key:
             self.screen.take_facts(outlooks=outlooks)
@@ -214,7 +217,7 @@ class Readings:
     async def _launch(self, draft: Draft, plan: "Plan") -> None:
         try:
             run_path: Path = await asyncio.to_thread(self.screen.backend.launch, draft.layered.tree, plan)
-        except (ProblemError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - see problems_of
             self.screen.launch_failed(str(error))
             return
         self.screen.launched(run_path)
