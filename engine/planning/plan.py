@@ -1,6 +1,6 @@
 """The plan: what this machine will do with a recipe. A JSON document in the run directory."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -31,17 +31,27 @@ class Device(Profile):
     uuid: str = ""
 
 
+Depth = Literal["formula", "simulated", "measured"]
+"""How deep an estimate went: arithmetic on sizes, a rehearsal without the device, or the device itself."""
+
+
 class MemoryEstimate(Profile):
-    """Peak memory of training by component, in bytes.
+    """Peak memory of a run by component, in bytes.
 
     Attributes:
-        components: `{component: bytes}` in the order they are shown.
+        components: `{component: bytes}` at the highest peak, in the order they are shown.
         expected_bytes: Sum of the components.
         low_bytes: Lower end of the range.
         high_bytes: Upper end of the range; the run must fit this.
         available_bytes: What the device has free now; None when unknown.
         where: `GPU 0` or `host RAM`.
-        basis: How the estimate was made, such as `formula`.
+        basis: How the estimate was made, in words that may be shown, such as `formula`.
+        depth: How deep it went; anything but `measured` is shown as an estimate.
+        peaks: `{phase: bytes}` of every phase that was looked at: `training`, `evaluation`, `saving`, `merging`.
+        allocated_bytes: Peak of what tensors occupy, without context and allocator slack; None when not looked at.
+        smallest_card_bytes: Least memory on which a replay of the allocator does not run out; None when not replayed.
+        confidence: `low` when something could not be looked at as deep as `depth` says; `notes` says what.
+        notes: Sentences for the person: what was assumed, what could not be rehearsed.
     """
 
     components: dict[str, int]
@@ -51,6 +61,12 @@ class MemoryEstimate(Profile):
     available_bytes: int | None = None
     where: str
     basis: str = "formula"
+    depth: Depth = "formula"
+    peaks: dict[str, int] = Field(default_factory=dict)
+    allocated_bytes: int | None = None
+    smallest_card_bytes: int | None = None
+    confidence: Literal["normal", "low"] = "normal"
+    notes: list[str] = Field(default_factory=list)
 
 
 class Steps(Profile):
@@ -90,6 +106,78 @@ class DiskEstimate(Profile):
     download_free_bytes: int | None = None
 
 
+class PlanOption(Profile):
+    """One row of the ranked table: a way to carry out the recipe on this machine.
+
+    Attributes:
+        title: Short name, such as `LoRA`, `QLoRA, 4-bit` or `Full, 4 GPUs (FSDP)`.
+        method: Name in the catalogue of methods.
+        changes: `{recipe path: value}` that takes this option; empty for the option that the plan took.
+        micro_batch: Rows per GPU at once; `micro_batch * accumulation * num_gpus` is the effective batch.
+        strategy: How several GPUs share the work.
+        memory: Per GPU.
+        tokens_per_s: All GPUs together; None when unknown.
+        time_s: Expected time of training, None when unknown; an estimate unless `time_basis` says measured.
+        disk_bytes: Everything the run writes and downloads.
+        quality: What the person gains or loses, in one short sentence.
+        verdict: `chosen`; `fits`; `tight` (the range reaches beyond what is free); `too_large`; `impossible` (this
+            machine, model or installation cannot run it at all).
+        why_not: Why it was not chosen; empty for the chosen one.
+    """
+
+    title: str
+    method: str
+    changes: dict[str, Any] = Field(default_factory=dict)
+    micro_batch: int
+    accumulation: int
+    max_length: int
+    activation_checkpointing: bool = False
+    optimizer: str = "adamw"
+    precision: str = "float32"
+    attention: str = "sdpa"
+    packing: bool = False
+    num_gpus: int = 1
+    strategy: Literal["single", "ddp", "fsdp", "zero3"] = "single"
+    memory: MemoryEstimate
+    tokens_per_s: float | None = None
+    time_s: float | None = None
+    time_basis: str = ""
+    disk_bytes: int = 0
+    quality: str = ""
+    verdict: Literal["chosen", "fits", "tight", "too_large", "impossible"]
+    why_not: str = ""
+
+
+class Way(Profile):
+    """A change that makes a plan fit, with its price.
+
+    Attributes:
+        title: What to do, in a few words.
+        changes: `{recipe path: value}` to set.
+        price: What it costs: time, quality, cut rows; one sentence.
+        memory: What the plan needs with it.
+    """
+
+    title: str
+    changes: dict[str, Any]
+    price: str
+    memory: MemoryEstimate
+
+
+class LengthChoice(Profile):
+    """One sequence length and what it means.
+
+    Attributes:
+        max_length: Tokens.
+        covered_share: Share of the rows that it does not cut, from 0 to 1.
+        memory_bytes: Expected peak of the chosen option at that length.
+    """
+
+    max_length: int
+    covered_share: float
+    memory_bytes: int
+
+
 class Plan(Profile):
     """What this machine will do.
 
@@ -98,6 +186,9 @@ class Plan(Profile):
         sources: `{recipe path: origin}` for every leaf of `recipe`.
         command: Headless command that starts the same run.
         findings: Problems found; one of severity `error` blocks the run.
+        options: The ranked table, best first; the chosen option is among them.
+        ways: Up to three ways that fit, for a plan that does not.
+        lengths: What other sequence lengths would cover and cost.
     """
 
     version: int = PLAN_VERSION
@@ -112,6 +203,9 @@ class Plan(Profile):
     disk: DiskEstimate
     command: list[str] = Field(default_factory=list)
     findings: list[Finding] = Field(default_factory=list)
+    options: list[PlanOption] = Field(default_factory=list)
+    ways: list[Way] = Field(default_factory=list)
+    lengths: list[LengthChoice] = Field(default_factory=list)
 
     @property
     def blocked(self) -> bool:
