@@ -28,7 +28,7 @@ class RehearsalResult(Profile):
         reserved_low_bytes: Least that the caching allocator holds for it; None on a processor.
         reserved_high_bytes: Most that it holds; None on a processor.
         smallest_card_bytes: Least memory (without the CUDA context) on which the replay does not run out.
-        num_layers: Transformer blocks that were really rehearsed; fewer than the model's when the rest was extrapolated.
+        num_layers: Transformer blocks really rehearsed; fewer than the model has when the rest was extrapolated.
         cpu_s: Processor time that it took.
         confidence: `low` when a part could not be rehearsed; `notes` says which.
         notes: Sentences for the person.
