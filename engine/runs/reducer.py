@@ -46,6 +46,11 @@ class Picture:
         evaluations: Payloads of `evaluation.completed` in order; the first always, else the newest 400.
         evaluation_progress: `phase, done, total` while an evaluation runs.
         samples: Payloads of `samples.generated`; the first, the best and the newest sets are kept.
+        predicted: Payload of `memory.predicted`; empty until the worker has told what was expected.
+        probed: Payload of the newest `memory.probed`; empty where nothing was probed.
+        measured_peak: Highest memory measured in the whole run, comparable with `predicted`: `bytes, step, phase, kind`
+            (`device`, `reserved`, `tensors` or `rss`); empty until something was measured.
+        measured_peaks: `{phase: the same}` for each phase of a memory estimate that was measured.
         checkpoints: Payloads of `checkpoint.committed`, the newest 50.
         notices: `time, severity, code, message` of the newest 100.
         exports: Payloads of `export.completed`, the newest of each kind.
@@ -79,6 +84,10 @@ class Picture:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     evaluation_progress: dict[str, Any] | None = None
     samples: list[dict[str, Any]] = field(default_factory=list)
+    predicted: dict[str, Any] = field(default_factory=dict)
+    probed: dict[str, Any] = field(default_factory=dict)
+    measured_peak: dict[str, Any] = field(default_factory=dict)
+    measured_peaks: dict[str, dict[str, Any]] = field(default_factory=dict)
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     rejected_checkpoints: list[dict[str, Any]] = field(default_factory=list)
     notices: list[dict[str, Any]] = field(default_factory=list)
@@ -249,6 +258,22 @@ class Picture:
         self.latest.update(event.payload)
         for name in MEMORY_CURVES:
             self._draw(name, self.step, event.payload.get(name))
+        peak_bytes = event.payload.get("peak_bytes")
+        if peak_bytes is not None:
+            phase, kind = str(event.payload["phase"]), str(event.payload["peak_kind"])
+            self._measure_peak({"bytes": int(peak_bytes), "step": self.step, "phase": phase, "kind": kind})
+
+    def _measure_peak(self, peak: dict[str, Any]) -> None:
+        if peak["bytes"] > self.measured_peak.get("bytes", 0):
+            self.measured_peak = peak
+        if peak["bytes"] > self.measured_peaks.get(peak["phase"], {}).get("bytes", 0):
+            self.measured_peaks[peak["phase"]] = peak
+
+    def _memory_predicted(self, event: Event) -> None:
+        self.predicted = event.payload
+
+    def _memory_probed(self, event: Event) -> None:
+        self.probed = event.payload
 
     def _evaluation_started(self, event: Event) -> None:
         self.phase = str(event.payload["phase"])
@@ -416,6 +441,8 @@ _HANDLERS: dict[str, Callable[[Picture, Event], None]] = {
     "model.loaded": Picture._model_loaded,
     "training.started": Picture._training_started,
     "step.logged": Picture._step_logged,
+    "memory.predicted": Picture._memory_predicted,
+    "memory.probed": Picture._memory_probed,
     "memory.sampled": Picture._memory_sampled,
     "evaluation.started": Picture._evaluation_started,
     "evaluation.progressed": Picture._evaluation_progressed,

@@ -427,3 +427,46 @@ def test_the_end_of_a_run_is_in_the_picture():
     assert (picture.state, picture.exit_code, picture.failure, picture.ended_time) == ("failed", 1, failure, 1001.0)
     picture.apply(Event(900, 1.0, "worker.started", {"pid": 3}))
     assert (picture.exit_code, picture.failure, picture.ended_time) == (None, None, None)
+
+
+def sampled(phase, peak_bytes, kind="rss"):
+    return "memory.sampled", {"phase": phase, "peak_bytes": peak_bytes, "peak_kind": kind, "rss_bytes": peak_bytes}
+
+
+def test_the_highest_measured_memory_is_kept_with_its_place():
+    picture = training_picture(range(1, 41))
+    events = events_of(sampled("training", 700), sampled("evaluation", 900), sampled("training", 800))
+    for event in events:
+        event.seq += picture.seq
+    picture.apply_all(events)
+    assert picture.measured_peak == {"bytes": 900, "step": 40, "phase": "evaluation", "kind": "rss"}
+    assert {phase: peak["bytes"] for phase, peak in picture.measured_peaks.items()} == {
+        "training": 800,
+        "evaluation": 900,
+    }
+
+
+def test_a_measured_peak_outlives_attempts_and_the_side_car():
+    picture = Picture()
+    predicted = {"low_bytes": 1, "expected_bytes": 2, "high_bytes": 3, "depth": "simulated"}
+    probed = {"fits": True, "peak_bytes": 2, "micro_batch": 4}
+    picture.apply_all(
+        events_of(
+            ("memory.predicted", predicted),
+            ("memory.probed", probed),
+            sampled("training", 5, "device"),
+            ("worker.started", {"pid": 2}),
+            sampled("training", 4, "device"),
+        )
+    )
+    again = Picture.from_json(json.loads(json.dumps(picture.to_json())))
+    assert again.predicted == predicted
+    assert again.probed == probed
+    assert again.measured_peak["bytes"] == again.measured_peaks["training"]["bytes"] == 5
+
+
+def test_memory_samples_of_older_runs_have_no_peak_to_compare():
+    picture = Picture()
+    picture.apply_all(events_of(("memory.sampled", {"rss_bytes": 5, "peak_rss_bytes": 7})))
+    assert picture.measured_peak == {}
+    assert picture.odd_events == 0
