@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.pilot import Pilot
@@ -30,7 +31,7 @@ def _still_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Input, "__init__", init)
 
 
-async def wait_for(pilot: "Pilot[object]", predicate: Callable[[], object], what: str = "") -> None:
+async def wait_for(pilot: "Pilot[Any]", predicate: Callable[[], object], what: str = "") -> None:
     """Wait until `predicate` holds, at most ten seconds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + WAIT_LIMIT_S

@@ -7,6 +7,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import Provider
+from textual.content import Content
 from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import OptionList, Static
@@ -20,6 +21,7 @@ from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import HelpLine
 from tui.widgets.key_footer import KeyFooter
 from tui.wizard.draft import FoundDraft, forget_draft, newest_draft
+from tui.worker_errors import SpokenErrors
 
 if TYPE_CHECKING:
     from tui.app import FtwizardApp
@@ -34,7 +36,7 @@ def _home_commands() -> type[Provider]:
     return HomeCommands
 
 
-class HomeScreen(Screen[None]):
+class HomeScreen(SpokenErrors, Screen[None]):
     """Machine, drafts, presets and runs in one list."""
 
     app: "FtwizardApp"
@@ -93,6 +95,15 @@ class HomeScreen(Screen[None]):
     def _poll_lists(self) -> None:
         if self.is_current and not self._reading:
             self._read_lists()
+
+    def work_failed(self, group: str) -> None:
+        """Go on polling, and do not wait for a machine that cannot be read."""
+        if group == "lists":
+            self._reading = False
+        elif group == "machine":
+            self.query_one("#machine", Static).update(
+                Content("The machine cannot be read; `ftwizard doctor` says more.")
+            )
 
     @work(thread=True, group="machine", exit_on_error=False)
     def _read_machine(self) -> None:

@@ -28,6 +28,7 @@ from tui.widgets.confirm import ConfirmScreen, Option
 from tui.widgets.key_footer import KeyFooter
 from tui.widgets.loss_chart import LossChart
 from tui.widgets.panel import Panel, PanelTabs
+from tui.worker_errors import SpokenErrors
 
 # A little over three looks a second: at most four redraws a second reach the terminal.
 POLL_S = 0.3
@@ -52,7 +53,7 @@ def _monitor_commands() -> type[Provider]:
     return MonitorCommands
 
 
-class MonitorScreen(Screen[None]):
+class MonitorScreen(SpokenErrors, Screen[None]):
     """Follows a run and passes requests to it. Closing it changes nothing for the run.
 
     Args:
@@ -134,6 +135,14 @@ class MonitorScreen(Screen[None]):
             self.app.call_from_thread(self._show_unreadable, str(error))
             return
         self.app.call_from_thread(self._opened)
+
+    def work_failed(self, group: str) -> None:
+        """Wait no longer for what ended in an unexpected error."""
+        if group == "monitor-open":
+            self._show_unreadable("The run cannot be read.")
+        elif group == "monitor-resume":
+            self._resuming = False
+            self._show()
 
     @property
     def _torn_down(self) -> bool:

@@ -17,12 +17,13 @@ from tui.summary import best_sample, metric_rows, model_places, read_report, sam
 from tui.widgets.bars import TopBar
 from tui.widgets.key_footer import KeyFooter
 from tui.widgets.labels import muted
+from tui.worker_errors import SpokenErrors
 
 _VERDICTS = {"better": ("▲ better", "$success"), "worse": ("▼ worse", "$error"), "same": ("= same", "$text-muted")}
 _COLUMNS = (("before", "Before"), ("expected", "Expected"), ("after", "After"))
 
 
-class ResultScreen(Screen[None]):
+class ResultScreen(SpokenErrors, Screen[None]):
     """Shows `report.json` of one run.
 
     Args:
@@ -66,6 +67,10 @@ class ResultScreen(Screen[None]):
     def _read(self) -> None:
         report = read_report(self._run)
         self.app.call_from_thread(self._show, report)
+
+    def work_failed(self, group: str) -> None:
+        """Wait no longer for a report that cannot be read."""
+        self.query_one("#metrics", Static).update(Content.styled("The report cannot be read.", "$error"))
 
     def _show(self, report: dict[str, Any] | None) -> None:
         self._report = report

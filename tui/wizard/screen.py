@@ -26,6 +26,7 @@ from tui.wizard.rail import NavBar, StepRail
 from tui.wizard.readings import Readings
 from tui.wizard.step_view import Advanced, Answered, Asked, Explained, StepContext, StepView
 from tui.wizard.steps import build_step
+from tui.worker_errors import SpokenErrors
 
 if TYPE_CHECKING:
     from tui.app import FtwizardApp
@@ -39,7 +40,7 @@ def _wizard_commands() -> type[Provider]:
     return WizardCommands
 
 
-class WizardScreen(Screen[None]):
+class WizardScreen(SpokenErrors, Screen[None]):
     """Six steps to a run."""
 
     app: "FtwizardApp"
