@@ -1,5 +1,6 @@
 """Lengths of rows: estimated from characters, or measured by a renderer."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from engine.data.rows import Row, turns
@@ -32,7 +33,21 @@ def length_profile(
         longest=ordered[-1],
         total=sum(ordered) if total is None else total,
         estimated=estimated,
+        covered=_covered(ordered),
     )
+
+
+def _covered(ordered: Sequence[int]) -> list[tuple[int, int]]:
+    """Return how many rows each of a few lengths covers: quarters between the powers of two, up to the longest row."""
+    steps: list[tuple[int, int]] = []
+    power = 8
+    while not steps or steps[-1][1] < len(ordered):
+        lengths = (power * quarter // 4 for quarter in (4, 5, 6, 7))
+        steps += [(length, bisect_right(ordered, length)) for length in lengths]
+        power *= 2
+    last = next(place for place, (_, rows) in enumerate(steps) if rows == len(ordered))
+    first = next((place for place, (_, rows) in enumerate(steps) if rows), 0)
+    return [*steps[max(0, first - 1) : last], (ordered[-1], len(ordered))]
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:

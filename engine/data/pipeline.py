@@ -9,6 +9,7 @@ from engine.data.lengths import estimate_lengths
 from engine.data.readers import SourceFile, hash_of, read_sources
 from engine.data.rows import Row, Tally, last_answer, turns
 from engine.data.split import drop_duplicates, drop_leaked, limit_rows, split_rows
+from engine.data.traits import traits_of
 from engine.planning.profiles import DataProfile, Finding
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
@@ -124,6 +125,7 @@ def _profile(
         lengths=lengths,
         answer_lengths=answers,
         held_out_answer_longest=held_answers.longest if held_answers else 0,
+        traits=traits_of(train),
         sha256=hash_of(files),
         bytes=sum(file.num_bytes for file in files),
         examples=[example(row) for row in train[:NUM_EXAMPLES]],

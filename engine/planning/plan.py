@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from engine.planning.calibration import Calibration
 from engine.planning.profiles import DataProfile, Finding, ModelProfile, Profile
 from engine.recipe.schema import Recipe
 
@@ -29,6 +30,28 @@ class Device(Profile):
     index: int = 0
     name: str = "CPU"
     uuid: str = ""
+
+
+class Machine(Profile):
+    """What of the machine and the installation decides on a plan, so that a plan can be thought over without a look.
+
+    Attributes:
+        num_gpus: GPUs that this process may use.
+        least_free_bytes: Free memory of the fullest of them; None when unknown or without GPU.
+        compute_capability: Of the GPU that the plan takes; None without one, or when the driver does not tell.
+        cores: Processor cores that this process may use.
+        libraries: `{distribution: version}` of the installed libraries.
+        calibration: What was measured on this machine before.
+        hypothetical: What was asked for when the machine is not this one, such as `24GiB`; empty for this machine.
+    """
+
+    num_gpus: int = 0
+    least_free_bytes: int | None = None
+    compute_capability: tuple[int, int] | None = None
+    cores: int = 1
+    libraries: dict[str, str] = Field(default_factory=dict)
+    calibration: Calibration | None = None
+    hypothetical: str = ""
 
 
 Depth = Literal["formula", "simulated", "measured"]
@@ -81,17 +104,20 @@ class Steps(Profile):
 
 
 class TimeEstimate(Profile):
-    """How long training takes, in seconds, before anything was measured."""
+    """How long training takes, in seconds, before the run; `basis` says from what."""
 
     low_s: float
     high_s: float
     basis: str
+    expected_s: float = 0.0
 
 
 class DiskEstimate(Profile):
     """Bytes that the run writes, and bytes free where it writes them.
 
     Attributes:
+        checkpoints_bytes: The checkpoints kept and the one that is being written.
+        export_bytes: The finished model, its copy, and room for the conversions that were wished for.
         download_bytes: Weights that are fetched first.
         total_bytes: All of it; without the download when that goes to another disk.
         free_bytes: Free where runs are written.
@@ -120,9 +146,9 @@ class PlanOption(Profile):
         time_s: Expected time of training, None when unknown; an estimate unless `time_basis` says measured.
         disk_bytes: Everything the run writes and downloads.
         quality: What the person gains or loses, in one short sentence.
-        verdict: `chosen`; `fits`; `tight` (the range reaches beyond what is free); `too_large`; `impossible` (this
-            machine, model or installation cannot run it at all).
-        why_not: Why it was not chosen; empty for the chosen one.
+        verdict: `chosen` (also when the plan does not fit: its findings say so); `fits`; `tight` (the range reaches
+            beyond what is free); `too_large`; `impossible` (this machine, model or installation cannot run it at all).
+        why_not: Why it was not chosen, or why it cannot be; empty for a chosen one that fits.
     """
 
     title: str
@@ -189,6 +215,7 @@ class Plan(Profile):
         options: The ranked table, best first; the chosen option is among them.
         ways: Up to three ways that fit, for a plan that does not.
         lengths: What other sequence lengths would cover and cost.
+        machine: What of the machine decided; with it the tables can be made anew without looking at the machine.
     """
 
     version: int = PLAN_VERSION
@@ -206,6 +233,7 @@ class Plan(Profile):
     options: list[PlanOption] = Field(default_factory=list)
     ways: list[Way] = Field(default_factory=list)
     lengths: list[LengthChoice] = Field(default_factory=list)
+    machine: Machine = Field(default_factory=Machine)
 
     @property
     def blocked(self) -> bool:

@@ -69,7 +69,13 @@ class ModelProfile(Profile):
 
 
 class LengthProfile(Profile):
-    """Lengths of rows in tokens (or estimated from characters when no tokenizer was at hand)."""
+    """Lengths of rows in tokens (or estimated from characters when no tokenizer was at hand).
+
+    Attributes:
+        total: Tokens of all rows.
+        covered: `[(length, rows that are at most so long)]`, lengths growing by about a fifth up to the longest row;
+            empty when only the quantiles are known.
+    """
 
     count: int
     mean: float
@@ -79,6 +85,31 @@ class LengthProfile(Profile):
     longest: int
     total: int
     estimated: bool = False
+    covered: list[tuple[int, int]] = Field(default_factory=list)
+
+
+class DataTraits(Profile):
+    """What the words of the rows look like, as shares from 0 to 1 of the rows looked at; answers are last answers.
+
+    Attributes:
+        num_rows: Rows looked at.
+        questions: Prompts that ask for something: a question mark, or a question word in front.
+        short_answers: Answers of at most six words.
+        distinct_answers: Different answers per row.
+        rare_words: Words of an answer that at most two answers have; names and numbers that no rule produces.
+        answers_in_prompt: Answers that stand in their prompt word for word.
+        dated: Answers with a day, a price or a stock level, which will be different later.
+        mean_prompt_words: Mean number of words of a prompt.
+    """
+
+    num_rows: int
+    questions: float = 0.0
+    short_answers: float = 0.0
+    distinct_answers: float = 0.0
+    rare_words: float = 0.0
+    answers_in_prompt: float = 0.0
+    dated: float = 0.0
+    mean_prompt_words: float = 0.0
 
 
 class DataProfile(Profile):
@@ -95,6 +126,7 @@ class DataProfile(Profile):
         dropped: `{reason: count}` of rows that are not used.
         lengths: Lengths of whole training rows in tokens, before cutting.
         answer_lengths: Lengths of the trained part of the rows in tokens; None for plain text.
+        traits: What the words of conversations look like; None for plain text, or when nobody looked.
         sha256: Hash over the files read.
         examples: Up to five rows as they will be used: `{"prompt": ..., "completion": ...}` or `{"text": ...}`.
         findings: What is wrong, with file and line.
@@ -111,6 +143,7 @@ class DataProfile(Profile):
     lengths: LengthProfile | None = None
     answer_lengths: LengthProfile | None = None
     held_out_answer_longest: int = 0
+    traits: DataTraits | None = None
     sha256: str = ""
     bytes: int = 0
     examples: list[dict[str, Any]] = Field(default_factory=list)
