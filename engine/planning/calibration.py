@@ -3,13 +3,16 @@
 import math
 import statistics
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from engine.hardware.devices import Hardware
 from engine.hardware.readings import known
-from engine.planning.plan import Device
 from engine.planning.profiles import Profile
+
+if TYPE_CHECKING:
+    from engine.planning.plan import Device  # it carries a calibration itself
 
 KEY_PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes")
 """Distributions whose version decides on memory and speed."""
@@ -52,12 +55,12 @@ class Calibration(Profile):
     flops: dict[str, float] = Field(default_factory=dict)
 
 
-def machine_key(hardware: Hardware, device: Device) -> MachineKey:
+def machine_key(hardware: Hardware, device: "Device") -> MachineKey:
     """Return what measurements on a device of this machine hold for."""
     return key_of(device, known(hardware.driver), known(hardware.host.cpu_name), hardware.libraries)
 
 
-def key_of(device: Device, driver: str | None, cpu_name: str | None, libraries: Mapping[str, str]) -> MachineKey:
+def key_of(device: "Device", driver: str | None, cpu_name: str | None, libraries: Mapping[str, str]) -> MachineKey:
     """Return the key from the few readings that it is made of.
 
     Args:
