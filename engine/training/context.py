@@ -13,6 +13,7 @@ from engine.runs.directory import RunDirectory
 from engine.training.batching import Batching
 from engine.training.event_log import EventLog
 from engine.training.interrupt import Interrupt
+from engine.training.memory import MemorySampler
 from engine.training.requests import RequestDesk
 from engine.training.stopwatch import Stopwatch
 
@@ -37,6 +38,7 @@ class RunContext:
         model: The model with its method applied, on its device.
         stopwatch: Training time over all attempts.
         steps_done: Optimizer steps finished.
+        memory: Follows the memory of this process; stages tell it their phase.
     """
 
     run: RunDirectory
@@ -54,6 +56,10 @@ class RunContext:
     model: PreTrainedModel
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     steps_done: int = 0
+    memory: MemorySampler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.memory = MemorySampler(self.events, self.plan.device)
 
     @property
     def recipe(self) -> Recipe:

@@ -19,7 +19,6 @@ from engine.training.context import RunContext
 from engine.training.faults import Fault, fault_kind
 from engine.training.interrupt import StopRequested
 from engine.training.lookout import Actions, Lookout
-from engine.training.memory import MemorySampler
 
 OBJECTIVES: dict[str, Callable[[RunContext], BuiltTrainer]] = {
     "chat": chat.build_trainer,
@@ -58,7 +57,8 @@ class Training:
 
     def save(self) -> bool:
         """Commit a checkpoint of the last finished step; signals wait until it is done."""
-        with self.context.stopwatch.held(), self.context.interrupt.shielded():
+        context = self.context
+        with context.stopwatch.held(), context.interrupt.shielded(), context.memory.within("saving"):
             return self.checkpoints.save(self.state.progress())
 
     def save_on_schedule(self) -> None:
@@ -124,18 +124,19 @@ def evaluate(context: RunContext, phase: Phase, step: int) -> None:
     """
     interrupt = context.interrupt
     try:
-        measure(
-            context.model,
-            context.tokenizer,
-            context.renderer,
-            context.held_out_rows,
-            context.recipe,
-            phase=phase,
-            step=step,
-            emit=context.events.write,
-            should_stop=lambda: interrupt.reason is not None or context.desk.stop_asked(),
-            folder=context.run.evaluation_folder,
-        )
+        with context.memory.within("evaluation"):
+            measure(
+                context.model,
+                context.tokenizer,
+                context.renderer,
+                context.held_out_rows,
+                context.recipe,
+                phase=phase,
+                step=step,
+                emit=context.events.write,
+                should_stop=lambda: interrupt.reason is not None or context.desk.stop_asked(),
+                folder=context.run.evaluation_folder,
+            )
     except EvaluationInterrupted:
         interrupt.check()
         context.desk.check_stop()
@@ -161,7 +162,7 @@ def _set_up(context: RunContext) -> Training:
             state=state,
             order=built.order,
             log=StepLog(context.events, state, built.total_steps),
-            memory=MemorySampler(context.events, on_gpu=context.on_gpu),
+            memory=context.memory,
             duties=Duties(training.restore, training.save_on_schedule, training.evaluate, training.make_up),
             steps=context.plan.steps,
             skips_allowed=context.recipe.training.precision == "float16",
@@ -193,6 +194,7 @@ def _run(training: Training) -> None:
         accumulation=context.batching.accumulation,
         steps_per_epoch=built.order.steps_per_epoch,
     )
+    context.memory.enter("training")
     if start_step >= built.total_steps and context.checkpoint is not None:
         training.checkpoints.load_weights(str(context.checkpoint.folder))
         training.state.step = start_step
