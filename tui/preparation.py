@@ -127,7 +127,7 @@ def prepare(layered: Layered, helper: "InspectionHelper", *, reference: str) -> 
     model = model_profile(recipe.model.base, recipe.model.revision, helper)
     data = DataProfile.model_validate(helper.call_blocking("profile_data", recipe=layered.tree, folder=model.folder))
     home = home_folders()
-    hardware = read_hardware((home.runs, home.cache, hub_cache()))
+    hardware = read_hardware((home.runs, home.cache, hub_cache()), patient=True)
     plan = make_plan(layered, hardware, model, data, home=home)
     return Prepared(layered, plan)
 

@@ -14,17 +14,20 @@ from engine.text import clean_line
 
 PROC = Path("/proc")
 CGROUP = Path("/sys/fs/cgroup")
+SHARED = Path("/dev/shm")
+ROOT = Path("/")
 # v1 writes "no limit" as the largest page-aligned 63-bit number; nobody sets a limit above this.
 _NO_LIMIT = 2**60
 FORMAT_FLAGS = frozenset({"avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "bf16"})
 
 
-def read_host(proc: Path = PROC, cgroup: Path = CGROUP) -> Host:
+def read_host(proc: Path = PROC, cgroup: Path = CGROUP, root: Path = ROOT) -> Host:
     """Return memory and processor of the machine, control group limits applied.
 
     Args:
         proc: Where `/proc` is mounted.
         cgroup: Where the control groups are mounted.
+        root: Root of the file system, for what tells containers and boards apart.
     """
     meminfo = _meminfo(proc)
     total, available = meminfo.get("MemTotal"), meminfo.get("MemAvailable")
@@ -36,6 +39,7 @@ def read_host(proc: Path = PROC, cgroup: Path = CGROUP) -> Host:
         if available is not None and room < available:
             available, limited_by = room, "control group"
     name, flags = _processor(proc)
+    shared_total, shared_free = shared_memory(root / "dev/shm")
     unreadable = Unavailable(f"{proc / 'meminfo'} does not say")
     return Host(
         ram_total_bytes=unreadable if total is None else total,
@@ -45,7 +49,49 @@ def read_host(proc: Path = PROC, cgroup: Path = CGROUP) -> Host:
         cpu_name=name,
         cpu_flags=flags,
         ram_limited_by=limited_by,
+        swap_total_bytes=meminfo.get("SwapTotal", unreadable),
+        shared_total_bytes=shared_total,
+        shared_free_bytes=shared_free,
+        numa_nodes=_numa_nodes(root / "sys/devices/system/node"),
+        container=_container(proc, root),
+        wsl="microsoft" in _text(proc / "sys/kernel/osrelease").lower(),
+        board=clean_line(_text(proc / "device-tree/model").strip("\0 \n"), max_chars=60),
     )
+
+
+def shared_memory(folder: Path = SHARED) -> tuple[int | Unavailable, int | Unavailable]:
+    """Return size and free bytes of the shared memory, which lives in RAM and so answers at once."""
+    try:
+        if not folder.is_dir():
+            return Unavailable(f"{folder} is missing"), Unavailable(f"{folder} is missing")
+        usage = shutil.disk_usage(folder)
+    except OSError as error:
+        why = Unavailable(clean_line(error.strerror or error, max_chars=80))
+        return why, why
+    return usage.total, usage.free
+
+
+def _numa_nodes(folder: Path) -> int | None:
+    # A range list such as `0-1,4`.
+    spans = [span.partition("-") for span in _text(folder / "online").strip().split(",")]
+    if not all(low.isdecimal() and (high or low).isdecimal() for low, _, high in spans):
+        return None
+    return sum(int(high or low) - int(low) + 1 for low, _, high in spans)
+
+
+def _container(proc: Path, root: Path) -> str:
+    """Return the kind of container around this process, empty outside of one."""
+    if (root / ".dockerenv").exists():
+        return "docker"
+    if (root / "run/.containerenv").exists():
+        return "podman"
+    if (root / "var/run/secrets/kubernetes.io").is_dir():
+        return "kubernetes"
+    marked = _text(root / "run/systemd/container").strip()
+    if marked:
+        return clean_line(marked, max_chars=20)
+    groups = _text(proc / "self/cgroup")
+    return next((kind for kind in ("kubepods", "docker", "libpod", "lxc", "containerd") if f"/{kind}" in groups), "")
 
 
 def _text(path: Path) -> str:

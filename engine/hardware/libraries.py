@@ -27,6 +27,8 @@ ENGINE_LIBRARIES = (
     "jiwer",
 )
 _CUDA_LINE = re.compile(r"^cuda(?:\s*:[^=]*)?\s*=\s*(?:'([^']*)'|\"([^\"]*)\"|None)\s*$", re.MULTILINE)
+# Two digits of the major version, the rest is the minor one: `libbitsandbytes_cuda128.so` is for CUDA 12.8.
+_BACKEND = re.compile(r"libbitsandbytes_cuda(\d\d)(\d+)\.so")
 
 
 def read_libraries() -> dict[str, str]:
@@ -46,6 +48,20 @@ def read_torch_cuda() -> str | Unavailable:
     if spec is None or spec.origin is None:
         return Unavailable("torch is not installed")
     return torch_cuda_of(Path(spec.origin).with_name("version.py"))
+
+
+def read_quantisation_cuda() -> tuple[str, ...] | Unavailable:
+    """Return the CUDA versions, such as `13.0`, for which the installed bitsandbytes brings a library."""
+    spec = importlib.util.find_spec("bitsandbytes")
+    if spec is None or spec.origin is None:
+        return Unavailable("bitsandbytes is not installed")
+    return quantisation_cuda_of(Path(spec.origin).parent)
+
+
+def quantisation_cuda_of(package: Path) -> tuple[str, ...]:
+    """Return the CUDA versions of the libraries in the folder of bitsandbytes, oldest first."""
+    found = [match for file in package.glob("libbitsandbytes_cuda*.so") if (match := _BACKEND.fullmatch(file.name))]
+    return tuple(f"{major}.{minor}" for major, minor in sorted((int(match[1]), int(match[2])) for match in found))
 
 
 def torch_cuda_of(version_file: Path) -> str | Unavailable:

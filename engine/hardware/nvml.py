@@ -1,37 +1,60 @@
-"""GPUs through NVML (`pynvml`). Every getter is optional on its own: one refusal hides one value, never a GPU."""
+"""NVML through `pynvml`: loading it, asking it, and telling in plain words why it does not answer."""
 
-import os
-import pwd
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from engine.hardware.devices import Gpu, GpuProcess
 from engine.hardware.readings import Unavailable, within
 from engine.text import clean_line
 
-MAX_GPU_BYTES = 16 * 2**40
-MAX_PROCESSES = 256
-_SLOW = Unavailable("the NVIDIA driver did not answer in time")
+MAX_GPUS = 64
+OLD_DRIVER = Unavailable("the NVIDIA driver is too old for this value")
+NOT_SUPPORTED = Unavailable("not supported by this GPU or driver")
+NOT_FOUND = Unavailable("not found by the driver")
+INVALID = Unavailable("the driver knows no such part of this GPU")
 
+# NVML's return codes, as in nvml.h; pynvml has no words for a third of them and would ask the driver for the rest.
 _REASONS = {
     1: "NVML is not initialised",
-    3: "not supported by this GPU or driver",
+    2: INVALID.reason,
+    3: NOT_SUPPORTED.reason,
     4: "no permission, as in some containers and MIG instances",
+    5: "NVML was initialised twice",
+    6: NOT_FOUND.reason,
+    7: "the driver's answer is larger than it can be",
+    8: "the GPU has too little power: a power cable is missing",
     9: "the NVIDIA driver is not loaded",
+    10: "the GPU did not answer the driver in time",
+    11: "the kernel has a problem with the interrupts of this GPU",
     12: "no NVIDIA driver on this machine",
-    13: "the NVIDIA driver is too old for this value",
+    13: OLD_DRIVER.reason,
+    14: "the information memory of the GPU is damaged",
     15: "the GPU has fallen off the bus; restart the machine",
     16: "the GPU needs a reset",
+    17: "the operating system has blocked the driver",
     18: "the NVIDIA driver was updated and its old version still runs; restart the machine",
+    19: "the GPU is in use by something else",
+    20: "the driver is out of memory",
+    21: "the driver has no data yet",
+    22: "vGPU with ECC is not supported",
+    23: "the GPU lacks the resources for it",
+    24: "this clock is not supported",
+    25: "NVML does not know this version of the question",
+    26: "NVML no longer answers this question",
+    27: "the GPU is not ready yet",
     28: "the GPU was not found",
+    29: "the GPU is in a state that does not allow it",
+    30: "this kind of reset is not supported",
+    999: "the driver reports an unknown error",
 }
 
 
 def reason(error: Exception) -> str:
     """Return in plain words why an NVML call failed."""
     code = getattr(error, "value", None)
-    return _REASONS.get(code, clean_line(error, max_chars=80)) if isinstance(code, int) else clean_line(error)
+    if not isinstance(code, int):
+        return clean_line(error, max_chars=80)
+    # Never `str(error)`: for a code it does not know, pynvml asks the driver and decodes whatever comes back.
+    return _REASONS.get(code, f"the driver reports error {code}")
 
 
 def load() -> Any | Unavailable:
@@ -54,135 +77,44 @@ def ask(nvml: Any, getter: Callable[[], Any]) -> Any | Unavailable:
     except nvml.NVMLError as error:
         return Unavailable(reason(error))
     except nvml.NVMLLibraryMismatchError:
-        return Unavailable(_REASONS[13])
-    except (UnicodeDecodeError, ValueError, OverflowError) as error:
+        return OLD_DRIVER
+    except (UnicodeDecodeError, ValueError, OverflowError, MemoryError) as error:
         return Unavailable(f"the driver's answer cannot be read: {clean_line(error, max_chars=60)}")
 
 
-class GpuDraft:
-    """The readings of one GPU, filled one by one, so that a driver that hangs half-way costs only the rest."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.values: dict[str, Any] = {}
-
-    def gpu(self) -> Gpu:
-        """Return what has been read so far; the rest is `Unavailable`."""
-        names = [name for name in Gpu.__slots__ if name != "index"]
-        return Gpu(index=self.index, **{name: self.values.get(name, _SLOW) for name in names})
-
-
-def read_gpu(nvml: Any, draft: GpuDraft, *, with_processes: bool = True) -> None:
-    """Fill the draft of one GPU."""
-    values = draft.values
-    handle = ask(nvml, lambda: nvml.nvmlDeviceGetHandleByIndex(draft.index))
-    if isinstance(handle, Unavailable):
-        values.update({name: handle for name in Gpu.__slots__ if name != "index"})
-        return
-    values["name"] = _text(ask(nvml, lambda: nvml.nvmlDeviceGetName(handle)))
-    values["uuid"] = _text(ask(nvml, lambda: nvml.nvmlDeviceGetUUID(handle)))
-    values["compute_capability"] = _capability(ask(nvml, lambda: nvml.nvmlDeviceGetCudaComputeCapability(handle)))
-    read_gauges(nvml, handle, values)
-    values["processes"] = read_processes(nvml, handle) if with_processes else Unavailable("not asked")
-
-
-def read_gauges(nvml: Any, handle: Any, values: dict[str, Any]) -> None:
-    """Fill what changes while a run is watched: memory, utilisation, temperature, power."""
-    values.update(_memory(ask(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(handle))))
-    rates = ask(nvml, lambda: nvml.nvmlDeviceGetUtilizationRates(handle))
-    values["utilization_percent"] = _number(
-        rates if isinstance(rates, Unavailable) else rates.gpu, 0, 100, "utilisation"
-    )
-    heat = ask(nvml, lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
-    values["temperature_c"] = _number(heat, 1, 150, "temperature")
-    milliwatts = ask(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(handle))
-    power = _number(milliwatts, 0, 5_000_000, "power")
-    values["power_w"] = power if isinstance(power, Unavailable) else power / 1000
-
-
-def _number(value: Any, low: float, high: float, what: str) -> Any:
+def number(value: Any, low: float, high: float, what: str) -> Any:
+    """Return a number of the driver when it can be true, else why not."""
     if isinstance(value, Unavailable):
         return value
     return within(value, low, high, what) or value
 
 
-def _text(value: Any) -> str | Unavailable:
+def text(value: Any) -> str | Unavailable:
+    """Return a text of the driver, made harmless; the driver's own silence passes through."""
     if isinstance(value, Unavailable):
         return value
-    text = clean_line(value, max_chars=96).strip()
-    return text or Unavailable("the driver reports an empty text")
+    raw = value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
+    return clean_line(raw, max_chars=96).strip() or Unavailable("the driver reports an empty text")
 
 
-def _capability(value: Any) -> tuple[int, int] | Unavailable:
-    if isinstance(value, Unavailable):
-        return value
-    major, minor = value
-    wrong = within(major, 1, 99, "compute capability") or within(minor, 0, 99, "compute capability")
-    return wrong or (major, minor)
-
-
-def _memory(info: Any) -> dict[str, int | Unavailable]:
-    if isinstance(info, Unavailable):
-        return dict.fromkeys(("total_bytes", "free_bytes", "used_bytes"), info)
-    total = _number(info.total, 2**20, MAX_GPU_BYTES, "memory size")
-    if isinstance(total, Unavailable):
-        return dict.fromkeys(("total_bytes", "free_bytes", "used_bytes"), total)
-    return {
-        "total_bytes": total,
-        "free_bytes": _number(info.free, 0, total, "amount of free memory"),
-        "used_bytes": _number(info.used, 0, total, "amount of used memory"),
-    }
-
-
-def read_processes(nvml: Any, handle: Any) -> list[GpuProcess] | Unavailable:
-    """Return the compute processes on a GPU."""
-    entries = ask(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses_v3(handle))
-    if isinstance(entries, Unavailable) and entries.reason == _REASONS[13]:
-        entries = ask(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses_v2(handle))
-    if isinstance(entries, Unavailable):
-        return entries
-    if len(entries) > MAX_PROCESSES:
-        return Unavailable("the driver reports an impossible number of processes")
-    return [_process(entry.pid, entry.usedGpuMemory) for entry in entries]
-
-
-def _process(pid: int, used: int | None) -> GpuProcess:
-    # pynvml turns NVML's "not available" into None; containers and WSL answer so.
-    used_bytes = Unavailable("hidden by the driver") if used is None else _number(used, 0, MAX_GPU_BYTES, "memory size")
-    return GpuProcess(pid, _user(pid), _command(pid), used_bytes)
-
-
-def _user(pid: int) -> str | Unavailable:
-    try:
-        uid = os.stat(f"/proc/{pid}").st_uid
-    except OSError:
-        return Unavailable("the process is outside this container or gone")
-    try:
-        return clean_line(pwd.getpwuid(uid).pw_name, max_chars=32)
-    except KeyError:
-        return f"uid {uid}"
-
-
-def _command(pid: int) -> str | Unavailable:
-    try:
-        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return Unavailable("the process is outside this container or gone")
-    return clean_line(name.strip(), max_chars=32) or Unavailable("no name")
+def switch(value: Any, what: str) -> bool | Unavailable:
+    """Return an on/off answer of the driver; anything but 0 and 1 is no answer."""
+    checked = number(value, 0, 1, what)
+    return checked if isinstance(checked, Unavailable) else bool(checked)
 
 
 def cuda_version(nvml: Any) -> str | Unavailable:
     """Return the newest CUDA version that the driver runs, such as `13.0`."""
-    number = _number(ask(nvml, nvml.nvmlSystemGetCudaDriverVersion), 1000, 99_999, "CUDA version")
-    return number if isinstance(number, Unavailable) else f"{number // 1000}.{number % 1000 // 10}"
+    version = number(ask(nvml, nvml.nvmlSystemGetCudaDriverVersion), 1000, 99_999, "CUDA version")
+    return version if isinstance(version, Unavailable) else f"{version // 1000}.{version % 1000 // 10}"
 
 
 def driver_version(nvml: Any) -> str | Unavailable:
     """Return the version of the NVIDIA driver."""
-    return _text(ask(nvml, nvml.nvmlSystemGetDriverVersion))
+    return text(ask(nvml, nvml.nvmlSystemGetDriverVersion))
 
 
 def gpu_count(nvml: Any) -> int | Unavailable:
     """Return the number of GPUs."""
-    count: int | Unavailable = _number(ask(nvml, nvml.nvmlDeviceGetCount), 0, 64, "number of GPUs")
+    count: int | Unavailable = number(ask(nvml, nvml.nvmlDeviceGetCount), 0, MAX_GPUS, "number of GPUs")
     return count

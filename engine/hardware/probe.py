@@ -1,81 +1,70 @@
 """Read the machine: once for a plan, or again and again for a live panel. Never raises, never waits for ever."""
 
 import os
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.hardware import nvml as nvml_calls
 from engine.hardware.bounded import BoundedCaller
-from engine.hardware.devices import Gpu, Hardware
+from engine.hardware.devices import FACTS, NOT_ASKED, Gpu, Hardware
+from engine.hardware.driver import Driver, start_limit_s
 from engine.hardware.host import PROC, read_disk, read_host
-from engine.hardware.libraries import read_libraries, read_torch_cuda
+from engine.hardware.libraries import read_libraries, read_quantisation_cuda, read_torch_cuda
+from engine.hardware.nvml_gpu import GpuDraft, open_gpu, read_gauges, read_identity
 from engine.hardware.readings import Unavailable
 from engine.runs.home import home_folders
 
-NVML_LIMIT_S = 1.5
-SLOW_START_LIMIT_S = 10.0
-"""Without persistence mode a driver that nobody uses takes seconds per GPU to start."""
-LISTED_GPUS = Path("/proc/driver/nvidia/gpus")
+SNAPSHOT_LIMIT_S = 0.15
+"""What a screen may wait for a snapshot."""
 DISK_LIMIT_S = 0.4
-_NVML: BoundedCaller[None] = BoundedCaller("the NVIDIA driver")
+_DRIVER = Driver()
 
 
-def read_hardware(folders: Iterable[Path] | None = None) -> Hardware:
-    """Return what this machine has, within 2 s; within 11 s where GPUs are listed whose driver is slow to start.
+def read_hardware(folders: Iterable[Path] | None = None, *, patient: bool = False) -> Hardware:
+    """Return what this machine has.
+
+    A driver that needs longer than 150 ms leaves the last snapshot, or what it has told so far, marked `stale`; the
+    reading goes on, and a later call finds its result.
 
     Args:
         folders: Folders that will be written to; the free space of each is measured. They need not exist yet. Runs and
             caches of ftwizard when None.
+        patient: Wait for the driver as long as a sound one may need to start: 1.5 s, or 10 s where GPUs are listed.
+            For what is decided once: a plan on the command line, the doctor.
     """
     if folders is None:
         home = home_folders()
         folders = (home.runs, home.cache)
-    gpus, driver, cuda, answered = _read_gpus()
-    return Hardware(
-        gpus=gpus,
-        gpus_known=answered,
+    started = time.monotonic()
+    reading = _DRIVER.begin()
+    disk_limit_s = DISK_LIMIT_S if patient else SNAPSHOT_LIMIT_S / 2
+    hardware = Hardware(
+        gpus=[],
         host=read_host(),
-        disks=[read_disk(folder, limit_s=DISK_LIMIT_S) for folder in dict.fromkeys(folders)],
-        driver=driver,
-        cuda=cuda,
+        disks=[read_disk(folder, limit_s=disk_limit_s) for folder in dict.fromkeys(folders)],
+        driver=NOT_ASKED,
+        cuda=NOT_ASKED,
         torch_cuda=read_torch_cuda(),
         libraries=read_libraries(),
         visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        quantisation_cuda=read_quantisation_cuda(),
     )
-
-
-def _nvml_limit_s() -> float:
-    try:
-        return SLOW_START_LIMIT_S if any(LISTED_GPUS.iterdir()) else NVML_LIMIT_S
-    except OSError:
-        return NVML_LIMIT_S
-
-
-def _read_gpus() -> tuple[list[Gpu], str | Unavailable, str | Unavailable, bool]:
-    drafts: list[nvml_calls.GpuDraft] = []
-    versions: dict[str, str | Unavailable] = {}
-
-    def read() -> None:
-        nvml = nvml_calls.load()
-        if isinstance(nvml, Unavailable):
-            versions.update(driver=nvml, cuda=nvml)
-            return
-        versions["driver"] = nvml_calls.driver_version(nvml)
-        versions["cuda"] = nvml_calls.cuda_version(nvml)
-        count = nvml_calls.gpu_count(nvml)
-        for index in range(count if isinstance(count, int) else 0):
-            draft = nvml_calls.GpuDraft(index)
-            drafts.append(draft)
-            nvml_calls.read_gpu(nvml, draft)
-
-    outcome = _NVML.call(read, limit_s=_nvml_limit_s(), patient=True)
-    silent = outcome if isinstance(outcome, Unavailable) else Unavailable("the driver does not say")
-    # The reading thread may still append: take a copy of what is there.
-    gpus = [draft.gpu() for draft in list(drafts)]
-    answered = not isinstance(outcome, Unavailable)
-    return gpus, versions.get("driver", silent), versions.get("cuda", silent), answered
+    limit_s = start_limit_s() if patient else SNAPSHOT_LIMIT_S
+    report = _DRIVER.wait(reading, limit_s - (time.monotonic() - started))
+    return replace(
+        hardware,
+        gpus=report.gpus,
+        gpus_known=report.complete,
+        driver=report.driver,
+        cuda=report.cuda,
+        pairs=report.pairs,
+        xids=report.xids,
+        stale=report.stale,
+        age_s=report.age_s,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +99,7 @@ def _kibibytes(value: str | None) -> int | Unavailable:
 
 
 class GpuSampler:
-    """Gauges of all GPUs for a live panel: memory, utilisation, temperature, power.
+    """Gauges of all GPUs for a live panel: memory, utilisation, temperature, power, clock, throttling.
 
     A sample costs well under a millisecond per GPU once NVML is loaded. When the driver hangs, `sample` comes back
     after `limit_s` with `Unavailable` values, and at once from then on until the driver answers again.
@@ -150,44 +139,30 @@ class GpuSampler:
         return [self._sample_one(index) for index in range(count)] if isinstance(count, int) else []
 
     def _sample_one(self, index: int) -> Gpu:
-        draft = nvml_calls.GpuDraft(index)
-        known = self._static.get(index)
-        if known is None:
-            nvml_calls.read_gpu(self._nvml, draft, with_processes=False)
-            self._static[index] = {name: draft.values[name] for name in ("name", "uuid", "compute_capability")}
-            return draft.gpu()
-        nvml: Any = self._nvml
-        handle = nvml_calls.ask(nvml, lambda: nvml.nvmlDeviceGetHandleByIndex(index))
-        if isinstance(handle, Unavailable):
-            return _without_gauges(Gpu(index=index, **known, **dict.fromkeys(_GAUGES, handle)), handle)
-        draft.values.update(known)
-        nvml_calls.read_gauges(nvml, handle, draft.values)
-        draft.values["processes"] = Unavailable("not asked")
+        draft = GpuDraft(index)
+        answers = open_gpu(self._nvml, draft)
+        if answers:
+            if index not in self._static:
+                read_identity(self._nvml, draft)
+                self._static[index] = dict(draft.values)
+            draft.values = dict.fromkeys(FACTS, NOT_ASKED) | self._static[index]
+            read_gauges(self._nvml, draft)
+        else:
+            draft.values.update(self._static.get(index, {}))
         return draft.gpu()
 
 
 _GAUGES = (
-    "total_bytes",
     "free_bytes",
     "used_bytes",
     "utilization_percent",
     "temperature_c",
     "power_w",
-    "processes",
+    "sm_clock_mhz",
+    "throttling",
 )
 
 
 def _without_gauges(gpu: Gpu, why: Unavailable) -> Gpu:
-    return Gpu(
-        index=gpu.index,
-        name=gpu.name,
-        uuid=gpu.uuid,
-        compute_capability=gpu.compute_capability,
-        total_bytes=gpu.total_bytes,
-        free_bytes=why,
-        used_bytes=why,
-        utilization_percent=why,
-        temperature_c=why,
-        power_w=why,
-        processes=why,
-    )
+    silent: dict[str, Any] = dict.fromkeys(_GAUGES, why)
+    return replace(gpu, **silent)
