@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.hardware.host import read_host
+from engine.out_of_memory import is_out_of_memory
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.checkpoints import CheckpointStore
 from engine.runs.control import ControlReader
@@ -25,9 +26,8 @@ from engine.runs.standby import wait_for_run
 from engine.text import clean_line
 from engine.training.batching import Batching
 from engine.training.event_log import EventLog
-from engine.training.faults import fault_kind
 from engine.training.interrupt import EXIT_INTERRUPTED, Interrupt, StopRequested
-from engine.training.recovery import RESTART_VARIABLE, Attempts, begin_attempt, decide, restart_process
+from engine.training.recovery import RESTART_VARIABLE, Attempts, begin_attempt, decide, going_on, restart_process
 from engine.training.requests import RequestDesk
 
 if TYPE_CHECKING:
@@ -216,14 +216,7 @@ def _recover(ending: "_Ending", attempts: Attempts, fault: "Fault", plan: "Plan"
     before = attempts.batching or Batching(plan.steps.micro_batch, plan.steps.accumulation)
     batching = decide(fault, attempts, before, plan.recipe.training.effective_batch)
     attempts.save(ending.run)
-    if fault.kind == "out_of_memory":
-        message = (
-            f"Out of memory at step {fault.step} with {before.micro_batch} rows at a time. Going on from the last good "
-            f"step with {batching.micro_batch} rows at a time and {batching.accumulation} micro-batches per step; the "
-            "effective batch stays the same."
-        )
-    else:
-        message = f"The device failed {fault.place} ({fault.text}). Going on in a fresh process."
+    message = going_on(fault, before, batching)
     ending.events.write("notice.raised", severity="warning", code=f"training.{fault.kind}", message=message)
     ending.interrupt.hold_for_next_program()
     ending.events.close()
@@ -234,7 +227,7 @@ def _unexpected(error: Exception) -> Problem:
     """Return a failure that no stage has put into words."""
     text = clean_line(str(error).strip().split("\n")[0], max_chars=300)
     sentence = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    if "torch" in sys.modules and fault_kind(error) == "out_of_memory":
+    if is_out_of_memory(error):
         return Problem(
             "worker.out_of_memory",
             f"Out of memory outside the training steps ({text or sentence}).",

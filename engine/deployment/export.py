@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,9 @@ from engine.deployment.staging import folder_bytes, staged_folder
 from engine.deployment.weights import check_stored_tokenizer, narrower, save_whole_model, store_as, stored_dtype
 from engine.evaluation.measurement import write_json
 from engine.evaluation.scoring import causal_model
+from engine.hardware.host import read_host
+from engine.hardware.readings import known
+from engine.out_of_memory import give_back_memory, is_out_of_memory
 from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.delivery import check_output
@@ -33,6 +37,8 @@ from engine.text import clean_line, human_bytes
 
 EXPORT_FILE = "export.json"
 EXPORT_VERSION = 1
+_HOST_RESERVE = 1.2
+"""Available host memory asked for, as a multiple of the weights: a merged layer stands beside its two parts."""
 _DISK_RESERVE = 1.05
 """Free space asked for, as a multiple of the weights: tokenizer, card and rounding of the file system."""
 
@@ -83,6 +89,36 @@ def export_run(
     return exported
 
 
+def merge_run(
+    run: RunDirectory, plan: Plan, tokenizer: PreTrainedTokenizerBase, *, prompts: Sequence[Sequence[int]]
+) -> Exported:
+    """Merge the adapter of an ended run in host memory and add the result to what was exported.
+
+    Args:
+        run: Its `model/adapter` is whole.
+        plan: What was carried out.
+        prompts: Token ids to compare logits on, see `parity_prompts`.
+
+    Raises:
+        ProblemError: No memory, no space, or the merged model is not the trained one.
+    """
+    job = _Export(run, plan, tokenizer, prompts, _ignore)
+    refuse([problem for problem in (_space_problem(run.path, job.whole_bytes, "FTWIZARD_HOME"),) if problem])
+    merged = job.merged_on_host()
+    if merged is None:
+        raise ProblemError(
+            Problem(
+                "export.out_of_memory",
+                f"Merging needs about {human_bytes(_HOST_RESERVE * job.whole_bytes)} of host RAM.",
+                "Free memory, or copy the run directory to a machine with more.",
+            )
+        )
+    exported = [*job.recorded("adapter"), merged]
+    job.record(exported)
+    job.deliver(exported)
+    return merged
+
+
 def parity_prompts(rows: Sequence[Row], renderer: Renderer) -> list[list[int]]:
     """Return whole rows in tokens for the parity check, answers included, as those are what was learned."""
     return [list(renderer.render(row).input_ids) for row in rows[:8]]
@@ -129,20 +165,98 @@ class _Export:
 
     def run(self, model: nn.Module) -> list[Exported]:
         """Write the folders of the run directory."""
-        trained = prompt_logits(model, self.prompts)
         if not isinstance(model, PeftModel):
-            whole = causal_model(model)
-            self.dtype = narrower(self.dtype, whole.dtype)
-            exported = [self._whole(store_as(whole, self.dtype), trained)]
+            exported = [self._trained_whole(causal_model(model))]
         else:
+            # First of all: it is small, and it is everything that was learnt.
             exported = [self._adapter(model)]
             if self.plan.recipe.delivery.merge:
-                model, trained = self._unquantized(model, trained)
-                # Rounding that the base model went through for training is not undone by wider files.
-                self.dtype = narrower(self.dtype, causal_model(model).dtype)
-                exported.append(self._whole(merge(model, self.dtype), trained))
-        self._record(exported)
+                exported += self._merged_where_it_fits(model)
+        self.record(exported)
         return exported
+
+    def _trained_whole(self, model: PreTrainedModel) -> Exported:
+        """Write a model whose own weights learnt, from the host's memory where the device's does not suffice."""
+        self.dtype = narrower(self.dtype, model.dtype)
+        trained: list[torch.Tensor] = []
+
+        def export() -> Exported:
+            # Taken once: the weights are rounded to the format of the files right after.
+            trained.extend(() if trained else prompt_logits(model, self.prompts))
+            return self._whole(store_as(model, self.dtype), trained)
+
+        exported = _unless_out_of_memory(export)
+        if exported is None and model.device.type != "cpu":
+            model.to("cpu")
+            give_back_memory()
+            exported = _unless_out_of_memory(export)
+        if exported is None:
+            raise ProblemError(
+                Problem(
+                    "export.out_of_memory",
+                    "There was not enough memory to write the trained model.",
+                    "Free memory, then resume: the last checkpoint is whole, only the export is done again.",
+                )
+            )
+        return exported
+
+    def _merged_where_it_fits(self, model: PeftModel) -> list[Exported]:
+        """Merge on the model's device, else in the host's memory; nothing, with a notice, where neither suffices."""
+        exported = _unless_out_of_memory(lambda: self._merged(model))
+        if exported is None and causal_model(model).device.type != "cpu":
+            self._tell_memory("note", "The device has not enough memory to merge the adapter; trying in host RAM.")
+            exported = self.merged_on_host()
+        if exported is None:
+            command = shlex.join(["python", "-P", "-m", "engine.deployment.merge_later", str(self.run_directory.path)])
+            self._tell_memory(
+                "warning",
+                "There was not enough memory to merge the adapter into the base model. The adapter is whole, and works "
+                f"with the base model. To merge it later, or on another machine: `{clean_line(command)}`.",
+            )
+            return []
+        return [exported]
+
+    def _merged(self, model: PeftModel) -> Exported:
+        trained = prompt_logits(model, self.prompts)
+        if self.plan.recipe.method.name == "qlora":
+            device = _device_with_room(causal_model(model).device, self.whole_bytes)
+            model, logits = self._adapter_on_base(device)
+            # What 4-bit rounding of the base cost; not a fault of the merge, but worth knowing.
+            self.quantization_gap = compare(trained, logits, self.dtype)
+            trained = logits
+        return self._write_merged(model, trained)
+
+    def merged_on_host(self) -> Exported | None:
+        """Merge the written adapter into the base model in host memory; None when that does not suffice either.
+
+        The base is loaded anew: in the one at hand some layers may hold the adapter already.
+        """
+        available = known(read_host().ram_available_bytes)
+        # Trying with less would have the system kill the process, and with it a run that has all it needs.
+        if available is not None and available < _HOST_RESERVE * self.whole_bytes:
+            return None
+        return _unless_out_of_memory(lambda: self._write_merged(*self._adapter_on_base(torch.device("cpu"))))
+
+    def _write_merged(self, model: PeftModel, trained: Sequence[torch.Tensor]) -> Exported:
+        # Rounding that the base model went through for training is not undone by wider files.
+        self.dtype = narrower(self.dtype, causal_model(model).dtype)
+        return self._whole(merge(model, self.dtype), trained)
+
+    def _adapter_on_base(self, device: torch.device) -> tuple[PeftModel, list[torch.Tensor]]:
+        """Return the written adapter on the base model in full precision, with its logits."""
+        from engine.models.loading import load_model
+
+        base = load_model(self.plan.recipe, str(device), quantized=False)
+        whole = PeftModel.from_pretrained(base, str(self.run_directory.adapter_folder))
+        return whole, prompt_logits(whole, self.prompts)
+
+    @property
+    def whole_bytes(self) -> int:
+        """Size of the whole model in the format of its files."""
+        return self.dtype.itemsize * self.plan.model.num_params
+
+    def _tell_memory(self, severity: str, message: str) -> None:
+        self.emit("notice.raised", severity=severity, code="export.out_of_memory", message=message)
 
     def _adapter(self, model: PeftModel) -> Exported:
         started = time.monotonic()
@@ -163,20 +277,6 @@ class _Export:
             check_stored_tokenizer(self.tokenizer, folder, self.prompts, trust=self._trust)
             self._card(folder, "merged")
         return self._completed("merged", self.run_directory.merged_folder, started)
-
-    def _unquantized(self, model: PeftModel, trained: list[torch.Tensor]) -> tuple[PeftModel, list[torch.Tensor]]:
-        """Return the adapter on the base model in full precision, with its logits; the model itself unless 4-bit."""
-        if self.plan.recipe.method.name != "qlora":
-            return model, trained
-        from engine.models.loading import load_model
-
-        device = _device_with_room(causal_model(model).device, self.dtype.itemsize * self.plan.model.num_params)
-        base = load_model(self.plan.recipe, str(device), quantized=False)
-        whole = PeftModel.from_pretrained(base, str(self.run_directory.adapter_folder))
-        logits = prompt_logits(whole, self.prompts)
-        # What 4-bit rounding of the base cost; not a fault of the merge, but worth knowing.
-        self.quantization_gap = compare(trained, logits, self.dtype)
-        return whole, logits
 
     @property
     def _trust(self) -> bool:
@@ -213,11 +313,18 @@ class _Export:
 
     def delivered_before(self) -> bool:
         """Whether this run itself filled the output folder: an export that is repeated may replace its own work."""
+        return self.output is not None and self._last_record().get("output") == str(self.output)
+
+    def recorded(self, kind: Kind) -> list[Exported]:
+        """Return what an earlier export of this run wrote of a kind."""
+        return [Exported(**item) for item in self._last_record().get("exports", []) if item["kind"] == kind]
+
+    def _last_record(self) -> dict[str, Any]:
         try:
             record = json.loads(self.record_file.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
-            return False
-        return self.output is not None and record.get("output") == str(self.output)
+            return {}
+        return record if isinstance(record, dict) else {}
 
     @property
     def record_file(self) -> Path:
@@ -230,7 +337,8 @@ class _Export:
         # A link would be replaced by the folder, instead of the folder that it leads to.
         return Path(output).expanduser().resolve() if output else None
 
-    def _record(self, exported: Sequence[Exported], *, delivered: bool = False) -> None:
+    def record(self, exported: Sequence[Exported], *, delivered: bool = False) -> None:
+        """Write `export.json`."""
         record = {
             "version": EXPORT_VERSION,
             "exports": [asdict(item) for item in exported],
@@ -254,7 +362,18 @@ class _Export:
                 _copy_files(folders["adapter"], staging / "adapter" if "merged" in folders else staging)
             # Unlike a run directory, this is for others too: as open as the person's umask says.
             staging.chmod(0o777 & ~_umask())
-        self._record(exported, delivered=True)
+        self.record(exported, delivered=True)
+
+
+def _unless_out_of_memory(work: Callable[[], Exported]) -> Exported | None:
+    """Return what work returns; None, with the memory given back, when it ran out."""
+    try:
+        return work()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    give_back_memory()
+    return None
 
 
 def _copy_files(source: Path, target: Path) -> None:

@@ -3,47 +3,59 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-import torch
+from engine.out_of_memory import give_back_memory, is_out_of_memory
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 MAX_ROWS_PER_BATCH = 64
 
 
-def by_length(rows: Sequence[Row], length: Callable[[Row], int], max_tokens: int) -> Iterator[list[Row]]:
-    """Yield batches of rows of similar length, the longest first, so that a lack of memory shows at once.
+def in_batches(
+    rows: Sequence[Row],
+    length: Callable[[Row], int],
+    max_tokens: int,
+    work: Callable[[Sequence[Row]], list[Result]],
+    on_smaller: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[list[Row], list[Result]]]:
+    """Do work batch by batch, the longest rows first, and yield each batch with its results.
+
+    When the memory runs out, it is given back and the same rows are taken again, half as many at a time, down to single
+    rows; what did not fit once is not tried again with the rows that follow. Results do not depend on the cut beyond
+    rounding, as rows are independent of each other.
 
     Args:
         rows: Rows in any order.
         length: Tokens that one row occupies.
         max_tokens: Most padded tokens in one batch; a longer row is a batch of its own.
-    """
-    batch: list[Row] = []
-    longest = 0
-    for row in sorted(rows, key=length, reverse=True):
-        longest = longest if batch else max(1, length(row))
-        if batch and (len(batch) == MAX_ROWS_PER_BATCH or (len(batch) + 1) * longest > max_tokens):
-            yield batch
-            batch, longest = [], max(1, length(row))
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def with_halving(batch: Sequence[Row], work: Callable[[Sequence[Row]], list[Result]]) -> list[Result]:
-    """Run work on a batch; when the device runs out of memory, run it on halves, down to single rows.
-
-    Results do not depend on the cut beyond rounding, as rows are independent of each other.
+        work: Returns one result for each row of a batch.
+        on_smaller: Told how many rows did not fit and how many are tried instead.
 
     Raises:
-        torch.OutOfMemoryError: A single row does not fit.
+        Exception: That of `work`; a lack of memory only when a single row does not fit twice in a row.
     """
+    waiting = sorted(rows, key=length, reverse=True)
+    while waiting:
+        longest = max(1, length(waiting[0]))
+        num_rows = min(len(waiting), MAX_ROWS_PER_BATCH, max(1, max_tokens // longest))
+        batch = waiting[:num_rows]
+        results = _unless_out_of_memory(batch, work)
+        if results is None:
+            # Out here nothing refers to the tensors of the failed attempt.
+            give_back_memory()
+            if num_rows > 1:
+                max_tokens = longest * (num_rows // 2)
+                if on_smaller is not None:
+                    on_smaller(num_rows, num_rows // 2)
+                continue
+            results = work(batch)
+        del waiting[:num_rows]
+        yield batch, results
+
+
+def _unless_out_of_memory(batch: Sequence[Row], work: Callable[[Sequence[Row]], list[Result]]) -> list[Result] | None:
     try:
         return work(batch)
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
-    # Outside of the handler: the traceback held the tensors of the failed attempt.
-    torch.cuda.empty_cache()
-    half = len(batch) // 2
-    return with_halving(batch[:half], work) + with_halving(batch[half:], work)
+        return None

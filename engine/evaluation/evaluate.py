@@ -15,8 +15,8 @@ from engine.catalog.metrics import GENERATING_CHOICES
 from engine.data.chat_template import TemplateRefusedError
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
-from engine.evaluation.batches import by_length, with_halving
-from engine.evaluation.generation import Answerer, EvaluationInterrupted, context_length
+from engine.evaluation.batches import in_batches
+from engine.evaluation.generation import Answerer, EvaluationInterrupted, context_length, generation_share
 from engine.evaluation.isolation import undisturbed
 from engine.evaluation.measurement import Measurement, Phase, Sample, save_measurement
 from engine.evaluation.measures import default_metrics
@@ -28,7 +28,7 @@ from engine.evaluation.prompts import (
 )
 from engine.evaluation.scores import score_answers, score_sums
 from engine.evaluation.scoring import RowScore, TokenRow, TokenScorer
-from engine.recipe.problems import Problem, ProblemError
+from engine.out_of_memory import give_back_memory, is_out_of_memory
 from engine.recipe.schema import Recipe
 
 Emit = Callable[..., None]
@@ -39,9 +39,6 @@ SAMPLE_TOKENS_DURING = 64
 """Longest sample while training waits."""
 DEFAULT_NEW_TOKENS = 256
 DEFAULT_MAX_LENGTH = 1024
-_GENERATION_SHARE = 4
-"""Tokens of a generation batch for each token of a training batch: keys and values need far less than activations."""
-
 __all__ = ["EvaluationInterrupted", "Measurement", "measure"]
 
 
@@ -58,6 +55,7 @@ def measure(
     should_stop: Callable[[], bool] | None = None,
     want_generation: bool = True,
     folder: Path | None = None,
+    micro_batch: int | None = None,
 ) -> Measurement:
     """Measure a model; training goes on afterwards as if nothing had happened.
 
@@ -73,20 +71,24 @@ def measure(
         should_stop: Asked between batches and at every generated token.
         want_generation: Generate at all; otherwise only the teacher-forced numbers.
         folder: The run's `evaluation/` folder; the measurement is written there when given.
+        micro_batch: Rows that training holds in memory at once, where that is no longer what the recipe says.
+
+    Where memory runs out, the same rows are taken in smaller batches, down to single rows; what even then does not fit
+    is left out, with a remark and a notice, and the rest is measured.
 
     Raises:
         EvaluationInterrupted: `should_stop` became true; nothing was written.
-        ProblemError: A single row does not fit the memory of the device.
     """
-    job = _Job(model, tokenizer, renderer, rows, recipe, phase, step, emit or _ignore, should_stop or _never)
+    rows_at_once = micro_batch or recipe.training.micro_batch or 1
+    job = _Job(
+        model, tokenizer, renderer, rows, recipe, phase, step, emit or _ignore, should_stop or _never, rows_at_once
+    )
     try:
         with undisturbed(model):
             measurement = job.run(want_generation)
-    except torch.OutOfMemoryError as error:
-        raise ProblemError(_out_of_memory(recipe)) from error
     finally:
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        # What measuring took is not kept from training.
+        give_back_memory()
     if folder is not None:
         save_measurement(measurement, folder)
     job.report(measurement)
@@ -106,6 +108,7 @@ class _Job:
     step: int
     emit: Emit
     should_stop: Callable[[], bool]
+    micro_batch: int
     remarks: list[str] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     done: int = 0
@@ -127,8 +130,7 @@ class _Job:
     @property
     def max_batch_tokens(self) -> int:
         """Tokens of one training micro-batch: what fitted with gradients fits without."""
-        training = self.recipe.training
-        return (training.micro_batch or 1) * (training.max_length or DEFAULT_MAX_LENGTH)
+        return self.micro_batch * (self.recipe.training.max_length or DEFAULT_MAX_LENGTH)
 
     def run(self, want_generation: bool) -> Measurement:
         """Measure; the caller has put the model in evaluation mode."""
@@ -139,8 +141,10 @@ class _Job:
         sample_places = self._add_samples(questions) if want_generation else []
         self.total = len(token_rows) + len(questions)
         self.emit("evaluation.started", phase=self.phase, step=self.step, num_rows=len(token_rows))
-        scores = self._score(token_rows)
-        texts = self._answer(questions)
+        scores = self._unless_too_large("the loss", lambda: self._score(token_rows)) or []
+        texts = self._unless_too_large("generated answers", lambda: self._answer(questions)) or []
+        if not texts:
+            sample_places = []
         answers = [
             {"id": question.id, "prompt": question.prompt, "expected": question.expected, "text": text}
             for question, text in zip(questions[:num_scored], texts, strict=False)
@@ -149,7 +153,7 @@ class _Job:
         metrics = self._numbers(scores) | score_answers(
             [answer["text"] for answer in answers], [answer["expected"] for answer in answers], self.metrics
         )
-        self._remark(metrics, num_too_long=sum(text is None for text in texts))
+        self._remark(metrics, has_rows=bool(token_rows), num_too_long=sum(text is None for text in texts))
         return Measurement(
             phase=self.phase,
             step=self.step,
@@ -247,25 +251,66 @@ class _Job:
         pad_id = self.tokenizer.pad_token_id
         scorer = TokenScorer(self.model, precision=self.precision, pad_id=int(pad_id) if pad_id is not None else 0)
         scores: list[RowScore] = []
-        for batch in by_length(rows, lambda row: len(row.input_ids), self.max_batch_tokens):
+
+        def score(batch: Sequence[TokenRow]) -> list[RowScore]:
             if self.should_stop():
                 raise EvaluationInterrupted
-            scores.extend(with_halving(batch, scorer.score))
+            return scorer.score(batch)
+
+        for batch, found in in_batches(
+            rows, lambda row: len(row.input_ids), self.max_batch_tokens, score, self._tell_smaller
+        ):
+            scores.extend(found)
             self._advance(len(batch))
         return scores
+
+    def _unless_too_large(self, what: str, work: Callable[[], list[Any]]) -> list[Any] | None:
+        """Return what work returns; None, with a remark, when memory runs out with a single row."""
+        try:
+            return work()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        give_back_memory()
+        # All of it, and not only the rows that do not fit: before and after must be of the same rows.
+        self._alarm(
+            f"There was not enough memory for {what}, not even with one held-out row at a time: it is left out of the "
+            f"measurement {self._moment}."
+        )
+        return None
+
+    def _tell_smaller(self, num_rows: int, fewer: int) -> None:
+        self.emit(
+            "notice.raised",
+            severity="note",
+            code="evaluation.smaller_batches",
+            message=f"Out of memory while {num_rows} held-out rows were measured at once {self._moment}. Going on with "
+            f"{fewer}; the numbers are the same.",
+        )
+
+    @property
+    def _moment(self) -> str:
+        return f"at step {self.step}" if self.phase == "during" else f"{self.phase} training"
+
+    def _alarm(self, sentence: str) -> None:
+        """Remark on something that is told whenever it happens."""
+        self.alarms.append(sentence)
+        self.remarks.append(sentence)
 
     def _answer(self, questions: Sequence[Question]) -> list[str | None]:
         if not questions:
             return []
+        checkpointing = bool(self.recipe.training.activation_checkpointing)
+        share = generation_share(self.model, activation_checkpointing=checkpointing)
         answerer = Answerer(
             self.model,
             self.tokenizer,
             max_new_tokens=self._max_new_tokens(),
-            max_batch_tokens=_GENERATION_SHARE * self.max_batch_tokens,
+            max_batch_tokens=int(share * self.max_batch_tokens),
             precision=self.precision,
             should_stop=self.should_stop,
         )
-        return answerer.answer([question.input_ids for question in questions], self._advance)
+        return answerer.answer([question.input_ids for question in questions], self._advance, self._tell_smaller)
 
     def _max_new_tokens(self) -> int:
         limit = self.recipe.evaluation.max_new_tokens or DEFAULT_NEW_TOKENS
@@ -285,28 +330,18 @@ class _Job:
         )
         return {name: value for name, value in values.items() if name == "loss" or name in self.metrics}
 
-    def _remark(self, metrics: Mapping[str, float], *, num_too_long: int) -> None:
-        if "loss" not in metrics:
+    def _remark(self, metrics: Mapping[str, float], *, has_rows: bool, num_too_long: int) -> None:
+        if not has_rows:
             self.remarks.append("There is no held-out row to measure the loss on.")
         for name in ("loss", "perplexity"):
             if name in metrics and not math.isfinite(metrics[name]):
-                self.alarms.append(f"The held-out {name} is no finite number.")
-                self.remarks.extend(self.alarms)
+                self._alarm(f"The held-out {name} is no finite number.")
                 break
         if num_too_long:
             self.remarks.append(
                 f"{num_too_long} sample prompts fill the model's context of {context_length(self.model)} tokens and "
                 "were not answered."
             )
-
-
-def _out_of_memory(recipe: Recipe) -> Problem:
-    return Problem(
-        code="evaluation.out_of_memory",
-        message=f"One held-out row of {recipe.training.max_length} tokens does not fit the memory of the device.",
-        fix="Lower training.max_length or evaluation.max_new_tokens.",
-        path="training.max_length",
-    )
 
 
 def _ignore(event_type: str, **payload: Any) -> None:

@@ -1,13 +1,13 @@
 """Greedy answers in batches: left padding, sorted by length, stopped at every token that ends an answer."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
-from engine.evaluation.batches import by_length, with_halving
+from engine.evaluation.batches import in_batches
 from engine.evaluation.scoring import autocast_like_training, causal_model
 from engine.evaluation.stopping import stop_token_ids
 
@@ -56,33 +56,35 @@ class Answerer:
         self._stop_ids = stop_token_ids(tokenizer, self._model)
         self._context = context_length(self._model)
 
-    def answer(self, prompts: Sequence[Sequence[int]], advance: Callable[[int], None]) -> list[str | None]:
+    def answer(
+        self,
+        prompts: Sequence[Sequence[int]],
+        advance: Callable[[int], None],
+        on_smaller: Callable[[int, int], None] | None = None,
+    ) -> list[str | None]:
         """Return the text of each answer in order; None where the prompt fills the model's context.
 
         Args:
             prompts: Token ids, each with the generation prompt at its end.
             advance: Called with the number of prompts answered since the last call.
+            on_smaller: Told when memory ran out: prompts that did not fit, prompts that are tried instead.
         """
         answers: list[str | None] = [None] * len(prompts)
         fitting = [Prompt(index, ids) for index, ids in enumerate(prompts) if 0 < len(ids) < self._context]
         advance(len(prompts) - len(fitting))
-        for batch in self._batches(fitting):
-            for prompt, text in zip(batch, with_halving(batch, self._answer_batch), strict=True):
-                answers[prompt.index] = text
-            advance(len(batch))
+        # In a batch no prompt may shorten the answer of another: where the context leaves less room than the longest
+        # answer needs, a prompt is answered alone.
+        roomy = [prompt for prompt in fitting if self._length(prompt) <= self._context]
+        tight = [prompt for prompt in fitting if self._length(prompt) > self._context]
+        for group, max_tokens in ((roomy, self._max_batch_tokens), (tight, 0)):
+            for batch, texts in in_batches(group, self._length, max_tokens, self._answer_batch, on_smaller):
+                for prompt, text in zip(batch, texts, strict=True):
+                    answers[prompt.index] = text
+                advance(len(batch))
         return answers
 
-    def _batches(self, prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:
-        """Yield batches in which no prompt shortens the answer of another.
-
-        Where the context leaves less room than the longest answer needs, a prompt is answered alone.
-        """
-
-        def length(prompt: Prompt) -> int:
-            return len(prompt.input_ids) + self._max_new_tokens
-
-        yield from by_length([p for p in prompts if length(p) <= self._context], length, self._max_batch_tokens)
-        yield from ([prompt] for prompt in prompts if length(prompt) > self._context)
+    def _length(self, prompt: Prompt) -> int:
+        return len(prompt.input_ids) + self._max_new_tokens
 
     def _answer_batch(self, batch: Sequence[Prompt]) -> list[str]:
         longest = max(len(prompt.input_ids) for prompt in batch)
@@ -146,3 +148,22 @@ def context_length(model: nn.Module) -> int:
     """Return the longest sequence that the model was built for, in tokens; a large number where it names none."""
     limit = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
     return int(limit) if limit else 1_000_000
+
+
+def generation_share(model: nn.Module, *, activation_checkpointing: bool) -> float:
+    """Return how many tokens of generation take no more memory than one token of a training step, from 1/8 to 4.
+
+    Generation keeps a key and a value of each token in each block. A training step keeps at least eight times the
+    hidden width there for the backward pass, or once with activation checkpointing, when only the input of a block
+    stays. Models without grouped-query attention have keys as wide as that input: then checkpointed training fits
+    where four times its tokens of keys and values do not.
+    """
+    config = causal_model(model).config.get_text_config()
+    hidden = int(getattr(config, "hidden_size", 0) or 0)
+    heads = int(getattr(config, "num_attention_heads", 0) or 0)
+    if not hidden or not heads:
+        return 1.0
+    kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+    head_dim = int(getattr(config, "head_dim", None) or hidden // heads)
+    kept = hidden * (1 if activation_checkpointing else 8)
+    return min(4.0, max(0.125, kept / (2 * kv_heads * head_dim)))

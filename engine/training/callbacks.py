@@ -32,6 +32,7 @@ class TrainingState:
     Attributes:
         step: Optimizer steps finished.
         num_tokens: Tokens read by them.
+        restored: Whether the state that this attempt starts from is in place.
         consistent: False while the optimizer changes the weights: what is in memory then is no step's state.
         random_state: Generators after the last finished step.
         micro_losses: Shares of the loss of the step in progress, on the device.
@@ -40,6 +41,7 @@ class TrainingState:
     stopwatch: Stopwatch
     step: int = 0
     num_tokens: int = 0
+    restored: bool = False
     consistent: bool = True
     random_state: dict[str, Any] = field(default_factory=dict)
     micro_losses: list[torch.Tensor] = field(default_factory=list)
@@ -136,6 +138,7 @@ class RunCallback(TrainerCallback):
         """Put back the state of a checkpoint; optimizer and schedule exist only now."""
         self._duties.restore()
         self._state.step = state.global_step
+        self._state.restored = True
         self._state.random_state = capture_random_state()
         self._state.stopwatch.start()
         self._duties.make_up()

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from engine.out_of_memory import is_out_of_memory
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.checkpoints import Checkpoint, CheckpointStore
 from engine.runs.disk import disk_problem
@@ -72,9 +73,12 @@ class TrainingCheckpoints:
         staging = self._store.stage(progress.step)
         try:
             self._write(staging, progress)
-        except (OSError, SafetensorError) as error:
+        except Exception as error:
             self._store.discard(staging)
-            raise ProblemError(_write_problem(error, progress.step, staging.parent)) from error
+            problem = _write_problem(error, progress.step, staging.parent)
+            if problem is None:
+                raise
+            raise ProblemError(problem) from error
         facts = {"num_tokens": progress.num_tokens, "elapsed_s": progress.elapsed_s}
         checkpoint = self._store.commit(staging, progress.step, facts)
         self.last_step = progress.step
@@ -117,16 +121,25 @@ class TrainingCheckpoints:
         trainer.state.save_to_json(str(folder / TRAINER_STATE))
 
 
-def _write_problem(error: OSError | SafetensorError, step: int, folder: Path) -> Problem:
+def _write_problem(error: Exception, step: int, folder: Path) -> Problem | None:
+    """Return why a checkpoint could not be written; None when that is a defect like any other."""
     action = f"save the checkpoint of step {step}"
+    if is_out_of_memory(error):
+        return Problem(
+            "checkpoint.out_of_memory",
+            f"There was not enough memory to {action}.",
+            "Free host memory: what learns and its optimizer states pass through it on their way to the disk.",
+        )
     if isinstance(error, OSError):
         return disk_problem(error, folder, action)
-    # safetensors reports faults of the disk in words only.
-    return Problem(
-        "disk.failed",
-        f"Could not {action} in {clean_line(folder)}: {clean_line(error)}",
-        "Look at the disk's free space.",
-    )
+    if isinstance(error, SafetensorError):
+        # safetensors reports faults of the disk in words only.
+        return Problem(
+            "disk.failed",
+            f"Could not {action} in {clean_line(folder)}: {clean_line(error)}",
+            "Look at the disk's free space.",
+        )
+    return None
 
 
 def learnt_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -1,11 +1,14 @@
 """What can go wrong while training, told apart."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-FaultKind = Literal["out_of_memory", "device", "not_finite"]
+from engine.out_of_memory import is_out_of_memory
 
-_CPU_MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "cannot allocate memory")
+FaultKind = Literal["out_of_memory", "device", "not_finite"]
+FaultPlace = Literal["start", "micro_step", "optimizer", "measurement"]
+
 _DEVICE_TEXTS = ("CUDA error", "cuBLAS error", "CUBLAS_STATUS", "cuDNN error", "CUDNN_STATUS", "NCCL error")
 
 
@@ -29,10 +32,14 @@ class Fault:
 
     Attributes:
         kind: What family it is of.
-        step: Optimizer step (from 1) that could not be finished.
-        row_ids: Rows of that step, longest first; none when the fault was outside training.
+        step: Optimizer step (from 1) that could not be finished; of a measurement, the step that was measured.
+        row_ids: Rows of that step, longest first; none when the fault was outside the steps.
         text: First line of the error.
         consistent: Whether the weights still are those of the last finished step.
+        where: `start` (the state of a checkpoint is put back), `micro_step` (forward or backward), `optimizer` (all
+            micro-batches of the step were done), or `measurement`.
+        micro_row_ids: Rows that were in memory when it happened, longest first; none outside a micro-step.
+        kept_step: Last step that a fresh process finds on the disk; 0 when it begins anew.
     """
 
     kind: FaultKind
@@ -40,11 +47,22 @@ class Fault:
     row_ids: list[str]
     text: str
     consistent: bool
+    where: FaultPlace = "micro_step"
+    micro_row_ids: tuple[str, ...] = ()
+    kept_step: int = 0
 
     @property
     def place(self) -> str:
         """Where it happened, in words."""
-        return f"at step {self.step}" if self.row_ids else f"while the model of step {self.step} was measured"
+        match self.where:
+            case "measurement":
+                return f"while the model of step {self.step} was measured"
+            case "start":
+                return "while the state of training was put in place"
+            case "optimizer":
+                return f"in the optimizer at step {self.step}"
+            case _:
+                return f"at step {self.step}"
 
     @property
     def rows(self) -> str:
@@ -54,23 +72,16 @@ class Fault:
 
 def fault_kind(error: BaseException) -> FaultKind | None:
     """Return the family of an error; None when it is a defect like any other."""
-    # Late, because the worker reads this module before it can afford two seconds of import.
-    import torch
-
     if isinstance(error, NotFiniteError):
         return "not_finite"
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if is_out_of_memory(error):
         return "out_of_memory"
-    if isinstance(error, RuntimeError):
-        text = str(error)
-        if any(words in text for words in _CPU_MEMORY_TEXTS):
-            return "out_of_memory"
-        if any(words in text for words in _DEVICE_TEXTS):
-            return "device"
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _DEVICE_TEXTS):
+        return "device"
     return None
 
 
-def name_rows(row_ids: list[str], *, limit: int = 8) -> str:
+def name_rows(row_ids: Sequence[str], *, limit: int = 8) -> str:
     """Return row ids as a short list for a message."""
     shown = ", ".join(row_ids[:limit])
     rest = len(row_ids) - limit

@@ -57,12 +57,13 @@ def decide(fault: Fault, attempts: Attempts, batching: Batching, effective_batch
         ProblemError: Another process would fail the same way.
     """
     earlier = list(attempts.faults)
-    attempts.faults.append({"kind": fault.kind, "step": fault.step})
+    entry = {"kind": fault.kind, "step": fault.step, "where": fault.where, "rows": list(fault.micro_row_ids)}
+    attempts.faults.append(entry)
     if fault.kind == "not_finite":
         raise ProblemError(_not_finite(fault))
     if fault.kind == "out_of_memory":
-        if batching.micro_batch == 1:
-            raise ProblemError(_too_large(fault))
+        if problem := _hopeless(fault, entry, earlier, batching):
+            raise ProblemError(problem)
         attempts.batching = halved(batching, effective_batch)
         return attempts.batching
     device_faults = [entry for entry in earlier if entry["kind"] == "device"]
@@ -115,14 +116,60 @@ def _not_finite(fault: Fault) -> Problem:
     )
 
 
-def _too_large(fault: Fault) -> Problem:
+def _hopeless(fault: Fault, entry: dict[str, Any], earlier: list[dict[str, Any]], batching: Batching) -> Problem | None:
+    """Return why fewer rows at a time would not help; None when they may.
+
+    Halving changes what is in memory, unless a single row is what does not fit, or no row has a part in it: then the
+    same happens twice.
+    """
+    if batching.micro_batch > 1 and entry not in earlier:
+        return None
+    times = "twice " if entry in earlier else ""
+    if fault.where == "micro_step":
+        return _rows_too_large(
+            fault, "with one row at a time" if batching.micro_batch == 1 else "twice with the same rows"
+        )
+    if fault.where == "optimizer":
+        return Problem(
+            "training.out_of_memory",
+            f"Out of memory {times}{fault.place}: {fault.text}. "
+            "Its states do not fit, however few rows are read at once.",
+            "Choose LoRA or QLoRA, or an 8-bit optimizer, then start a new run.",
+            "training.optimizer",
+        )
     return Problem(
         "training.out_of_memory",
-        f"Out of memory at step {fault.step} with one row at a time. The longest rows of this step: "
-        f"{name_rows(fault.row_ids, limit=3)}.",
+        f"Out of memory {times}{fault.place}: {fault.text}.",
+        "Free memory (`ftwizard doctor` shows who uses it), then resume.",
+    )
+
+
+def _rows_too_large(fault: Fault, how: str) -> Problem:
+    rows = name_rows(fault.micro_row_ids, limit=3)
+    return Problem(
+        "training.out_of_memory",
+        f"Out of memory at step {fault.step} {how}, reading {rows}.",
         "Choose a shorter sequence length, activation checkpointing, or QLoRA, then start a new run.",
         "training.max_length",
     )
+
+
+def going_on(fault: Fault, before: Batching, after: Batching) -> str:
+    """Return what is told when a fresh process takes over: what happened, from where it goes on and how."""
+    start = f"from step {fault.kept_step}" if fault.kept_step else "from the beginning"
+    if fault.kind != "out_of_memory":
+        return f"The device failed {fault.place} ({fault.text}). A fresh process goes on from the last checkpoint."
+    lost = fault.step - 1 - fault.kept_step
+    steps = "no step is lost" if lost <= 0 else f"{lost} {'step is' if lost == 1 else 'steps are'} done again"
+    return (
+        f"Out of memory {fault.place} with {_rows(before.micro_batch)} at a time. A fresh process goes on {start} "
+        f"({steps}) with {_rows(after.micro_batch)} at a time and {after.accumulation} micro-batches in a step; the "
+        "effective batch stays the same."
+    )
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
 
 
 def _device_gone(fault: Fault, restarts: int) -> Problem:

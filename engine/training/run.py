@@ -1,22 +1,19 @@
 """Stages 3 and 4: train, from the last whole checkpoint to the last step, and leave a checkpoint however it ends."""
 
-import gc
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-import torch
+from dataclasses import dataclass, replace
 
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
 from engine.evaluation.measurement import Phase, measurement_file
 from engine.objectives import chat, domain_adaptation
 from engine.objectives.supervised import BuiltTrainer
+from engine.out_of_memory import give_back_memory
 from engine.recipe.problems import ProblemError
 from engine.text import clean_line
 from engine.training.callbacks import Duties, RunCallback, StepLog, TrainingState
 from engine.training.checkpoints import TrainingCheckpoints
 from engine.training.context import RunContext
-from engine.training.faults import Fault, fault_kind
+from engine.training.faults import Fault, FaultKind, fault_kind
 from engine.training.interrupt import StopRequested
 from engine.training.lookout import Actions, Lookout
 
@@ -61,13 +58,17 @@ class Training:
         with context.stopwatch.held(), context.interrupt.shielded(), context.memory.within("saving"):
             return self.checkpoints.save(self.state.progress())
 
-    def save_on_schedule(self) -> None:
-        """Commit a checkpoint; a disk that cannot take it does not stop training."""
+    def save_on_schedule(self, otherwise: str = "Training goes on.") -> None:
+        """Commit a checkpoint; a disk or a memory that cannot take it does not stop training.
+
+        Args:
+            otherwise: What happens without the checkpoint; one sentence for the notice.
+        """
         try:
             self.save()
         except ProblemError as error:
             for problem in error.problems:
-                self.context.notice("error", problem.code, f"{problem.sentence()} Training goes on.")
+                self.context.notice("error", problem.code, f"{problem.sentence()} {otherwise}")
 
     def evaluate(self) -> None:
         """Measure the model as it stands."""
@@ -81,11 +82,34 @@ class Training:
         if step and step % self.context.plan.steps.evaluate_every == 0 and not measured.exists():
             self.evaluate()
 
-    def fault(self, error: BaseException, kind: Any) -> Fault:
+    def fault(self, error: BaseException, kind: FaultKind) -> Fault:
         """Return what happened, for people and for the decision what to do next."""
-        rows = self.built.order.rows_of_step(self.state.step)
+        state, sequences = self.state, self.built.sequences
         text = clean_line(str(error).strip().split("\n")[0], max_chars=300)
-        return Fault(kind, self.state.step + 1, self.built.sequences.row_ids(rows), text, self.state.consistent)
+        fault = Fault(kind, state.step + 1, [], text, state.consistent, where="start")
+        if not state.restored:
+            return fault
+        fault = replace(fault, row_ids=sequences.row_ids(self.built.order.rows_of_step(state.step)))
+        micro_batches = self.built.order.micro_batches(state.step)
+        # Each finished micro-step has left its share of the loss.
+        num_done = len(state.micro_losses)
+        if num_done == len(micro_batches):
+            return replace(fault, where="optimizer")
+        rows = tuple(sequences.row_ids(micro_batches[num_done]))
+        return replace(fault, where="micro_step", micro_row_ids=rows)
+
+    def keep_last_step(self, fault: Fault) -> Fault:
+        """Save the last finished step after running out of memory, so that the next attempt loses nothing.
+
+        Returns:
+            The fault, with the step that the next attempt starts from.
+        """
+        if fault.kind == "out_of_memory" and fault.consistent and self.state.restored:
+            self.built.trainer.model.zero_grad(set_to_none=True)
+            give_back_memory()
+            self.save_on_schedule("The next attempt starts from the checkpoint before it.")
+        started_from = 0 if self.context.checkpoint is None else self.context.checkpoint.step
+        return replace(fault, kept_step=max(self.checkpoints.last_step, started_from))
 
 
 def train(context: RunContext) -> None:
@@ -95,24 +119,33 @@ def train(context: RunContext) -> None:
         StopRequested: A stop was asked for; the state is saved.
         TrainingFaultError: Out of memory, a device error or a number that is none.
     """
+    try:
+        _train(context)
+    finally:
+        # Optimizer states and gradients are not needed to measure and to export, and may be most of the memory.
+        give_back_memory()
+
+
+def _train(context: RunContext) -> None:
     training = _set_up(context)
-    failure: TrainingFaultError | None = None
+    failure: Fault | None = None
     try:
         _run(training)
     except StopRequested as stop:
         if stop.save and training.state.consistent:
             training.save_on_schedule()
         raise
+    except TrainingFaultError:
+        raise
     except Exception as error:
         kind = fault_kind(error)
         if kind is None:
             raise
-        failure = TrainingFaultError(training.fault(error, kind))
+        failure = training.fault(error, kind)
     context.steps_done = training.state.step
     # Outside the handler: the traceback would hold the activations that did not fit.
     if failure is not None:
-        _keep_last_step(training, failure.fault)
-        raise failure
+        raise TrainingFaultError(training.keep_last_step(failure))
 
 
 def evaluate(context: RunContext, phase: Phase, step: int) -> None:
@@ -120,7 +153,7 @@ def evaluate(context: RunContext, phase: Phase, step: int) -> None:
 
     Raises:
         StopRequested: A stop was asked for in the middle.
-        TrainingFaultError: The device failed, before or after training.
+        TrainingFaultError: The device failed.
     """
     interrupt = context.interrupt
     try:
@@ -136,6 +169,7 @@ def evaluate(context: RunContext, phase: Phase, step: int) -> None:
                 emit=context.events.write,
                 should_stop=lambda: interrupt.reason is not None or context.desk.stop_asked(),
                 folder=context.run.evaluation_folder,
+                micro_batch=context.batching.micro_batch,
             )
     except EvaluationInterrupted:
         interrupt.check()
@@ -143,9 +177,8 @@ def evaluate(context: RunContext, phase: Phase, step: int) -> None:
     except Exception as error:
         text = clean_line(error, max_chars=300)
         if fault_kind(error) == "device":
-            if phase == "during":
-                raise
-            raise TrainingFaultError(Fault("device", step, [], text, consistent=True)) from error
+            fault = Fault("device", step, [], text, consistent=True, where="measurement")
+            raise TrainingFaultError(fault) from error
         context.notice(
             "error", "evaluation.failed", f"The evaluation {phase} training failed ({type(error).__name__}: {text})."
         )
@@ -215,14 +248,3 @@ def _compare_with_plan(training: Training) -> None:
             f"Training takes {total_steps} steps; the plan expected {planned}. There are "
             f"{len(training.built.sequences)} sequences, {training.built.order.steps_per_epoch} steps per epoch.",
         )
-
-
-def _keep_last_step(training: Training, fault: Fault) -> None:
-    """Save the last finished step after running out of memory, so that the next attempt loses nothing."""
-    if fault.kind != "out_of_memory" or not fault.consistent:
-        return
-    training.built.trainer.model.zero_grad(set_to_none=True)
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    training.save_on_schedule()

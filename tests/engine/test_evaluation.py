@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from engine.data.rendering import Renderer
 from engine.evaluation import scoring
-from engine.evaluation.batches import by_length, with_halving
+from engine.evaluation.batches import in_batches
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
-from engine.evaluation.generation import Answerer
+from engine.evaluation.generation import Answerer, generation_share
 from engine.evaluation.measurement import load_measurement
 from engine.evaluation.prompts import question_from_row
 from engine.evaluation.scoring import TokenRow, TokenScorer
@@ -345,15 +345,15 @@ def test_no_rows_is_said_and_not_a_number(model, tokenizer):
 def test_batches_keep_to_the_budget_and_lose_no_row():
     dice = random.Random(4)
     lengths = [dice.randint(1, 60) for _ in range(200)]
-    batches = list(by_length(lengths, lambda length: length, 100))
+    batches = [batch for batch, _ in in_batches(lengths, lambda length: length, 100, list)]
     assert sorted(length for batch in batches for length in batch) == sorted(lengths)
     assert all(max(batch) * len(batch) <= 100 for batch in batches)
     assert max(len(batch) for batch in batches) > 10
-    assert [len(batch) for batch in by_length([500, 3], lambda length: length, 100)] == [1, 1]
+    assert [batch for batch, _ in in_batches([3, 500], lambda length: length, 100, list)] == [[500], [3]]
 
 
-def test_a_batch_that_does_not_fit_is_halved_down_to_single_rows():
-    tried = []
+def test_a_batch_that_does_not_fit_is_halved_and_the_cut_is_kept():
+    tried, told = [], []
 
     def work(batch):
         tried.append(len(batch))
@@ -361,11 +361,99 @@ def test_a_batch_that_does_not_fit_is_halved_down_to_single_rows():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return [row * 10 for row in batch]
 
-    assert with_halving([1, 2, 3, 4, 5], work) == [10, 20, 30, 40, 50]
-    assert tried == [5, 2, 3, 1, 2]
+    done = list(in_batches([5, 4, 3, 2, 1], lambda _: 1, 5, work, lambda many, fewer: told.append((many, fewer))))
+    assert [row for batch, _ in done for row in batch] == [5, 4, 3, 2, 1]
+    assert [result for _, results in done for result in results] == [50, 40, 30, 20, 10]
+    assert tried == [5, 2, 2, 1]
+    assert told == [(5, 2)]
+
+
+def test_a_single_row_that_does_not_fit_is_tried_once_more_after_memory_was_given_back():
+    tried = []
 
     def never(batch):
+        tried.append(len(batch))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        with_halving([1, 2], never)
+        list(in_batches([1, 2], lambda _: 1, 2, never))
+    assert tried == [2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError(),
+    ],
+)
+@pytest.mark.parametrize("rows_that_fit", [1, 3])
+def test_results_do_not_depend_on_the_batches_that_memory_leaves(model, tokenizer, monkeypatch, error, rows_that_fit):
+    renderer, rows = Renderer(tokenizer, 128), command_rows(20)
+    whole = measure(model, tokenizer, renderer, rows, recipe(micro_batch=20), phase="before", step=0)
+    fail_beyond(monkeypatch, rows_that_fit, error)
+    events = []
+    cut = measure(
+        model, tokenizer, renderer, rows, recipe(micro_batch=20), phase="before", step=0,
+        emit=lambda event_type, **payload: events.append((event_type, payload)),
+    )  # fmt: skip
+    assert cut.metrics == pytest.approx(whole.metrics, rel=1e-5)
+    assert cut.answers == whole.answers
+    assert cut.samples == whole.samples
+    assert cut.remarks == whole.remarks == []
+    notices = [payload for event_type, payload in events if event_type == "notice.raised"]
+    assert {notice["code"] for notice in notices} == {"evaluation.smaller_batches"}
+
+
+def test_what_does_not_fit_even_alone_is_left_out_and_said(model, tokenizer, monkeypatch):
+    def refused(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    renderer, rows = Renderer(tokenizer, 128), command_rows(20)
+    whole = measure(model, tokenizer, renderer, rows, recipe(), phase="after", step=9)
+    monkeypatch.setattr(Answerer, "_answer_batch", refused)
+    events = []
+    measured = measure(
+        model, tokenizer, renderer, rows, recipe(), phase="after", step=9,
+        emit=lambda event_type, **payload: events.append((event_type, payload)),
+    )  # fmt: skip
+    assert measured.metrics == {name: whole.metrics[name] for name in ("loss", "perplexity", "token_accuracy")}
+    assert measured.samples == measured.answers == []
+    [remark] = measured.remarks
+    assert "generated answers" in remark
+    assert "after training" in remark
+    assert remark in [payload["message"] for event_type, payload in events if event_type == "notice.raised"]
+
+    monkeypatch.setattr(TokenScorer, "score", refused)
+    nothing = measure(model, tokenizer, renderer, rows, recipe(), phase="during", step=9)
+    assert nothing.metrics == {}
+    assert len(nothing.remarks) == 2
+
+
+def fail_beyond(monkeypatch, num_rows, error):
+    """Let scoring and generation run out of memory with more rows than fit."""
+    score, answer = TokenScorer.score, Answerer._answer_batch
+
+    def limited_score(self, rows):
+        if len(rows) > num_rows:
+            raise error
+        return score(self, rows)
+
+    def limited_answer(self, batch):
+        if len(batch) > num_rows:
+            raise error
+        return answer(self, batch)
+
+    monkeypatch.setattr(TokenScorer, "score", limited_score)
+    monkeypatch.setattr(Answerer, "_answer_batch", limited_answer)
+
+
+@pytest.mark.parametrize(
+    ("kv_heads", "checkpointing", "share"), [(4, False, 4.0), (4, True, 0.5), (1, True, 2.0), (1, False, 4.0)]
+)
+def test_generation_takes_as_many_tokens_as_training_left_room_for(tokenizer, kv_heads, checkpointing, share):
+    model = tiny_llama(len(tokenizer))
+    model.config.num_attention_heads, model.config.num_key_value_heads = 4, kv_heads
+    model.config.head_dim = model.config.hidden_size // 4
+    assert generation_share(model, activation_checkpointing=checkpointing) == share
