@@ -222,6 +222,7 @@ class Hardware:
         quantisation_cuda: CUDA versions, such as `13.0`, for which the installed bitsandbytes has a library.
         stale: Whether the driver was too slow: the GPUs are those of `age_s` ago, or only those read so far.
         age_s: Seconds since the GPUs were read; 0 when that was just now.
+        hypothetical: What somebody asked for, where the GPUs are made up; empty for a machine that is here.
     """
 
     gpus: list[Gpu]
@@ -238,6 +239,7 @@ class Hardware:
     quantisation_cuda: tuple[str, ...] | Unavailable = NOT_ASKED
     stale: bool = False
     age_s: float = 0.0
+    hypothetical: str = ""
 
     def devices(self) -> Iterator[Gpu]:
         """Yield what programs can compute on: whole GPUs, and the instances of those that MIG splits."""

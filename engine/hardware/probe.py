@@ -40,18 +40,7 @@ def read_hardware(folders: Iterable[Path] | None = None, *, patient: bool = Fals
         folders = (home.runs, home.cache)
     started = time.monotonic()
     reading = _DRIVER.begin()
-    disk_limit_s = DISK_LIMIT_S if patient else SNAPSHOT_LIMIT_S / 2
-    hardware = Hardware(
-        gpus=[],
-        host=read_host(),
-        disks=[read_disk(folder, limit_s=disk_limit_s) for folder in dict.fromkeys(folders)],
-        driver=NOT_ASKED,
-        cuda=NOT_ASKED,
-        torch_cuda=read_torch_cuda(),
-        libraries=read_libraries(),
-        visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
-        quantisation_cuda=read_quantisation_cuda(),
-    )
+    hardware = read_this_side(folders, disk_limit_s=DISK_LIMIT_S if patient else SNAPSHOT_LIMIT_S / 2)
     limit_s = start_limit_s() if patient else SNAPSHOT_LIMIT_S
     report = _DRIVER.wait(reading, limit_s - (time.monotonic() - started))
     return replace(
@@ -64,6 +53,26 @@ def read_hardware(folders: Iterable[Path] | None = None, *, patient: bool = Fals
         xids=report.xids,
         stale=report.stale,
         age_s=report.age_s,
+    )
+
+
+def read_this_side(folders: Iterable[Path], *, disk_limit_s: float) -> Hardware:
+    """Return everything but the GPUs: host, disks, libraries.
+
+    Args:
+        folders: Folders whose free space is measured.
+        disk_limit_s: Longest wait for a disk, in seconds; one that hangs is waited for once.
+    """
+    return Hardware(
+        gpus=[],
+        host=read_host(),
+        disks=[read_disk(folder, limit_s=disk_limit_s) for folder in dict.fromkeys(folders)],
+        driver=NOT_ASKED,
+        cuda=NOT_ASKED,
+        torch_cuda=read_torch_cuda(),
+        libraries=read_libraries(),
+        visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        quantisation_cuda=read_quantisation_cuda(),
     )
 
 
