@@ -1,91 +1,207 @@
-"""Ways that fit, for a plan that does not: each is planned before it is offered."""
+"""Ways that fit, for a plan that does not: different in kind, each planned before it is offered, with its price."""
 
-import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
+from engine.planning.capabilities import is_allowed, native_precision
+from engine.planning.case import Case
 from engine.planning.memory import Method
+from engine.planning.options import EIGHT_BIT, TITLES, method_changes
+from engine.planning.plan import Way
 from engine.planning.profiles import ModelProfile
 from engine.planning.search import Choice, Space, find_setup
-from engine.text import human_bytes
+from engine.planning.steps import rows_cut
+from engine.text import human_count, human_duration
 
 MIN_OFFERED_LENGTH = 64
 NUM_WAYS = 3
+_ABOUT_AS_FAST = 0.05
 
 
-def ways_that_fit(space: Space, *, can_quantize: bool, smaller: Callable[[], list[ModelProfile]]) -> list[str]:
-    """Return up to three changes that make the run fit, as phrases, the least costly first.
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """A change before it was planned.
+
+    Attributes:
+        kinds: What sort of thing it gives up; offers of other kinds come first.
+        title: What to do, in a few words.
+        changes: `{recipe path: value}`.
+        price: What it costs beside time, as a phrase; empty when it costs time only.
+    """
+
+    kinds: frozenset[str]
+    title: str
+    changes: dict[str, Any]
+    space: Space
+    price: str = ""
+
+
+def ways_that_fit(case: Case, *, smaller: Callable[[], list[ModelProfile]]) -> list[Way]:
+    """Return up to three changes that make the run fit, the least costly first.
 
     Args:
-        space: The space in which nothing fits.
-        can_quantize: Whether bitsandbytes is installed.
+        case: A plan that does not fit.
         smaller: Returns base models of the catalogue to fall back on, the largest first.
     """
-    ways: dict[str, None] = {}
-    for way in _ways(space, can_quantize=can_quantize, smaller=smaller):
-        ways[way] = None
-        if len(ways) == NUM_WAYS:
-            break
-    return list(ways)
+    found = [(offer, way) for offer in _offers(case, smaller) if (way := _planned(case, offer))]
+    taken: list[tuple[_Offer, Way]] = []
+    for offer, way in found:
+        if all(offer.kinds != other.kinds for other, _ in taken):
+            taken.append((offer, way))
+    taken += [pair for pair in found if pair not in taken]
+    kept = taken[:NUM_WAYS]
+    return [way for pair in found if pair in kept for way in (pair[1],)]
 
 
-def _ways(space: Space, *, can_quantize: bool, smaller: Callable[[], list[ModelProfile]]) -> Iterator[str]:
-    others = _other_methods(space, can_quantize=can_quantize)
-    if True not in space.checkpointing:
-        yield from _offer("training.activation_checkpointing=true", space.changed(checkpointing=(True,)))
-    if 1 not in space.micro_batches:
-        yield from _offer("training.micro_batch=1", space.changed(micro_batches=(1,)))
+def _offers(case: Case, smaller: Callable[[], list[ModelProfile]]) -> Iterator[_Offer]:
+    space = case.space
+    others = _leaner_methods(case)
+    yield _Offer(frozenset({"time"}), "", {}, space)
+    yield from _precision(case)
+    yield from _states(case)
     for method in others:
-        yield from _offer(f"method.name={method}", _with_method(space, method))
-    yield from _shorter(space)
+        yield _method(case, method)
+    yield from _shorter(case, _Offer(frozenset(), "", {}, space))
     for method in others:
-        yield from _shorter(_loose(_with_method(space, method)), f"method.name={method} with ")
+        yield from _shorter(case, _method(case, method))
     models = smaller()
-    yield from _smaller_base(space, models)
+    yield from _smaller_base(case, models, _Offer(frozenset(), "", {}, space))
     for method in reversed(others):
-        yield from _smaller_base(_loose(_with_method(space, method)), models, f" and method.name={method}")
-    yield from _smaller_base(space, models, most=NUM_WAYS)
+        yield from _smaller_base(case, models, _method(case, method))
 
 
-def _other_methods(space: Space, *, can_quantize: bool) -> list[Method]:
+def _leaner_methods(case: Case) -> list[Method]:
     """Return the methods that need less memory than those tried, the most capable first."""
-    cheaper: list[Method] = ["lora"] if space.methods == ("full",) else []
-    if "qlora" not in space.methods and can_quantize:
-        cheaper.append("qlora")
-    return cheaper
+    tried = case.space.methods
+    leaner: list[Method] = ["lora"] if tried == ("full",) else []
+    if "qlora" not in tried and is_allowed("4-bit", case.surroundings):
+        leaner.append("qlora")
+    return leaner
 
 
-def _with_method(space: Space, method: Method) -> Space:
-    return space.changed(methods=(method,), optimizers=None)
+def _method(case: Case, method: Method) -> _Offer:
+    price = "rounding the base model to 4 bits costs a little quality" if method == "qlora" else "fewer weights learn"
+    space = case.space.changed(methods=(method,), demand_comfort=False)
+    title = f"{TITLES[method]} instead of {TITLES[case.setup.method]}"
+    return _Offer(frozenset({"method"}), title, method_changes(case, method), space, price)
 
 
-def _loose(space: Space) -> Space:
-    """Return the space with everything free that costs time only."""
-    return space.changed(checkpointing=(False, True), micro_batches=tuple(dict.fromkeys((*space.micro_batches, 1))))
+def _precision(case: Case) -> Iterator[_Offer]:
+    native = native_precision(case.surroundings) if case.space.device == "cuda" else "float32"
+    if "training.precision" in case.given and case.space.precision == "float32" and native != "float32":
+        changes = {"training.precision": native}
+        space = case.space.changed(precision=native)
+        yield _Offer(
+            frozenset({"precision"}), f"Compute in {native}", changes, space, "rounding that is rarely noticed"
+        )
 
 
-def _offer(change: str, space: Space) -> Iterator[str]:
-    choice = find_setup(space)
-    if choice.fits:
-        yield _way(change, choice)
+def _states(case: Case) -> Iterator[_Offer]:
+    """Yield smaller optimizer states where somebody asked for whole ones."""
+    optimizer = EIGHT_BIT[case.space.device]
+    if case.space.optimizers == ("adamw",) and is_allowed(optimizer, case.surroundings):
+        changes = {"training.optimizer": optimizer}
+        space = case.space.changed(optimizers=(optimizer,))
+        yield _Offer(frozenset({"states"}), "An 8-bit optimizer", changes, space, "states rounded to 8 bits")
 
 
-def _way(change: str, choice: Choice) -> str:
-    return f"{change} (needs up to {human_bytes(choice.memory.high_bytes)})"
-
-
-def _shorter(space: Space, before: str = "") -> Iterator[str]:
+def _shorter(case: Case, offer: _Offer) -> Iterator[_Offer]:
     """Yield the longest power-of-two length below the present one that fits."""
-    length = 1 << (space.max_length - 1).bit_length() - 1
+    length = 1 << (offer.space.max_length - 1).bit_length() - 1
     while length >= MIN_OFFERED_LENGTH:
-        choice = find_setup(space.changed(max_length=length))
-        if choice.fits:
-            yield _way(f"{before}training.max_length={length}", choice)
+        space = offer.space.changed(max_length=length)
+        if find_setup(_loosened(space)).fits:
+            title = _joined(offer.title, f"rows of at most {length} tokens")
+            price = _joined(offer.price, _cut(case, length), "; ")
+            yield _Offer(
+                offer.kinds | {"length"}, title, {**offer.changes, "training.max_length": length}, space, price
+            )
             return
         length //= 2
 
 
-def _smaller_base(space: Space, models: list[ModelProfile], after: str = "", *, most: int = 1) -> Iterator[str]:
-    """Yield the largest models that fit, at most `most`."""
-    fitting = ((model, choice) for model in models if (choice := find_setup(space.changed(model=model))).fits)
-    for model, choice in itertools.islice(fitting, most):
-        yield _way(f"model.base={model.base}{after}", choice)
+def _cut(case: Case, length: int) -> str:
+    lengths = case.plan.data.lengths
+    if case.space.work.text or lengths is None:
+        return "the model reads shorter pieces"
+    cut = rows_cut(lengths, length)
+    return f"cuts {cut / lengths.count:.1%} of the rows ({cut} of {lengths.count})" if cut else "cuts no row"
+
+
+def _smaller_base(case: Case, models: list[ModelProfile], offer: _Offer) -> Iterator[_Offer]:
+    """Yield the largest models of the catalogue that fit; the second and third only fill up the list."""
+    found = 0
+    for model in models:
+        length = min(offer.space.max_length, model.context_length)
+        space = offer.space.changed(model=model, max_length=length)
+        if not find_setup(_loosened(space)).fits:
+            continue
+        changes = {**offer.changes, "model.base": model.base}
+        if length < offer.space.max_length and "training.max_length" in case.given:
+            changes["training.max_length"] = length
+        if "model.revision" in case.given:
+            changes["model.revision"] = None
+        before, after = human_count(case.plan.model.num_params), human_count(model.num_params)
+        price = _joined(offer.price, f"{after} weights instead of {before}: usually weaker answers", "; ")
+        title = _joined(offer.title, f"{model.base.rpartition('/')[2]} as the base model")
+        yield _Offer(offer.kinds | {"model"}, title, changes, space, price)
+        found += 1
+        if found == NUM_WAYS:
+            return
+
+
+def _loosened(space: Space) -> Space:
+    """Return the space with everything free that costs time only."""
+    return space.changed(micro_batch=None, checkpointing=(False, True))
+
+
+def _planned(case: Case, offer: _Offer) -> Way | None:
+    """Return an offer as a way when it fits, with what must be let loose for it; None when it does not."""
+    space, changes = offer.space, dict(offer.changes)
+    choice = find_setup(space)
+    loose: list[str] = []
+    if not choice.fits:
+        space = _loosened(space)
+        choice = find_setup(space)
+        if not choice.fits:
+            return None
+        loose = _let_loose(case, choice, changes)
+    if not changes:
+        return None
+    title = " and ".join([part for part in (offer.title, *loose) if part])
+    price = "; ".join(part for part in (offer.price, _slower(case, space, choice)) if part)
+    return Way(
+        title=f"{title[0].upper()}{title[1:]}",
+        changes=changes,
+        price=f"{price[0].upper()}{price[1:]}.",
+        memory=choice.memory,
+    )
+
+
+def _let_loose(case: Case, choice: Choice, changes: dict[str, Any]) -> list[str]:
+    """Add what somebody set and what must change now to the changes; return it in words."""
+    words: list[str] = []
+    setup, space = choice.setup, case.space
+    if space.micro_batch is not None and setup.micro_batch != space.micro_batch:
+        changes["training.micro_batch"] = setup.micro_batch
+        words.append(f"a micro-batch of {setup.micro_batch}")
+    if space.checkpointing != (False, True) and setup.activation_checkpointing != space.checkpointing[0]:
+        changes["training.activation_checkpointing"] = setup.activation_checkpointing
+        words.append("recomputed activations" if setup.activation_checkpointing else "no recomputation")
+    return words
+
+
+def _slower(case: Case, space: Space, choice: Choice) -> str:
+    before = case.training_seconds(case.space, case.space.step_seconds(case.setup))
+    after = case.training_seconds(space, choice.step_s)
+    if not before or not after:
+        return ""
+    if abs(after / before - 1) < _ABOUT_AS_FAST:
+        return "about as fast"
+    times = f"({human_duration(after)} instead of {human_duration(before)})"
+    return f"{after / before:.1f} x slower {times}" if after > before else f"{before / after:.1f} x faster {times}"
+
+
+def _joined(first: str, second: str, between: str = " and ") -> str:
+    return f"{first}{between}{second}" if first else second

@@ -6,6 +6,7 @@ from pathlib import PurePath
 
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import Unavailable, known
+from engine.planning.capabilities import Surroundings, native_precision
 from engine.planning.plan import Device
 from engine.planning.profiles import DataProfile, ModelProfile
 from engine.text import clean_line, human_count
@@ -52,21 +53,20 @@ def available_memory(hardware: Hardware, gpu: Gpu | None) -> tuple[int | None, s
     return None, f"GPU {gpu.index}"
 
 
-def choose_precision(hardware: Hardware, gpu: Gpu | None, model: ModelProfile) -> tuple[str, str]:
+def choose_precision(hardware: Hardware, where: Surroundings, model: ModelProfile) -> tuple[str, str]:
     """Return the number format and why."""
-    if gpu is None:
+    if where.device.kind == "cpu":
         flags = hardware.host.cpu_flags & {"avx512_bf16", "amx_bf16", "bf16"}
         if flags and model.num_params >= CPU_BFLOAT16_PARAMS:
             return "bfloat16", f"the processor computes in it ({sorted(flags)[0]})"
         return "float32", "fastest on this processor" if not flags else "as fast as bfloat16 for so small a model"
-    capability = known(gpu.compute_capability)
+    capability = where.machine.compute_capability
     if capability is None:
         return "float32", "the GPU does not tell what it computes in"
-    if capability >= (8, 0):
-        return "bfloat16", f"compute capability {capability[0]}.{capability[1]}"
-    if capability >= (7, 0):
-        return "float16", f"compute capability {capability[0]}.{capability[1]} has no bfloat16"
-    return "float32", f"compute capability {capability[0]}.{capability[1]} is slow in 16 bits"
+    shown = f"compute capability {capability[0]}.{capability[1]}"
+    precision = native_precision(where)
+    reasons = {"bfloat16": shown, "float16": f"{shown} has no bfloat16", "float32": f"{shown} is slow in 16 bits"}
+    return precision, reasons[precision]
 
 
 def choose_length(objective: str, model: ModelProfile, data: DataProfile, effective_batch: int) -> Reasoned:

@@ -1,11 +1,14 @@
-"""How long training takes before anything was measured: arithmetic over an assumed rate, with a wide range."""
+"""How long training takes before the run: floating point operations over a rate, measured here or from a table."""
 
-from engine.hardware.devices import Gpu, Hardware
-from engine.hardware.readings import known
+from dataclasses import dataclass
+
 from engine.planning.memory import Setup, linear_params
-from engine.planning.plan import Device, Steps, TimeEstimate
-from engine.planning.profiles import ModelProfile
+from engine.planning.plan import Device, Machine, Steps, TimeEstimate
+from engine.planning.profiles import DataProfile, ModelProfile
+from engine.planning.steps import count_sequences, mean_tokens, total_steps
 
+PADDING = 1.1
+"""Tokens computed per token of a row; rows of similar length share a micro-batch."""
 CPU_FLOPS_PER_CORE = {"float32": 45e9, "bfloat16": 65e9, "float16": 45e9}
 """Reached in training a 135M Llama on one AVX-512 core: 58e9 in float32, 80e9 under bfloat16 autocast."""
 STEP_OVERHEAD_S = {"cpu": 0.03, "cuda": 0.06}
@@ -26,41 +29,143 @@ _UTILISATION = 0.33
 _WIDE_ENOUGH = {"cpu": 512, "cuda": 2048}
 """Narrower models spend their time between the matrix products: a 128-wide one reached a sixth of the rate."""
 _UNKNOWN_GPU_FLOPS = 60e12
+_ASSUMED_RANGE = (0.4, 3.0)
+_MEASURED_RANGE = (0.65, 1.6)
+_LEAST_COMPUTING = 0.25
+_QUANTIZED_WORK = 1.3
+"""Unpacking 4-bit weights at each use."""
+_SHARING_EFFICIENCY = {"single": 1.0, "ddp": 0.9, "fsdp": 0.75, "zero3": 0.65}
+"""What is left of n GPUs' rate after they have spoken to each other; assumed, nothing of it was measured here."""
 
 
-def assumed_flops(device: Device, hardware: Hardware, gpu: Gpu | None, *, precision: str, hidden_size: int) -> float:
-    """Return the floating point operations per second that training is assumed to reach."""
-    width = width_share(device.kind, hidden_size)
-    if device.kind == "cpu" or gpu is None:
-        return CPU_FLOPS_PER_CORE.get(precision, 45e9) * hardware.host.cores * width
-    capability = known(gpu.compute_capability)
-    peak = _PEAK_FLOPS.get(capability, _UNKNOWN_GPU_FLOPS) if capability else _UNKNOWN_GPU_FLOPS
-    # Without tensor cores for float32 (TF32 is off by default) the rate is about a tenth.
-    return peak * _UTILISATION * width * (0.12 if precision == "float32" else 1.0)
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Floating point operations per second that training is taken to reach.
+
+    Attributes:
+        flops: For a model that is wide enough; `width_share` takes the rest off.
+        measured: Whether it was measured on this machine.
+    """
+
+    flops: float
+    measured: bool
+
+    @property
+    def basis(self) -> str:
+        """Return where the rate is from, in words."""
+        shown = f"{self.flops / 1e12:.2g} TFLOP/s"
+        return (
+            f"measured rate of {shown} on this machine" if self.measured else f"assumed rate of {shown}, not measured"
+        )
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Return the factors on the expected time between which the truth is expected."""
+        return _MEASURED_RANGE if self.measured else _ASSUMED_RANGE
 
 
 def width_share(device_kind: str, hidden_size: int) -> float:
-    """Return the share of the rate of a wide model that one of this width reaches."""
+    """Return the share of the rate that a model of this width reaches."""
     return min(1.0, hidden_size / _WIDE_ENOUGH[device_kind])
 
 
-def operations_per_token(model: ModelProfile, setup: Setup) -> float:
-    """Return the floating point operations that training does for one token."""
+def training_rate(device: Device, machine: Machine, precision: str) -> Rate:
+    """Return the rate of a device in a number format: what a run measured here, else what a table says."""
+    if machine.calibration is not None and (measured := machine.calibration.flops.get(precision)):
+        return Rate(measured, measured=True)
+    if device.kind == "cpu":
+        return Rate(CPU_FLOPS_PER_CORE.get(precision, 45e9) * machine.cores, measured=False)
+    capability = machine.compute_capability
+    peak = _PEAK_FLOPS.get(capability, _UNKNOWN_GPU_FLOPS) if capability else _UNKNOWN_GPU_FLOPS
+    # Without tensor cores for float32 (TF32 is off by default) the rate is about a tenth.
+    return Rate(peak * _UTILISATION * (0.12 if precision == "float32" else 1.0), measured=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What there is to learn from, as far as time depends on it.
+
+    Attributes:
+        effective_batch: Sequences per optimizer step.
+        max_steps: Step limit; None lets the epochs decide.
+        text: The rows are plain text.
+    """
+
+    data: DataProfile
+    effective_batch: int
+    epochs: float
+    max_steps: int | None
+    text: bool
+
+    def total_steps(self, max_length: int, *, packing: bool) -> int:
+        """Return the optimizer steps of the run."""
+        sequences = count_sequences(self.data, max_length, packing=packing, text=self.text)
+        return total_steps(sequences, self.effective_batch, self.epochs, self.max_steps)[1]
+
+    def tokens_per_step(self, max_length: int, *, packing: bool) -> float:
+        """Return the tokens of one optimizer step, without padding."""
+        lengths = self.data.lengths
+        if lengths is None:
+            return float(self.effective_batch * max_length)
+        if packing:
+            filled = max(1, count_sequences(self.data, max_length, packing=True, text=self.text))
+            return min(float(max_length), lengths.total / filled) * self.effective_batch
+        return mean_tokens(lengths, max_length) * min(self.effective_batch, max(1, self.data.num_train))
+
+
+def step_flops(model: ModelProfile, setup: Setup, tokens: float) -> float:
+    """Return the floating point operations of an optimizer step.
+
+    Args:
+        model: Facts of the base model.
+        setup: Method, recomputation and length.
+        tokens: Tokens of the step, padding included.
+    """
     active = linear_params(model) + model.vocab_size * model.hidden_size
+    # Scores and weighted sums, causal: half of 2 x 2 x length x width per token and block.
+    attention = model.num_layers * model.num_heads * model.head_dim * setup.max_length
     # Two per weight and token forward, two for the gradients of the inputs, two for those of the weights that learn.
-    passes = 6 if setup.method == "full" else 4
-    passes += 2 if setup.activation_checkpointing else 0
-    dequantised = 1.3 if setup.method == "qlora" else 1.0
-    return passes * active * dequantised
+    forward = 2.0 * (active + attention)
+    passes = (6 if setup.method == "full" else 4) + (2 if setup.activation_checkpointing else 0)
+    quantized = _QUANTIZED_WORK if setup.method == "qlora" else 1.0
+    return forward * passes / 2 * tokens * quantized
+
+
+def step_seconds(model: ModelProfile, setup: Setup, work: Work, rate: Rate, sharing: tuple[str, int]) -> float:
+    """Return the expected time of one optimizer step.
+
+    Args:
+        model: Facts of the base model.
+        setup: How it is carried out.
+        work: What there is to learn from.
+        rate: Of one device.
+        sharing: Strategy and number of GPUs.
+    """
+    strategy, num_gpus = sharing
+    tokens = work.tokens_per_step(setup.max_length, packing=setup.packed)
+    padded = tokens if setup.packed else min(tokens * PADDING, float(work.effective_batch * setup.max_length))
+    flops = rate.flops * width_share(setup.device, model.hidden_size) * num_gpus * _SHARING_EFFICIENCY[strategy]
+    micro_steps = -(-work.effective_batch // (setup.micro_batch * num_gpus))
+    return step_flops(model, setup, padded) / flops + micro_steps * STEP_OVERHEAD_S[setup.device]
+
+
+def estimate_time(step_s: float, steps: Steps, rate: Rate) -> TimeEstimate | None:
+    """Return how long training takes; None when there are no steps."""
+    if not steps.total_steps:
+        return None
+    total_s = step_s * steps.total_steps
+    low, high = rate.range
+    return TimeEstimate(
+        low_s=round(low * total_s, 3), high_s=round(high * total_s, 3), basis=rate.basis, expected_s=round(total_s, 3)
+    )
 
 
 def reached_flops(
     model: ModelProfile, setup: Setup, *, tokens_per_step: float, accumulation: int, step_s: float
 ) -> float | None:
-    """Return the rate that a measured step stands for, as a wide model would have reached it.
+    """Return the rate that a measured step stands for, as a wide model would have reached it: the terms of `Rate`.
 
-    The inverse of `estimate_time`: `width_share` times this rate gives back the step. None when the step took no longer
-    than what does not depend on its size, so that nothing can be said of the rate.
+    None when most of the step was time that does not depend on its size, so that nothing can be said of the rate.
 
     Args:
         model: Facts of the base model.
@@ -70,31 +175,7 @@ def reached_flops(
         step_s: Measured time of one optimizer step, in seconds.
     """
     computing_s = step_s - accumulation * STEP_OVERHEAD_S[setup.device]
-    if computing_s <= 0:
+    if computing_s < _LEAST_COMPUTING * step_s:
         return None
-    rate = operations_per_token(model, setup) * tokens_per_step / computing_s
+    rate = step_flops(model, setup, tokens_per_step) / computing_s
     return rate / width_share(setup.device, model.hidden_size)
-
-
-def estimate_time(
-    model: ModelProfile, setup: Setup, steps: Steps, *, tokens_per_step: float, flops: float
-) -> TimeEstimate | None:
-    """Return how long training takes; None when there are no steps.
-
-    Args:
-        model: Facts of the base model.
-        setup: Method and number format.
-        steps: The cut of the run.
-        tokens_per_step: Tokens of one optimizer step, padding included.
-        flops: Floating point operations per second that are assumed.
-    """
-    if not steps.total_steps:
-        return None
-    step_s = operations_per_token(model, setup) * tokens_per_step / flops
-    step_s += steps.accumulation * STEP_OVERHEAD_S[setup.device]
-    total_s = step_s * steps.total_steps
-    return TimeEstimate(
-        low_s=round(total_s / 2.5, 3),
-        high_s=round(total_s * 3, 3),
-        basis=f"assumed rate of {flops / 1e12:.2g} TFLOP/s, not measured",
-    )

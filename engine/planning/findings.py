@@ -1,31 +1,39 @@
 """What the plan finds wrong, each with a stable code and the next action."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from engine.catalog.exports import EXPORT_FORMATS, find_format
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import Unavailable, known, shown
+from engine.planning.capabilities import Capability, Surroundings, native_precision, reason_against
 from engine.planning.memory import adapted_shapes, linear_params
-from engine.planning.plan import DiskEstimate, Steps, TimeEstimate
+from engine.planning.plan import DiskEstimate, MemoryEstimate, Steps, TimeEstimate, Way
 from engine.planning.profiles import DataProfile, Finding, ModelProfile
-from engine.planning.search import Choice
 from engine.planning.steps import rows_cut
 from engine.recipe.schema import Recipe
 from engine.text import clean_line, human_bytes, human_duration
 
 Severity = Literal["error", "warning", "note"]
+MEMORY_CODES = frozenset({"memory.unknown", "memory.does_not_fit"})
 MANY_CUT = 0.01
 FOREIGN_BYTES = 256 * 2**20
 SLOW_S = 6 * 3600
+_EIGHT_BIT = ("adamw_8bit", "paged_adamw_8bit")
 
 
 def _finding(code: str, message: str, fix: str = "", *, path: str = "", severity: Severity = "error") -> Finding:
     return Finding(code=code, message=message, fix=fix, path=path, severity=severity)
 
 
-def memory_findings(choice: Choice, ways: list[str]) -> Iterator[Finding]:
+def fits(memory: MemoryEstimate) -> bool:
+    """Return whether the whole range is free; what is not known counts as free, with a warning beside it."""
+    return memory.available_bytes is None or memory.high_bytes <= memory.available_bytes
+
+
+def memory_findings(memory: MemoryEstimate, ways: Sequence[Way]) -> Iterator[Finding]:
     """Yield whether the run fits, with the ways that do when it does not."""
-    memory = choice.memory
     if memory.available_bytes is None:
         yield _finding(
             "memory.unknown",
@@ -33,14 +41,33 @@ def memory_findings(choice: Choice, ways: list[str]) -> Iterator[Finding]:
             "Compare it with the size of the device.",
             severity="warning",
         )
-    elif not choice.fits:
-        offered = " Or: ".join(f"{way}." for way in ways)
-        yield _finding(
-            "memory.does_not_fit",
-            f"Training needs {human_bytes(memory.expected_bytes)}, up to {human_bytes(memory.high_bytes)}; "
-            f"{memory.where} has {human_bytes(memory.available_bytes)} free.",
-            f"Choose {offered}" if offered else "Choose a machine with more memory.",
-        )
+    elif not fits(memory):
+        offered = " Or: ".join(f"{way_words(way)}." for way in ways)
+        yield _finding("memory.does_not_fit", _too_large(memory), _ways_out(memory, offered))
+
+
+def _too_large(memory: MemoryEstimate) -> str:
+    free = f"{memory.where} has {human_bytes(memory.available_bytes)} free"
+    if memory.low_bytes > (memory.available_bytes or 0):
+        return f"Training needs {human_bytes(memory.expected_bytes)}, up to {human_bytes(memory.high_bytes)}; {free}."
+    span = f"{human_bytes(memory.low_bytes)} to {human_bytes(memory.high_bytes)}"
+    return f"It is not sure that training fits: it needs {span} ({memory.basis}); {free}."
+
+
+def _ways_out(memory: MemoryEstimate, offered: str) -> str:
+    ways = f"Choose {offered}" if offered else "Choose a machine with more memory."
+    unsure = memory.depth == "formula" and memory.low_bytes <= (memory.available_bytes or 0)
+    return f"A rehearsal decides. {ways}" if unsure and offered else ways
+
+
+def way_words(way: Way) -> str:
+    """Return a way as the settings that take it."""
+    changes = " and ".join(f"{path}={_argument(value)}" for path, value in way.changes.items())
+    return f"{changes} (needs up to {human_bytes(way.memory.high_bytes)})"
+
+
+def _argument(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def disk_findings(disk: DiskEstimate) -> Iterator[Finding]:
@@ -74,7 +101,10 @@ def model_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
 
 def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterator[Finding]:
     """Yield the data's own findings, and what its size and lengths mean for this run."""
-    yield from data.findings
+    for finding in data.findings:
+        # `suitability_findings` says the same with the better tool.
+        if finding.code != "data.few_rows" or recipe.objective != "chat" or data.lengths is None:
+            yield finding
     blocked = any(finding.severity == "error" for finding in data.findings)
     if not data.num_train:
         if not blocked:
@@ -133,17 +163,11 @@ def length_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
         )
 
 
-def method_findings(recipe: Recipe, model: ModelProfile, hardware: Hardware) -> Iterator[Finding]:
-    """Yield what the method or number format cannot do on this machine or with this model."""
+def method_findings(recipe: Recipe, model: ModelProfile, where: Surroundings) -> Iterator[Finding]:
+    """Yield what method, number format and kernels cannot do on this machine or with this model."""
     method = recipe.method.name
-    quantizing = method == "qlora" or recipe.training.optimizer in ("adamw_8bit", "paged_adamw_8bit")
-    if quantizing and "bitsandbytes" not in hardware.libraries:
-        yield _finding(
-            "plan.bitsandbytes_missing",
-            "QLoRA and the 8-bit optimizers need bitsandbytes, which is not installed.",
-            "Install bitsandbytes, or choose method.name=lora with training.optimizer=adamw.",
-            path="method.name" if method == "qlora" else "training.optimizer",
-        )
+    yield from _missing_bitsandbytes(recipe, where)
+    yield from _capability_findings(recipe, where)
     if method in ("lora", "qlora") and not adapted_shapes(model, recipe.method.targets or "all-linear"):
         names = ", ".join(dict.fromkeys(name for name, _, _ in model.linear_shapes))
         yield _finding(
@@ -159,6 +183,56 @@ def method_findings(recipe: Recipe, model: ModelProfile, hardware: Hardware) -> 
             "Compare with method.name=lora.",
             path="method.name",
             severity="warning",
+        )
+
+
+def _missing_bitsandbytes(recipe: Recipe, where: Surroundings) -> Iterator[Finding]:
+    quantizing = recipe.method.name == "qlora"
+    if "bitsandbytes" in where.machine.libraries or not (quantizing or recipe.training.optimizer in _EIGHT_BIT):
+        return
+    yield _finding(
+        "plan.bitsandbytes_missing",
+        "QLoRA and the 8-bit optimizers need bitsandbytes, which is not installed.",
+        "Install bitsandbytes, or choose method.name=lora with training.optimizer=adamw.",
+        path="method.name" if quantizing else "training.optimizer",
+    )
+
+
+def _capability_findings(recipe: Recipe, where: Surroundings) -> Iterator[Finding]:
+    """Yield what the GPU is too old for, or what is not installed; `check_rules` says what a processor cannot."""
+    training = recipe.training
+    wanted: list[tuple[Capability | None, str, str]] = [
+        (training.attention, "training.attention", "Set training.attention to sdpa."),
+    ]
+    if where.device.kind == "cuda":
+        native = native_precision(where)
+        wanted.append((training.precision, "training.precision", f"Set training.precision to {native}."))
+    if where.device.kind == "cuda" and "bitsandbytes" in where.machine.libraries:
+        optimizer_fix = "Set training.optimizer to adamw."
+        wanted.append(("4-bit" if recipe.method.name == "qlora" else None, "method.name", "Set method.name to lora."))
+        wanted.append((training.optimizer, "training.optimizer", optimizer_fix))
+    for capability, path, fix in wanted:
+        reason = reason_against(capability, where) if capability is not None else ""
+        if reason:
+            message = f"{path} cannot be {capability}: {reason}."
+            yield _finding("plan.not_capable", message, fix, path=path)
+
+
+def export_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
+    """Yield formats that the finished model could not be converted to."""
+    for name in dict.fromkeys(recipe.delivery.formats):
+        wished = find_format(name)
+        if model.architecture in wished.architectures:
+            continue
+        others = [other.title for other in EXPORT_FORMATS if model.architecture in other.architectures]
+        instead = f"{' and '.join(others)} would work for this model" if others else "No other format is offered for it"
+        yield _finding(
+            "delivery.format_impossible",
+            f"{clean_line(model.architecture, max_chars=60)} cannot become {wished.title} for {wished.used_by}: "
+            f"{wished.converter} does not take it.",
+            f"Remove {name} from delivery.formats; {instead}. Or take a base model of the Llama, Mistral, Qwen, Gemma "
+            "or Phi families.",
+            path="delivery.formats",
         )
 
 

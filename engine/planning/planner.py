@@ -11,13 +11,19 @@ from engine.hardware.readings import known
 from engine.planning import derive
 from engine.planning import findings as find
 from engine.planning.advice import ways_that_fit
-from engine.planning.duration import assumed_flops, estimate_time
-from engine.planning.plan import Device, Plan, Steps
+from engine.planning.calibration import Calibration
+from engine.planning.capabilities import Surroundings
+from engine.planning.case import ADAPTER_FIELDS, Facts, case_of, space_of
+from engine.planning.duration import estimate_time
+from engine.planning.lengths import length_choices
+from engine.planning.options import make_options
+from engine.planning.plan import Machine, MemoryEstimate, Plan, Steps
 from engine.planning.profiles import DataProfile, Finding, ModelProfile
-from engine.planning.search import SMALL_PARAMS, Choice, Space, find_setup, micro_batches
+from engine.planning.search import Choice, Space, find_setup
 from engine.planning.settings import Settings
-from engine.planning.steps import count_sequences, make_steps, mean_tokens
+from engine.planning.steps import count_sequences, make_steps
 from engine.planning.storage import estimate_disk
+from engine.planning.suitability import suitability_findings
 from engine.recipe.problems import Problem
 from engine.recipe.read import check_recipe
 from engine.recipe.rules import check_rules
@@ -27,16 +33,20 @@ from engine.runs.home import HomeFolders
 from engine.runs.logind import logout_problem
 from engine.text import human_bytes, human_count
 
-PADDING = 1.1
-"""Tokens computed per token of a row; rows of similar length share a micro-batch."""
 SAME_DISK_BYTES = 64 * 2**20
-_ADAPTER_FIELDS = ("method.rank", "method.alpha", "method.dropout", "method.targets")
 
 
 def make_plan(
-    layered: Layered, hardware: Hardware, model: ModelProfile, data: DataProfile, *, home: HomeFolders
+    layered: Layered,
+    hardware: Hardware,
+    model: ModelProfile,
+    data: DataProfile,
+    *,
+    home: HomeFolders,
+    calibration: Calibration | None = None,
+    hypothetical: str = "",
 ) -> Plan:
-    """Return what this machine will do with a recipe.
+    """Return what a machine will do with a recipe.
 
     Args:
         layered: The recipe with the source of each value that somebody set.
@@ -44,82 +54,112 @@ def make_plan(
         model: Facts of the base model.
         data: Facts of the data.
         home: Where runs are written; its free space is looked up in `hardware`.
+        calibration: What was measured on this machine before.
+        hypothetical: What was asked for when `hardware` is not this machine, such as `24GiB`.
 
     Raises:
         ProblemError: The recipe does not pass the schema. Everything else is a finding of the plan.
     """
     recipe = check_recipe(layered.tree, name="")
     settings = Settings(recipe, layered)
-    facts = _Facts(settings, hardware, model, data, *derive.choose_device(hardware))
+    device, gpu = derive.choose_device(hardware)
+    machine = _machine(hardware, gpu, calibration, hypothetical)
+    facts = _Facts(
+        settings, hardware, gpu, Facts(device, machine, model, data, *derive.available_memory(hardware, gpu))
+    )
     _derive_frame(facts)
-    space = _space(facts)
+    space = space_of(settings.values(), settings.paths_set(), facts.of)
     choice = find_setup(space)
     _derive_method(facts, space, choice)
     steps = _derive_steps(facts, choice)
     _derive_rest(facts)
-    return _plan(facts, home, space, choice, steps)
+    return with_memory(_plan(facts, home, space, choice, steps), choice.memory)
+
+
+def with_memory(plan: Plan, estimate: MemoryEstimate) -> Plan:
+    """Return a plan with another estimate of its memory: tables, ways and verdicts are made anew.
+
+    Args:
+        plan: A plan, of whatever depth.
+        estimate: What its run needs, such as a rehearsal found out.
+    """
+    plan = plan.model_copy(update={"memory": estimate})
+    case = case_of(plan)
+    ways = [] if find.fits(estimate) else ways_that_fit(case, smaller=lambda: _smaller_models(plan.model))
+    others = [finding for finding in plan.findings if finding.code not in find.MEMORY_CODES]
+    return plan.model_copy(
+        update={
+            "options": make_options(case),
+            "lengths": length_choices(case),
+            "ways": ways,
+            "findings": find.unique([*others, *find.memory_findings(estimate, ways)]),
+        }
+    )
+
+
+def _smaller_models(model: ModelProfile) -> list[ModelProfile]:
+    """Return the catalogue's models below a size, the largest first."""
+    from engine.catalog.base_models import BASE_MODELS
+
+    # The starter model is no stand-in for a model that somebody wants to use.
+    cards = [card for card in BASE_MODELS if not card.builtin and (card.num_params or 0) < model.num_params]
+    return [card.profile for card in sorted(cards, key=lambda card: -(card.num_params or 0))]
+
+
+def _machine(hardware: Hardware, gpu: Gpu | None, calibration: Calibration | None, hypothetical: str) -> Machine:
+    """Return what of the machine decides on the plan."""
+    gpus = [] if gpu is None else hardware.usable_gpus()
+    free = [known(one.free_bytes) for one in gpus]
+    return Machine(
+        num_gpus=len(gpus),
+        least_free_bytes=min((size for size in free if size is not None), default=None) if None not in free else None,
+        compute_capability=None if gpu is None else known(gpu.compute_capability),
+        cores=hardware.host.cores,
+        libraries=dict(hardware.libraries),
+        calibration=calibration,
+        hypothetical=hypothetical,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
     settings: Settings
     hardware: Hardware
-    model: ModelProfile
-    data: DataProfile
-    device: Device
     gpu: Gpu | None
+    of: Facts
+
+    @property
+    def model(self) -> ModelProfile:
+        return self.of.model
+
+    @property
+    def data(self) -> DataProfile:
+        return self.of.data
+
+    @property
+    def cuda(self) -> bool:
+        return self.of.device.kind == "cuda"
 
     @property
     def text(self) -> bool:
         return bool(self.settings["objective"] == "domain-adaptation")
 
+    @property
+    def surroundings(self) -> Surroundings:
+        return Surroundings(self.of.device, self.of.machine, self.model, self.settings["training.precision"] or "")
+
 
 def _derive_frame(facts: _Facts) -> None:
     """Derive what the memory search needs: precision, length, packing, adapters' shape."""
     settings, model, data = facts.settings, facts.model, facts.data
-    settings.derive("training.precision", *derive.choose_precision(facts.hardware, facts.gpu, model))
+    settings.derive("training.precision", *derive.choose_precision(facts.hardware, facts.surroundings, model))
+    settings.derive("training.attention", "sdpa", "always there, and fast")
     batch = settings["training.effective_batch"]
     settings.derive("training.max_length", *derive.choose_length(settings["objective"], model, data, batch))
     settings.derive("training.packing", facts.text, "plain text fills its sequences" if facts.text else "conversations")
     if settings.set_by_person("method.name") and settings["method.name"] == "full":
-        for path in _ADAPTER_FIELDS:
+        for path in ADAPTER_FIELDS:
             settings.clear_preset(path, "full fine-tuning has no adapters")
-
-
-def _space(facts: _Facts) -> Space:
-    """Return what the search may choose from; what somebody set is the only choice there."""
-    settings = facts.settings
-    available, where = derive.available_memory(facts.hardware, facts.gpu)
-    length, kind = settings["training.max_length"], facts.device.kind
-    micro = settings["training.micro_batch"]
-    checkpointing = settings["training.activation_checkpointing"]
-    optimizer, method = settings["training.optimizer"], settings["method.name"]
-    return Space(
-        model=facts.model,
-        device=kind,
-        where=where,
-        precision=settings["training.precision"],
-        max_length=length,
-        rank=settings["method.rank"] or 16,
-        targets=settings["method.targets"] or "all-linear",
-        methods=(method,) if method else _methods(facts),
-        micro_batches=(micro,) if micro else micro_batches(settings["training.effective_batch"], length, kind),
-        checkpointing=(False, True) if checkpointing is None else (checkpointing,),
-        optimizers=(optimizer,) if optimizer else None,
-        available_bytes=available,
-        packed=settings["training.packing"],
-        demand_comfort=method is None,
-    )
-
-
-def _methods(facts: _Facts) -> tuple[Any, ...]:
-    methods = ["lora"]
-    wants_adapter = any(facts.settings.is_set(path) for path in _ADAPTER_FIELDS)
-    if facts.model.num_params <= SMALL_PARAMS and not wants_adapter:
-        methods.insert(0, "full")
-    if "bitsandbytes" in facts.hardware.libraries:
-        methods.append("qlora")
-    return tuple(methods)
 
 
 def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
@@ -139,9 +179,7 @@ def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
         f"{divisor} ({need})" if choice.fits else "the smallest; nothing fits",
     )
     settings.derive(
-        "training.activation_checkpointing",
-        setup.activation_checkpointing,
-        "it does not fit without" if setup.activation_checkpointing else "it fits without",
+        "training.activation_checkpointing", setup.activation_checkpointing, _recomputing_reason(space, choice)
     )
     settings.derive("training.optimizer", setup.optimizer, _optimizer_reason(facts, choice))
 
@@ -162,9 +200,18 @@ def _method_reason(facts: _Facts, choice: Choice) -> str:
             return f"{count} weights fit in 4 bits only ({need})" if choice.fits else "needs the least memory"
 
 
+def _recomputing_reason(space: Space, choice: Choice) -> str:
+    """Return why activations are recomputed or not."""
+    if not choice.setup.activation_checkpointing:
+        return "it fits without"
+    if find_setup(space.changed(checkpointing=(False,), methods=(choice.setup.method,))).fits:
+        return "the larger micro-batches save more time than it costs"
+    return "it does not fit without"
+
+
 def _optimizer_reason(facts: _Facts, choice: Choice) -> str:
     if choice.setup.optimizer == "adamw":
-        return "exact 32-bit states" if facts.device.kind == "cuda" else "8-bit states gain nothing on a processor"
+        return "exact 32-bit states" if facts.cuda else "8-bit states gain nothing on a processor"
     return "its states can move to host RAM when the GPU is full"
 
 
@@ -208,27 +255,22 @@ def _derive_rest(facts: _Facts) -> None:
 
 
 def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps: Steps) -> Plan:
-    settings, setup = facts.settings, choice.setup
-    recipe = settings.recipe()
+    """Return the plan with all findings but those about memory."""
+    recipe = facts.settings.recipe()
     disk = estimate_disk(
         facts.model,
-        setup,
+        choice.setup,
         facts.data,
         keep=recipe.training.keep_checkpoints,
-        merge=recipe.delivery.merge,
-        copied=recipe.delivery.output is not None,
+        delivery=recipe.delivery,
         free_bytes=_free_bytes(facts.hardware, home.runs),
         download_free_bytes=_download_free_bytes(facts, home),
     )
-    flops = assumed_flops(
-        facts.device, facts.hardware, facts.gpu, precision=setup.precision, hidden_size=facts.model.hidden_size
-    )
-    time = estimate_time(facts.model, setup, steps, tokens_per_step=_tokens_per_step(facts), flops=flops)
-    ways = [] if choice.fits else _ways(facts, space)
+    time = estimate_time(choice.step_s, steps, space.rate)
     return Plan(
         recipe=recipe,
-        sources=settings.sources(),
-        device=facts.device,
+        sources=facts.settings.sources(),
+        device=facts.of.device,
         model=facts.model,
         data=facts.data,
         memory=choice.memory,
@@ -236,20 +278,20 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
         time=time,
         disk=disk,
         command=command(facts.settings),
-        findings=find.unique(
-            [
-                *_rule_findings(facts),
-                *find.model_findings(recipe, facts.model),
-                *find.data_findings(recipe, facts.model, facts.data),
-                *find.method_findings(recipe, facts.model, facts.hardware),
-                *find.length_findings(recipe, facts.model),
-                *find.step_findings(recipe, steps),
-                *find.memory_findings(choice, ways),
-                *find.disk_findings(disk),
-                *find.time_findings(time),
-                *find.hardware_findings(facts.hardware, facts.gpu),
-            ]
-        ),
+        machine=facts.of.machine,
+        findings=[
+            *_rule_findings(facts),
+            *find.model_findings(recipe, facts.model),
+            *find.data_findings(recipe, facts.model, facts.data),
+            *suitability_findings(recipe, facts.model, facts.data),
+            *find.method_findings(recipe, facts.model, facts.surroundings),
+            *find.export_findings(recipe, facts.model),
+            *find.length_findings(recipe, facts.model),
+            *find.step_findings(recipe, steps),
+            *find.disk_findings(disk),
+            *find.time_findings(time),
+            *find.hardware_findings(facts.hardware, facts.gpu),
+        ],
     )
 
 
@@ -271,18 +313,9 @@ def _download_free_bytes(facts: _Facts, home: HomeFolders) -> int | None:
     return None if same else sizes[3]
 
 
-def _tokens_per_step(facts: _Facts) -> float:
-    settings, lengths = facts.settings, facts.data.lengths
-    length: int = settings["training.max_length"]
-    rows: int = settings["training.effective_batch"]
-    if settings["training.packing"] or lengths is None:
-        return float(rows * length)
-    return min(float(length), mean_tokens(lengths, length) * PADDING) * min(rows, max(1, facts.data.num_train))
-
-
 def _rule_findings(facts: _Facts) -> Iterator[Finding]:
     recipe = facts.settings.recipe()
-    for problem in check_rules(recipe, facts.settings.given(), device_kind=facts.device.kind):
+    for problem in check_rules(recipe, facts.settings.given(), device_kind=facts.of.device.kind):
         yield as_finding(problem)
     for problem in check_output(recipe):
         yield as_finding(problem)
@@ -294,17 +327,6 @@ def _rule_findings(facts: _Facts) -> Iterator[Finding]:
 def as_finding(problem: Problem) -> Finding:
     """Return a problem as a finding of the plan."""
     return Finding.model_validate(asdict(problem))
-
-
-def _ways(facts: _Facts, space: Space) -> list[str]:
-    def smaller() -> list[ModelProfile]:
-        from engine.catalog.base_models import BASE_MODELS
-
-        # The starter model is no stand-in for a model that somebody wants to use.
-        cards = [card for card in BASE_MODELS if not card.builtin and (card.num_params or 0) < facts.model.num_params]
-        return [card.profile for card in sorted(cards, key=lambda card: -(card.num_params or 0))]
-
-    return ways_that_fit(space, can_quantize="bitsandbytes" in facts.hardware.libraries, smaller=smaller)
 
 
 def command(settings: Settings, recipe_file: str = "recipe.yaml") -> list[str]:

@@ -1,13 +1,16 @@
-"""Find the settings that fit the memory: the most capable method, the largest micro-batch, recomputation last."""
+"""Find the settings that fit the memory: the most capable method, then what is fastest."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from engine.planning.calibration import Calibration
+from engine.planning.duration import Rate, Work, step_seconds
 from engine.planning.memory import Method, Optimizer, Setup, estimate_memory
 from engine.planning.plan import MemoryEstimate
 from engine.planning.profiles import ModelProfile
 
+Strategy = Literal["single", "ddp", "fsdp", "zero3"]
 SMALL_PARAMS = 150_000_000
 """Models up to this size are trained in full by default, where that fits with room to spare."""
 COMFORTABLE = 0.7
@@ -15,6 +18,8 @@ MAX_GPU_TOKENS = 32_768
 MAX_CPU_TOKENS = 8_192
 """Tokens of a micro-batch beyond which nothing gets faster."""
 MAX_CPU_ROWS = 16
+_WORTH_RECOMPUTING = 0.9
+"""Recomputation is taken for its larger micro-batches where it saves more than a tenth of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +28,13 @@ class Space:
 
     Attributes:
         methods: Methods to try, best first.
-        micro_batches: Micro-batches to try, largest first.
+        micro_batch: Rows per GPU at once, when somebody set them.
         checkpointing: Whether to recompute activations, preferred first.
         optimizers: Optimizers to try; None takes those that suit the method.
-        available_bytes: Memory to fit in; None when unknown, and then everything fits.
+        available_bytes: Memory to fit in, per GPU; None when unknown, and then everything fits.
         demand_comfort: Take full fine-tuning only with room to spare.
+        num_gpus: GPUs that share the work; divides the effective batch.
+        memory_factor: How far a deeper look at this plan was above the formula; 1 when nobody looked.
     """
 
     model: ModelProfile
@@ -36,43 +43,121 @@ class Space:
     precision: str
     max_length: int
     rank: int
-    targets: str | Sequence[str]
+    targets: str | tuple[str, ...]
     methods: tuple[Method, ...]
-    micro_batches: tuple[int, ...]
+    work: Work
+    rate: Rate
+    micro_batch: int | None = None
     checkpointing: tuple[bool, ...] = (False, True)
     optimizers: tuple[Optimizer, ...] | None = None
     available_bytes: int | None = None
     packed: bool = False
     demand_comfort: bool = False
+    attention: str = "sdpa"
+    strategy: Strategy = "single"
+    num_gpus: int = 1
+    calibration: Calibration | None = None
+    memory_factor: float = 1.0
 
     def changed(self, **changes: object) -> "Space":
         """Return a copy with some values changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
+    @property
+    def micro_batches(self) -> tuple[int, ...]:
+        """Return the micro-batches to try, largest first."""
+        if self.micro_batch is not None:
+            return (self.micro_batch,)
+        return micro_batches(self.work.effective_batch // self.num_gpus, self.max_length, self.device)
+
+    def memory_of(self, setup: Setup) -> MemoryEstimate:
+        """Return what a setup needs, corrected by what a deeper look has shown."""
+        memory = estimate_memory(self.model, setup, available_bytes=self.available_bytes, where=self.where)
+        if self.memory_factor == 1.0:
+            return memory
+        return scaled(memory, self.memory_factor)
+
+    def step_seconds(self, setup: Setup) -> float:
+        """Return the expected time of an optimizer step."""
+        return step_seconds(self.model, setup, self.work, self.rate, (self.strategy, self.num_gpus))
+
+
+def scaled(memory: MemoryEstimate, factor: float) -> MemoryEstimate:
+    """Return an estimate moved by a factor; what must fit moves up with it, never down.
+
+    One look deeper at one setup says where the formula is off, and not that another setup is safe.
+    """
+    parts = {name: round(size * factor) for name, size in memory.components.items()}
+    return memory.model_copy(
+        update={
+            "components": parts,
+            "expected_bytes": sum(parts.values()),
+            "low_bytes": round(memory.low_bytes * factor),
+            "high_bytes": round(memory.high_bytes * max(1.0, factor)),
+        }
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The settings taken, their memory, and whether that fits."""
+    """The settings taken, their memory, whether that fits, and the time of one optimizer step."""
 
     setup: Setup
     memory: MemoryEstimate
     fits: bool
+    step_s: float
 
 
 def find_setup(space: Space) -> Choice:
-    """Return the first setup that fits; where none does, the smallest one of the last method, marked as not fitting."""
-    smallest: Choice | None = None
-    for setup in _setups(space):
-        memory = estimate_memory(space.model, setup, available_bytes=space.available_bytes, where=space.where)
-        fits = space.available_bytes is None or memory.high_bytes <= _budget(space, setup)
-        choice = Choice(setup, memory, fits)
-        if fits:
-            return choice
-        if smallest is None or memory.high_bytes < smallest.memory.high_bytes:
-            smallest = choice
-    if smallest is None:
-        raise ValueError("the search space is empty")
-    return smallest
+    """Return the fastest setup of the first method and optimizer that fit.
+
+    Where nothing fits it is the one that needs least, marked as not fitting.
+    """
+    for method in space.methods:
+        for optimizer in space.optimizers or optimizers_for(method, space.device):
+            fitting = [found for on in space.checkpointing if (found := _largest(space, method, optimizer, on))]
+            if fitting:
+                return _fastest(fitting)
+    return _leanest(space)
+
+
+def _fastest(choices: Sequence[Choice]) -> Choice:
+    """Return the choice with the shortest step; an earlier one that is hardly slower is preferred."""
+    best = choices[0]
+    for choice in choices[1:]:
+        if choice.step_s < best.step_s * _WORTH_RECOMPUTING:
+            best = choice
+    return best
+
+
+def _largest(space: Space, method: Method, optimizer: Optimizer, checkpointing: bool) -> Choice | None:
+    """Return the largest micro-batch that fits, found by halving: memory grows with it. None when none fits."""
+    sizes = space.micro_batches
+    first, last, best = 0, len(sizes) - 1, None
+    while first <= last:
+        middle = (first + last) // 2 if best or first else first
+        choice = _choice(space, space_setup(space, method, optimizer, checkpointing, sizes[middle]))
+        if choice.fits:
+            best, last = choice, middle - 1
+        else:
+            first = middle + 1
+    return best
+
+
+def _leanest(space: Space) -> Choice:
+    least = [
+        _choice(space, space_setup(space, method, optimizer, checkpointing, space.micro_batches[-1]))
+        for method in space.methods
+        for optimizer in space.optimizers or optimizers_for(method, space.device)
+        for checkpointing in space.checkpointing
+    ]
+    return min(least, key=lambda choice: choice.memory.high_bytes)
+
+
+def _choice(space: Space, setup: Setup) -> Choice:
+    memory = space.memory_of(setup)
+    fits = space.available_bytes is None or memory.high_bytes <= _budget(space, setup)
+    return Choice(setup, memory, fits, space.step_seconds(setup))
 
 
 def _budget(space: Space, setup: Setup) -> float:
@@ -80,26 +165,24 @@ def _budget(space: Space, setup: Setup) -> float:
     return available * COMFORTABLE if space.demand_comfort and setup.method == "full" else available
 
 
-def _setups(space: Space) -> Iterator[Setup]:
-    for method in space.methods:
-        for optimizer in space.optimizers or _optimizers(method, space.device):
-            for checkpointing in space.checkpointing:
-                for micro_batch in space.micro_batches:
-                    yield Setup(
-                        device=space.device,
-                        method=method,
-                        precision=space.precision,
-                        micro_batch=micro_batch,
-                        max_length=space.max_length,
-                        optimizer=optimizer,
-                        activation_checkpointing=checkpointing,
-                        rank=space.rank,
-                        targets=space.targets,
-                        packed=space.packed,
-                    )
+def space_setup(space: Space, method: Method, optimizer: Optimizer, checkpointing: bool, micro_batch: int) -> Setup:
+    """Return one point of the space."""
+    return Setup(
+        device=space.device,
+        method=method,
+        precision=space.precision,
+        micro_batch=micro_batch,
+        max_length=space.max_length,
+        optimizer=optimizer,
+        activation_checkpointing=checkpointing,
+        rank=space.rank,
+        targets=space.targets,
+        packed=space.packed,
+    )
 
 
-def _optimizers(method: Method, device: str) -> tuple[Optimizer, ...]:
+def optimizers_for(method: Method, device: str) -> tuple[Optimizer, ...]:
+    """Return the optimizers that suit a method, preferred first."""
     if device == "cpu":
         return ("adamw",)
     match method:
@@ -115,7 +198,7 @@ def micro_batches(effective_batch: int, max_length: int, device: str) -> tuple[i
     """Return the divisors of the effective batch worth trying, largest first.
 
     Args:
-        effective_batch: Rows per optimizer step.
+        effective_batch: Rows per optimizer step and GPU.
         max_length: Tokens of the longest row.
         device: `cuda` or `cpu`; a processor gains nothing from large micro-batches.
     """
@@ -123,3 +206,8 @@ def micro_batches(effective_batch: int, max_length: int, device: str) -> tuple[i
     rows = max(1, tokens // max_length)
     rows = min(rows, MAX_CPU_ROWS) if device == "cpu" else rows
     return tuple(size for size in range(min(rows, effective_batch), 0, -1) if effective_batch % size == 0)
+
+
+def shared_gpus(num_gpus: int, effective_batch: int) -> int:
+    """Return the most GPUs that divide the effective batch evenly, so that the product never changes."""
+    return next(count for count in range(max(1, num_gpus), 0, -1) if effective_batch % count == 0)

@@ -6,7 +6,7 @@ from engine.planning.plan import ValueSource
 from engine.recipe.schema import Recipe
 from engine.recipe.sources import Layered, Source, flatten, unflatten
 
-_EMPTY: tuple[Any, ...] = (None, {})
+_EMPTY: tuple[Any, ...] = (None, {}, [])
 
 
 class Settings:
@@ -53,6 +53,14 @@ class Settings:
         if self.is_set(path) and self._sources[path].kind == "preset":
             self._values[path] = None
             self._sources[path] = Source("derived", reason)
+
+    def values(self) -> dict[str, Any]:
+        """Return `{recipe path: value}` as it stands."""
+        return dict(self._values)
+
+    def paths_set(self) -> frozenset[str]:
+        """Return the paths that the person or a preset gave a value for."""
+        return frozenset(path for path in self.given() if self.is_set(path))
 
     def recipe(self) -> Recipe:
         """Return the recipe as it stands."""

@@ -24,28 +24,41 @@ def count_sequences(data: DataProfile, max_length: int, *, packing: bool, text: 
     return max(1, filled if packing else max(filled, data.num_train)) if data.num_train else 0
 
 
+def _known_shares(lengths: LengthProfile) -> list[tuple[float, int]]:
+    """Return `[(share of rows, length that covers it)]` from 0 to 1."""
+    if lengths.covered:
+        return [(0.0, 0), *((rows / lengths.count, length) for length, rows in lengths.covered)]
+    quantiles = ((0.5, lengths.p50), (0.9, lengths.p90), (0.99, lengths.p99), (1.0, lengths.longest))
+    return [(0.0, 0), *quantiles]
+
+
 def mean_tokens(lengths: LengthProfile, max_length: int) -> float:
-    """Return the mean length of a row after cutting, from the few quantiles that are known."""
-    quantiles = ((0, 0), (0.5, lengths.p50), (0.9, lengths.p90), (0.99, lengths.p99), (1.0, lengths.longest))
+    """Return the mean length of a row after cutting, from the few lengths whose share is known."""
+    known = _known_shares(lengths)
     cut = 0.0
-    for (share_a, length_a), (share_b, length_b) in zip(quantiles, quantiles[1:], strict=False):
+    for (share_a, length_a), (share_b, length_b) in zip(known, known[1:], strict=False):
         over_a, over_b = max(0, length_a - max_length), max(0, length_b - max_length)
         cut += (share_b - share_a) * (over_a + over_b) / 2
     return max(1.0, min(lengths.mean - cut, max_length))
 
 
 def rows_cut(lengths: LengthProfile, max_length: int) -> int:
-    """Return about how many rows are longer than `max_length`, from the few quantiles that are known."""
+    """Return about how many rows are longer than `max_length`, from the few lengths whose share is known."""
     if lengths.longest <= max_length:
         return 0
     share = 1.0
-    quantiles = ((0, 0), (0.5, lengths.p50), (0.9, lengths.p90), (0.99, lengths.p99), (1.0, lengths.longest))
-    for (share_a, length_a), (share_b, length_b) in zip(quantiles, quantiles[1:], strict=False):
+    known = _known_shares(lengths)
+    for (share_a, length_a), (share_b, length_b) in zip(known, known[1:], strict=False):
         if length_b > max_length:
             inside = (max_length - length_a) / max(1, length_b - length_a)
             share = 1 - (share_a + (share_b - share_a) * min(1.0, max(0.0, inside)))
             break
     return max(1, round(share * lengths.count))
+
+
+def covered_share(lengths: LengthProfile, max_length: int) -> float:
+    """Return the share of the rows that `max_length` does not cut, from 0 to 1."""
+    return 1 - rows_cut(lengths, max_length) / lengths.count if lengths.count else 1.0
 
 
 def total_steps(sequences: int, effective_batch: int, epochs: float, max_steps: int | None) -> tuple[int, int]:

@@ -1,8 +1,9 @@
-"""Bytes that a run writes: downloaded weights, checkpoints, the finished model, copies of the rows."""
+"""Bytes that a run writes: downloaded weights, checkpoints, the finished model and its conversions, the rows."""
 
 from engine.planning.memory import Setup, optimizer_bytes, trainable_params
 from engine.planning.plan import DiskEstimate
 from engine.planning.profiles import DataProfile, ModelProfile
+from engine.recipe.schema import DeliverySection
 
 MIB = 2**20
 _SMALL_FILES_BYTES = 16 * MIB
@@ -22,8 +23,7 @@ def estimate_disk(
     data: DataProfile,
     *,
     keep: int,
-    merge: bool,
-    copied: bool,
+    delivery: DeliverySection,
     free_bytes: int | None,
     download_free_bytes: int | None = None,
 ) -> DiskEstimate:
@@ -34,8 +34,7 @@ def estimate_disk(
         setup: Method and optimizer.
         data: Facts of the data; the rows in use are copied into the run.
         keep: Checkpoints kept; one more is there while the next is written.
-        merge: Whether an adapter is also delivered merged.
-        copied: Whether the finished model is copied to a folder of the person's.
+        delivery: Whether an adapter is also delivered merged, copied to a folder, and converted to what.
         free_bytes: Free space where the run is written; None when unknown.
         download_free_bytes: Free space where downloads are kept, when that is another disk.
     """
@@ -44,8 +43,10 @@ def estimate_disk(
     if setup.method == "full":
         export = model.num_params * max(4, _WIDTH.get(model.weights_dtype, 4))
     else:
-        export = 4 * trainable_params(model, setup) + (whole if merge else 0)
-    export *= 2 if copied else 1
+        export = 4 * trainable_params(model, setup) + (whole if delivery.merge else 0)
+    export *= 2 if delivery.output is not None else 1
+    # A conversion is written beside the merged model, in its number format, and is there before the other may go.
+    export += whole * len(set(delivery.formats))
     here = model.download_bytes if download_free_bytes is None else 0
     return DiskEstimate(
         checkpoints_bytes=checkpoints,

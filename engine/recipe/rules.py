@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.catalog.builtin import is_builtin
+from engine.catalog.exports import find_format
 from engine.catalog.methods import METHOD_SETTINGS, METHODS, find_method
 from engine.catalog.metrics import GENERATING_CHOICES
 from engine.catalog.objectives import OBJECTIVES, find_objective
@@ -277,6 +278,19 @@ def _sample_prompts(facts: _Facts) -> Iterator[Problem]:
         )
 
 
+def _formats(facts: _Facts) -> Iterator[Problem]:
+    recipe = facts.recipe
+    adapter = recipe.method.name is not None and find_method(recipe.method.name).makes_adapter
+    if recipe.delivery.formats and adapter and not recipe.delivery.merge:
+        wished = " and ".join(find_format(name).title for name in dict.fromkeys(recipe.delivery.formats))
+        yield Problem(
+            "delivery.format_needs_merge",
+            f"delivery.formats asks for {wished}, which hold a whole model, and delivery.merge is false.",
+            "Set delivery.merge to true, or remove delivery.formats.",
+            "delivery.formats",
+        )
+
+
 def _names(facts: _Facts) -> Iterator[Problem]:
     name = facts.recipe.name
     if name is not None and (not name.strip() or not name.isprintable()):
@@ -321,6 +335,7 @@ _RULES: tuple[Callable[[_Facts], Iterator[Problem]], ...] = (
     _builtin_model,
     _remote_code,
     _sample_prompts,
+    _formats,
     _names,
     _expansion,
     _access_tokens,

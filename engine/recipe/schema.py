@@ -229,6 +229,12 @@ class TrainingSection(Section):
         description="Number format of the arithmetic.",
         json_schema_extra=_why("bfloat16 where the hardware is fast at it, else float32.", level="advanced"),
     )
+    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = Field(
+        None,
+        title="Attention",
+        description="How attention is computed: sdpa (torch), flash_attention_2 (needs flash-attn), eager (plain).",
+        json_schema_extra=_why("sdpa: as fast as anything else in most runs, and always there.", level="advanced"),
+    )
     activation_checkpointing: bool | None = Field(
         None,
         title="Activation checkpointing",
@@ -319,6 +325,12 @@ class DeliverySection(Section):
         title="Merge the adapter",
         description="Also write the base model with the adapter merged in, ready for any runtime.",
         json_schema_extra=_why("A merged model loads anywhere without peft."),
+    )
+    formats: list[Literal["gguf", "onnx"]] = Field(
+        default_factory=list,
+        title="Must convert to",
+        description="Formats that the result must be convertible to: gguf, onnx; checked before training.",
+        json_schema_extra=_why("None: safetensors are read by most programs.", level="advanced"),
     )
     output: str | None = Field(
         None,

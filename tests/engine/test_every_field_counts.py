@@ -109,6 +109,7 @@ CHANGES: dict[str, Change] = {
     "training.max_grad_norm": Change(1e-3, ("trainer.clip", "trained.losses"), SHORT_RUN),
     "training.optimizer": Change("adamw_8bit", ("trainer.optimizer",)),
     "training.precision": Change("bfloat16", ("learner.dtypes", "trainer.autocast")),
+    "training.attention": Change("eager", ("learner.attention",)),
     "training.activation_checkpointing": Change(True, ("trainer.recomputes",)),
     "training.packing": Change(True, ("trainer.batches", "trainer.columns")),
     "training.evaluate_every": Change(2, ("trained.evaluated",), SHORT_RUN),
@@ -121,6 +122,7 @@ CHANGES: dict[str, Change] = {
     "evaluation.max_new_tokens": Change(2, ("measured.answers",)),
     "evaluation.sample_prompts": Change(["turn on the sun"], ("measured.samples",)),
     "delivery.merge": Change(False, ("delivered.folders",)),
+    "delivery.formats": Change(["gguf"], ("planned.errors",), {"model.base": "WORLD/opt"}),
     "delivery.output": Change("WORLD/out", ("delivered.output",)),
 }
 
@@ -135,6 +137,7 @@ class World:
         save_tiny_model(folder / "other", seed=8)
         self._save_cached_revisions()
         self._save_model_with_code()
+        self._save_other_architecture()
         (folder / "template.jinja").write_text(TEMPLATE)
         write_rows(folder / "rows.jsonl", _wide_rows(24) + _wide_rows(4))
         write_rows(folder / "more.jsonl", _wide_rows(32))
@@ -225,6 +228,13 @@ class World:
         (own / "config.json").write_text(json.dumps(config))
         (own / "own.py").write_text(OWN_CODE)
 
+    def _save_other_architecture(self) -> None:
+        """Save a model that llama.cpp cannot read, as far as its configuration says."""
+        other = self.folder / "opt"
+        shutil.copytree(self.folder / "base", other)
+        config = json.loads((other / "config.json").read_text()) | {"architectures": ["OPTForCausalLM"]}
+        (other / "config.json").write_text(json.dumps(config))
+
 
 def _wide_rows(count: int) -> list[dict[str, Any]]:
     """Return rows that can be read in several ways, each with other words."""
@@ -293,6 +303,7 @@ def _learner(world: World, changes: dict[str, Any]) -> dict[str, Any]:
         "shapes": [tuple(parameter.shape) for parameter in parameters.values()],
         "dtypes": [str(parameter.dtype) for parameter in parameters.values()],
         "scaling": [layer.scaling["default"] for layer in layers],
+        "attention": model.config._attn_implementation,
         "dropout": [getattr(layer.lora_dropout["default"], "p", 0.0) for layer in layers],
     }
 
@@ -359,7 +370,13 @@ def _folders(run: RunDirectory) -> list[str]:
     return sorted(path.name for path in run.model_folder.iterdir() if path.is_dir())
 
 
+def _planned(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    """What the plan refuses before anything starts."""
+    return {"errors": [finding.code for finding in world.plan(changes).findings if finding.severity == "error"]}
+
+
 VIEWS: dict[str, View] = {
+    "planned": _planned,
     "created": _created,
     "admitted": _admitted,
     "rows": _rows,

@@ -1,0 +1,160 @@
+"""A plan as a question that can be asked again: what somebody decided, and what the search may still choose."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.planning.capabilities import Surroundings, is_allowed
+from engine.planning.duration import Work, training_rate
+from engine.planning.memory import Method, Setup
+from engine.planning.plan import Device, Machine, Plan
+from engine.planning.profiles import DataProfile, ModelProfile
+from engine.planning.search import SMALL_PARAMS, Space
+from engine.planning.storage import estimate_disk
+from engine.recipe.sources import flatten
+
+ADAPTER_FIELDS = ("method.rank", "method.alpha", "method.dropout", "method.targets")
+DEFAULT_RANK = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a plan is made from, apart from the recipe."""
+
+    device: Device
+    machine: Machine
+    model: ModelProfile
+    data: DataProfile
+    available_bytes: int | None
+    where: str
+
+
+def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) -> Space:
+    """Return what the search may choose from; what somebody set is the only choice there.
+
+    Args:
+        values: `{recipe path: value}`; precision, length and packing are filled in.
+        given: Paths that a person or a preset set.
+        facts: Machine, model and data.
+    """
+
+    def decided(path: str) -> Any:
+        return values[path] if path in given else None
+
+    method, optimizer = decided("method.name"), decided("training.optimizer")
+    checkpointing = decided("training.activation_checkpointing")
+    targets = values["method.targets"] or "all-linear"
+    precision: str = values["training.precision"]
+    return Space(
+        model=facts.model,
+        device=facts.device.kind,
+        where=facts.where,
+        precision=precision,
+        max_length=values["training.max_length"],
+        rank=values["method.rank"] or DEFAULT_RANK,
+        targets=targets if isinstance(targets, str) else tuple(targets),
+        methods=(method,) if method else _methods(given, facts),
+        work=Work(
+            data=facts.data,
+            effective_batch=values["training.effective_batch"],
+            epochs=values["training.epochs"],
+            max_steps=values["training.max_steps"],
+            text=values["objective"] == "domain-adaptation",
+        ),
+        rate=training_rate(facts.device, facts.machine, precision),
+        micro_batch=decided("training.micro_batch"),
+        checkpointing=(False, True) if checkpointing is None else (checkpointing,),
+        optimizers=(optimizer,) if optimizer else None,
+        available_bytes=facts.available_bytes,
+        packed=values["training.packing"],
+        demand_comfort=method is None,
+        attention=values["training.attention"] or "sdpa",
+        calibration=facts.machine.calibration,
+    )
+
+
+def _methods(given: Collection[str], facts: Facts) -> tuple[Method, ...]:
+    methods: list[Method] = ["lora"]
+    wants_adapter = any(path in given for path in ADAPTER_FIELDS)
+    if facts.model.num_params <= SMALL_PARAMS and not wants_adapter:
+        methods.insert(0, "full")
+    if is_allowed("4-bit", Surroundings(facts.device, facts.machine, facts.model)):
+        methods.append("qlora")
+    return tuple(methods)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A finished plan with the space that it was chosen from.
+
+    Attributes:
+        plan: The plan, whose tables may still be empty.
+        space: What its recipe left open.
+        setup: What was chosen.
+        given: Paths that a person or a preset set.
+    """
+
+    plan: Plan
+    space: Space
+    setup: Setup
+    given: frozenset[str]
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """Return where the plan runs."""
+        return Surroundings(self.plan.device, self.plan.machine, self.plan.model, self.space.precision)
+
+    def disk_bytes(self, setup: Setup) -> int:
+        """Return what the run writes and downloads when it is carried out so."""
+        recipe, disk = self.plan.recipe, self.plan.disk
+        estimate = estimate_disk(
+            self.plan.model,
+            setup,
+            self.plan.data,
+            keep=recipe.training.keep_checkpoints,
+            delivery=recipe.delivery,
+            free_bytes=disk.free_bytes,
+            download_free_bytes=disk.download_free_bytes,
+        )
+        elsewhere = estimate.download_bytes if estimate.download_free_bytes is not None else 0
+        return estimate.total_bytes + elsewhere
+
+    def training_seconds(self, space: Space, step_s: float) -> float:
+        """Return the expected time of the whole training."""
+        return step_s * space.work.total_steps(space.max_length, packing=space.packed)
+
+
+def case_of(plan: Plan) -> Case:
+    """Return the question that a plan answers; values that it derived are open again."""
+    values = flatten(plan.recipe.model_dump(mode="json"))
+    given = frozenset(
+        path
+        for path, source in plan.sources.items()
+        if source.kind in ("you", "preset") and values[path] not in (None, {}, [])
+    )
+    memory = plan.memory
+    facts = Facts(plan.device, plan.machine, plan.model, plan.data, memory.available_bytes, memory.where)
+    space = space_of(values, given, facts)
+    setup = setup_of(plan)
+    formula = space.memory_of(setup)
+    factor = memory.expected_bytes / formula.expected_bytes if memory.depth != "formula" else 1.0
+    return Case(plan, space.changed(memory_factor=factor), setup, given)
+
+
+def setup_of(plan: Plan) -> Setup:
+    """Return what decides on the memory of a plan."""
+    recipe = plan.recipe
+    training, method = recipe.training, recipe.method
+    targets = method.targets or "all-linear"
+    return Setup(
+        device=plan.device.kind,
+        method=method.name or "lora",
+        precision=training.precision or "float32",
+        micro_batch=plan.steps.micro_batch,
+        max_length=training.max_length or plan.model.context_length,
+        optimizer=training.optimizer or "adamw",
+        activation_checkpointing=bool(training.activation_checkpointing),
+        rank=method.rank or DEFAULT_RANK,
+        targets=targets if isinstance(targets, str) else tuple(targets),
+        packed=bool(training.packing),
+    )

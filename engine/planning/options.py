@@ -1,0 +1,281 @@
+"""The ranked table: the best setting of each method and of each way to share the work, and why it was not taken."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from engine.planning.capabilities import STRATEGY_TITLES, Capability, reason_against
+from engine.planning.case import ADAPTER_FIELDS, Case
+from engine.planning.memory import Method, Optimizer, Setup, trainable_params
+from engine.planning.plan import MemoryEstimate, PlanOption
+from engine.planning.search import Choice, Space, Strategy, find_setup, shared_gpus
+from engine.text import human_bytes, human_duration
+
+_VERDICT_ORDER = ("chosen", "fits", "tight", "too_large", "impossible")
+_METHODS: tuple[Method, ...] = ("full", "lora", "qlora")
+TITLES: dict[Method, str] = {"full": "Full", "lora": "LoRA", "qlora": "QLoRA, 4-bit"}
+EIGHT_BIT: dict[str, Optimizer] = {"cpu": "adamw_8bit", "cuda": "paged_adamw_8bit"}
+_HARDLY = 0.05
+"""Differences below a twentieth are no reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row before it was planned.
+
+    Attributes:
+        changes: `{recipe path: value}` that takes it.
+        impossible: Why it cannot run at all; empty when it can.
+        quality: What is gained or lost beside what the method says.
+    """
+
+    title: str
+    space: Space
+    changes: dict[str, Any] = field(default_factory=dict)
+    impossible: str = ""
+    quality: str = ""
+
+
+def make_options(case: Case) -> list[PlanOption]:
+    """Return the ranked table of a plan: what it took first, then what fits, the fastest first, then the rest."""
+    taken = _taken(case)
+    rows = [taken, *(_option(case, row, taken) for row in _rows(case, taken))]
+    return sorted(rows, key=lambda row: (_VERDICT_ORDER.index(row.verdict), row.time_s or 0.0))
+
+
+def method_changes(case: Case, method: Method) -> dict[str, Any]:
+    """Return the answers that take a method; adapter settings of the person's own give way to full fine-tuning."""
+    changes: dict[str, Any] = {"method.name": method}
+    if method == "full":
+        yours = case.plan.sources
+        changes |= {path: None for path in ADAPTER_FIELDS if path in case.given and yours[path].kind == "you"}
+    return changes
+
+
+def method_space(case: Case, method: Method) -> Space:
+    """Return the space of a method, everything else as it is."""
+    return case.space.changed(methods=(method,), demand_comfort=False)
+
+
+def _rows(case: Case, taken: PlanOption) -> Iterator[_Row]:
+    for method in _METHODS:
+        if method != taken.method:
+            yield _Row(TITLES[method], method_space(case, method), method_changes(case, method))
+    yield from _eight_bit(case, taken)
+    yield from _packed(case, taken)
+    yield from _other_kernels(case, taken)
+    yield from _shared(case, taken)
+
+
+def _eight_bit(case: Case, taken: PlanOption) -> Iterator[_Row]:
+    """Yield full fine-tuning with 8-bit states, where a row of its own says something new."""
+    optimizer = EIGHT_BIT[case.space.device]
+    if "training.optimizer" in case.given or case.plan.machine.num_gpus > 1:
+        return
+    space = method_space(case, "full").changed(optimizers=(optimizer,))
+    already = taken.optimizer if taken.method == "full" else find_setup(method_space(case, "full")).setup.optimizer
+    if already != optimizer:
+        changes = {**method_changes(case, "full"), "training.optimizer": optimizer}
+        yield _Row("Full, 8-bit optimizer", space, changes, quality="States rounded to 8 bits; rarely noticed.")
+
+
+def _packed(case: Case, taken: PlanOption) -> Iterator[_Row]:
+    """Yield packing for conversations; plain text is packed as it is."""
+    if case.space.work.text or case.plan.data.lengths is None:
+        return
+    space = case.space.changed(methods=(cast(Method, taken.method),), packed=not taken.packing, demand_comfort=False)
+    work, batch = space.work, space.work.effective_batch
+    rows = work.tokens_per_step(space.max_length, packing=True) / max(
+        1.0, work.tokens_per_step(space.max_length, packing=False)
+    )
+    note = f"About {rows:.1f} rows share a sequence: a step learns from about {rows * batch:.0f} rows."
+    packed = space.packed
+    yield _Row(
+        f"{TITLES[cast(Method, taken.method)].split(',')[0]}, {'packed' if packed else 'not packed'}",
+        space,
+        {"method.name": taken.method, "training.packing": packed},
+        quality=note if packed else f"A step learns from {batch} rows, each in a sequence of its own.",
+    )
+
+
+def _other_kernels(case: Case, taken: PlanOption) -> Iterator[_Row]:
+    method = cast(Method, taken.method)
+    short = TITLES[method].split(",")[0]
+    space = method_space(case, method)
+    if taken.attention != "flash_attention_2":
+        yield _Row(
+            f"{short}, FlashAttention",
+            space.changed(attention="flash_attention_2"),
+            {"method.name": method, "training.attention": "flash_attention_2"},
+            reason_against("flash_attention_2", case.surroundings),
+            "The same numbers to rounding.",
+        )
+    yield _Row(f"{short}, compiled", space, {}, reason_against("compile", case.surroundings), "The same numbers.")
+
+
+def _shared(case: Case, taken: PlanOption) -> Iterator[_Row]:
+    """Yield the ways to share the work between the GPUs of the machine."""
+    num_gpus = shared_gpus(case.plan.machine.num_gpus, case.space.work.effective_batch)
+    if case.plan.machine.num_gpus < 2:
+        return
+    ways: tuple[tuple[Strategy, Method], ...] = (
+        ("ddp", cast(Method, taken.method)),
+        ("fsdp", "full"),
+        ("zero3", "full"),
+    )
+    for strategy, method in ways:
+        space = method_space(case, method).changed(
+            strategy=strategy,
+            num_gpus=num_gpus,
+            micro_batch=None,
+            available_bytes=case.plan.machine.least_free_bytes,
+        )
+        title = f"{TITLES[method].split(',')[0]}, {num_gpus} GPUs ({STRATEGY_TITLES[strategy]})"
+        reason = reason_against(strategy, case.surroundings)
+        if num_gpus < 2:
+            batch = case.space.work.effective_batch
+            reason = f"the effective batch of {batch} cannot be shared evenly between the GPUs"
+        yield _Row(title, space, {}, reason, "The same numbers to rounding.")
+
+
+def _taken(case: Case) -> PlanOption:
+    """Return the row of the plan itself."""
+    plan, setup = case.plan, case.setup
+    step_s = case.space.step_seconds(setup)
+    row = _Row(_taken_title(case), case.space)
+    memory = plan.memory
+    fits = memory.available_bytes is None or memory.high_bytes <= memory.available_bytes
+    why = "" if fits else _too_much(memory)
+    return _planned(case, row, Choice(setup, memory, fits, step_s)).model_copy(
+        update={"verdict": "chosen", "why_not": why}
+    )
+
+
+def _taken_title(case: Case) -> str:
+    setup = case.setup
+    title = TITLES[setup.method]
+    return f"{title}, 8-bit optimizer" if setup.method == "full" and setup.optimizer != "adamw" else title
+
+
+def _option(case: Case, row: _Row, taken: PlanOption) -> PlanOption:
+    choice = find_setup(row.space)
+    option = _planned(case, row, choice)
+    reason = row.impossible or _against_setup(case, choice.setup)
+    if reason:
+        return option.model_copy(update={"verdict": "impossible", "why_not": f"{reason[0].upper()}{reason[1:]}."})
+    if choice.fits:
+        return option.model_copy(update={"why_not": _why_not(case, option, taken)})
+    return option.model_copy(update={"why_not": _too_much(choice.memory)})
+
+
+def _against_setup(case: Case, setup: Setup) -> str:
+    """Return why a setup cannot run on this machine, whatever its size."""
+    wanted: list[Capability] = [cast(Capability, setup.precision), setup.optimizer]
+    if setup.method == "qlora":
+        wanted.insert(0, "4-bit")
+    return next((reason for one in wanted if (reason := reason_against(one, case.surroundings))), "")
+
+
+def _planned(case: Case, row: _Row, choice: Choice) -> PlanOption:
+    setup, space = choice.setup, row.space
+    tokens = space.work.tokens_per_step(setup.max_length, packing=setup.packed)
+    total_s = case.training_seconds(space, choice.step_s)
+    quality = " ".join(part for part in (_quality(case, setup), row.quality) if part)
+    return PlanOption(
+        title=row.title,
+        method=setup.method,
+        changes=row.changes,
+        micro_batch=setup.micro_batch,
+        accumulation=-(-space.work.effective_batch // (setup.micro_batch * space.num_gpus)),
+        max_length=setup.max_length,
+        activation_checkpointing=setup.activation_checkpointing,
+        optimizer=setup.optimizer,
+        precision=setup.precision,
+        attention=space.attention,
+        packing=setup.packed,
+        num_gpus=space.num_gpus,
+        strategy=space.strategy,
+        memory=choice.memory,
+        tokens_per_s=tokens / choice.step_s,
+        time_s=total_s or None,
+        time_basis=space.rate.basis,
+        disk_bytes=case.disk_bytes(setup),
+        quality=quality,
+        verdict=_verdict(choice),
+    )
+
+
+def _verdict(choice: Choice) -> Any:
+    if choice.fits:
+        return "fits"
+    available = choice.memory.available_bytes or 0
+    return "tight" if choice.memory.low_bytes <= available else "too_large"
+
+
+def _too_much(memory: MemoryEstimate) -> str:
+    span = f"{human_bytes(memory.low_bytes)} to {human_bytes(memory.high_bytes)}"
+    free = human_bytes(memory.available_bytes)
+    if memory.low_bytes > (memory.available_bytes or 0):
+        return f"Needs {span}; {free} are free."
+    return f"Needs {span}, and {free} are free: {_decider(memory)}."
+
+
+def _decider(memory: MemoryEstimate) -> str:
+    return "a rehearsal decides" if memory.depth == "formula" else "too close to be sure"
+
+
+def _why_not(case: Case, option: PlanOption, taken: PlanOption) -> str:
+    """Return one sentence, with numbers, why a row that fits was not taken."""
+    beside = [part for part in (_slower(option, taken), _larger(option, taken)) if part]
+    numbers = " and ".join(beside) or "about the same time and memory"
+    return f"{_reason(case, option, taken)}: {numbers}."
+
+
+def _reason(case: Case, option: PlanOption, taken: PlanOption) -> str:
+    """Return what spoke against a row that fits, as the beginning of a sentence."""
+    you = case.plan.sources.get("method.name")
+    if option.method != taken.method and you is not None and you.kind in ("you", "preset"):
+        return f"{taken.title} was asked for"
+    match option.method, taken.method:
+        case "full", "lora" | "qlora":
+            share = trainable_params(case.plan.model, case.setup) / max(1, case.plan.model.num_params)
+            return f"{taken.title} forgets less and trains {share:.1%} as many weights"
+        case "lora", "full":
+            return "So small a model learns more when all its weights do, and that fits with room to spare"
+        case "qlora", "lora" | "full":
+            return f"{taken.title} fits, so nothing has to be lost by rounding to 4 bits"
+        case _, _ if option.packing != taken.packing:
+            return "It changes how many rows a step learns from"
+        case _:
+            return (
+                f"{taken.title} needs nothing besides torch" if option.attention != taken.attention else "Not asked for"
+            )
+
+
+def _slower(option: PlanOption, taken: PlanOption) -> str:
+    if not option.time_s or not taken.time_s or abs(option.time_s / taken.time_s - 1) < _HARDLY:
+        return ""
+    times = f"({human_duration(option.time_s)} instead of {human_duration(taken.time_s)})"
+    if option.time_s > taken.time_s:
+        return f"{option.time_s / taken.time_s:.1f} x slower {times}"
+    return f"{taken.time_s / option.time_s:.1f} x faster {times}"
+
+
+def _larger(option: PlanOption, taken: PlanOption) -> str:
+    more = option.memory.expected_bytes - taken.memory.expected_bytes
+    if abs(more) < _HARDLY * taken.memory.expected_bytes:
+        return ""
+    return f"{human_bytes(abs(more))} {'more' if more > 0 else 'less'} memory"
+
+
+def _quality(case: Case, setup: Setup) -> str:
+    model = case.plan.model
+    match setup.method:
+        case "full":
+            size = human_bytes(4 * model.num_params)
+            return f"Learns the most and forgets the most; the result is a whole model of {size}."
+        case "qlora":
+            return "As LoRA, less what rounding the base model to 4 bits loses."
+        case _:
+            size = human_bytes(4 * trainable_params(model, setup))
+            return f"Close to full fine-tuning for most tasks; the result is an adapter of {size}."
