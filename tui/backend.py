@@ -5,7 +5,7 @@ Calls without `async` may take a moment (they read files or ask the driver), so 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -115,15 +115,6 @@ class PreviewRow:
     cut: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class MethodOutlook:
-    """What one method would need here: its plan, or why there is none."""
-
-    name: str
-    plan: "Plan | None" = None
-    problems: tuple[Problem, ...] = field(default=())
-
-
 class Backend(Protocol):
     """The engine, as the screens see it."""
 
@@ -176,6 +167,12 @@ class Backend(Protocol):
     def plan(self, layered: Layered, model: "ModelProfile", data: "DataProfile") -> "Plan":
         """Plan the run on this machine; raises `ProblemError`."""
 
+    async def rehearse(self, plan: "Plan") -> "Plan":
+        """Return the plan with the memory that a rehearsal found, and a verdict made anew; raises `ProblemError`.
+
+        It takes seconds, in a process of its own. A newer call, or the cancellation of this one, ends it.
+        """
+
     def recipe_text(self, tree: Mapping[str, Any]) -> str:
         """Return the recipe as YAML."""
 
@@ -183,7 +180,7 @@ class Backend(Protocol):
         """Start a worker that imports while the person answers."""
 
     def cool_down(self) -> None:
-        """End the warm worker, if it was not used, and the inspection helper."""
+        """End the warm worker, if it was not used, the inspection helper and a rehearsal."""
 
     def launch(self, tree: Mapping[str, Any], plan: "Plan") -> Path:
         """Create the run, start its worker and return the run directory; raises `ProblemError` or `OSError`."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.helper import InspectionHelper
     from engine.planning.plan import Plan
     from engine.planning.profiles import DataProfile, ModelProfile
+    from engine.planning.rehearse import Rehearsals
     from engine.recipe.fields import RecipeField
     from engine.runs.launch import Standby
 
@@ -36,6 +37,7 @@ class EngineBackend:
     def __init__(self) -> None:
         self._helper: InspectionHelper | None = None
         self._standby: Standby | None = None
+        self._rehearsals: Rehearsals | None = None
         self._lock = threading.Lock()
 
     @property
@@ -47,7 +49,10 @@ class EngineBackend:
         from engine.hardware.probe import read_hardware
 
         home = home_folders()
-        return read_hardware((home.runs, home.cache, *also))
+        folders = (home.runs, home.cache, *also)
+        hardware = read_hardware(folders)
+        # Until the driver has told once what there is, waiting is better than planning for the processor.
+        return hardware if hardware.gpus_known else read_hardware(folders, patient=True)
 
     def machine(self) -> Machine:
         """Read the hardware."""
@@ -197,6 +202,14 @@ class EngineBackend:
         resolved = Layered(_absolute(layered.tree), layered.sources)
         return make_plan(resolved, self._hardware(hub_cache()), model, data, home=home_folders())
 
+    async def rehearse(self, plan: "Plan") -> "Plan":
+        """Rehearse the plan in a process of its own; results are kept in the cache folder."""
+        from engine.planning.planner import with_memory
+        from engine.planning.rehearsed import estimate_from
+
+        result = await self._rehearsing().of(plan)
+        return with_memory(plan, estimate_from(result, plan))
+
     def recipe_text(self, tree: Mapping[str, Any]) -> str:
         """Return the recipe as YAML."""
         from engine.recipe.read import dump_recipe
@@ -213,10 +226,13 @@ class EngineBackend:
                 self._standby = start_standby()
 
     def cool_down(self) -> None:
-        """End the warm worker, if it was not used, and the inspection helper."""
+        """End the warm worker, if it was not used, the inspection helper and a rehearsal."""
         with self._lock:
             standby, self._standby = self._standby, None
             helper, self._helper = self._helper, None
+            rehearsals, self._rehearsals = self._rehearsals, None
+        if rehearsals is not None:
+            rehearsals.close()
         if standby is not None:
             standby.close()
         if helper is not None:
@@ -232,6 +248,14 @@ class EngineBackend:
             standby, self._standby = self._standby, None
         launch(run, standby)
         return run.path
+
+    def _rehearsing(self) -> "Rehearsals":
+        from engine.planning.rehearse import Rehearsals
+
+        with self._lock:
+            if self._rehearsals is None:
+                self._rehearsals = Rehearsals(home_folders().cache)
+            return self._rehearsals
 
     def _inspection(self) -> "InspectionHelper":
         from engine.helper import InspectionHelper

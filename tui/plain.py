@@ -13,13 +13,16 @@ import typer
 
 from engine.recipe.problems import ProblemError
 from engine.text import clean, clean_line, human_bytes, human_count
+from tui.plain_plan import HEADERS, PlainOption, breakdown_lines, plain_options
 from tui.preparation import Prepared, absolute_sources, model_profile, prepare
-from tui.verbs.output import print_problems
+from tui.verbs.output import print_problems, print_table
 from tui.verbs.recipes import print_plan
 from tui.wizard.draft import STEP_TITLES, Draft, StepName, forget_draft, new_draft, newest_draft, save_draft
+from tui.wizard.option_words import length_words
 
 if TYPE_CHECKING:
     from engine.helper import InspectionHelper
+    from engine.planning.plan import Plan
     from engine.planning.profiles import DataProfile
 
 PLAIN_STEPS: tuple[StepName, ...] = ("objective", "model", "data", "method", "settings", "review")
@@ -76,7 +79,7 @@ def _walk(draft: Draft, helper: "InspectionHelper", drafts: Path) -> Prepared | 
         "objective": _ask_objective,
         "model": lambda current: _ask_model(current, helper),
         "data": lambda current: _ask_data(current, helper),
-        "method": _ask_method,
+        "method": lambda current: _ask_method(current, helper),
         "settings": _ask_settings,
     }
     while True:
@@ -191,21 +194,48 @@ def _print_data(profile: "DataProfile") -> None:
     print_problems(profile.findings)
 
 
-def _ask_method(draft: Draft) -> Draft:
-    from engine.catalog.methods import METHODS
+def _ask_method(draft: Draft, helper: "InspectionHelper") -> Draft:
+    """Print the plan's ranked table and take one of its rows; a way to make it fit prints the table anew."""
+    while True:
+        plan = _plan(draft, helper)
+        options = plain_options(plan)
+        rows = [(f"{number}.", *option.cells) for number, option in enumerate(options, 2)]
+        print_table(HEADERS, [("1.", "Decide for me", "", "", "", "the best that fits, also if data change"), *rows])
+        if words := length_words(plan):
+            typer.echo(f"Sequence length: {words}. It is changed in the next step (training.max_length=...).")
+        typer.echo("~ is a formula; the review rehearses what was chosen.")
+        taken = _ask_option(options, draft)
+        if taken is None:
+            return draft.without("method.name", *draft.taken)
+        if not taken.is_way:
+            return draft.taking(taken.answers or {})
+        draft = draft.with_values(taken.answers or {})
 
-    automatic = Choice(
-        "auto", "Decide for me", "The most capable method that fits this machine; the review says which."
-    )
-    choices = [
-        automatic,
-        *(
-            Choice(m.name, m.title, m.summary, f"When: {m.when}\nWhen not: {m.when_not}\nNeeds: {m.needs}")
-            for m in METHODS
-        ),
-    ]
-    name = _ask_choice(choices, draft.value("method.name") or "auto")
-    return draft.without("method.name") if name == "auto" else draft.with_value("method.name", name)
+
+def _plan(draft: Draft, helper: "InspectionHelper") -> "Plan":
+    try:
+        return prepare(draft.layered, helper, reference=draft.preset or "draft").plan
+    except ProblemError as error:
+        print_problems(error.problems)
+        raise _GoBack from None
+
+
+def _ask_option(options: Sequence[PlainOption], draft: Draft) -> PlainOption | None:
+    """Return the option taken; None to let the plan decide."""
+    explained = "\n".join(option.more for option in options)
+    names = {option.name: option for option in reversed(options) if option.name and option.answers is not None}
+    while True:
+        answer = _ask("Number", draft.value("method.name") or "1", explained)
+        if answer in ("1", "auto"):
+            return None
+        number = int(answer) - 2 if answer.isascii() and answer.isdigit() else -1
+        option = options[number] if 0 <= number < len(options) else names.get(answer)
+        if option is None:
+            typer.echo(f"{clean_line(answer)} is not in the list; type a number from 1 to {len(options) + 1}.")
+        elif option.answers is None:
+            typer.echo(f"It cannot run here: {clean_line(option.why_not)}")
+        else:
+            return option
 
 
 def _ask_settings(draft: Draft) -> Draft:
@@ -244,6 +274,8 @@ def _review(draft: Draft, helper: "InspectionHelper") -> Prepared | None:
         _ask("Go back with b", "b", "The draft is not complete or not valid; go back and change it.")
         raise _GoBack from None
     print_plan(prepared.plan)
+    for line in breakdown_lines(prepared.plan.memory):
+        typer.echo(line)
     if prepared.plan.blocked:
         _ask("This plan must not be started; go back with b", "b", "Each problem above names what to change.")
         raise _GoBack

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.planning.plan import Device, DiskEstimate, MemoryEstimate, Plan, Steps, TimeEstimate, ValueSource
+from engine.planning.plan import (
+    Device,
+    DiskEstimate,
+    LengthChoice,
+    MemoryEstimate,
+    Plan,
+    PlanOption,
+    Steps,
+    TimeEstimate,
+    ValueSource,
+    Way,
+)
 from engine.planning.profiles import DataProfile, Finding, LengthProfile, ModelProfile
 from engine.recipe.fields import recipe_fields
 from engine.recipe.problems import Problem, ProblemError
@@ -24,6 +35,13 @@ ONE_GPU = Machine(
     "GPU 0",
 )
 MIB = 2**20
+LENGTHS = {128: 0.412, 256: 0.907, 512: 0.9914, 640: 1.0}
+TITLES = {"full": "Full fine-tuning", "lora": "LoRA", "qlora": "QLoRA, 4-bit"}
+QUALITY = {
+    "full": "Learns the most; every weight changes.",
+    "lora": "Learns most of what full fine-tuning does.",
+    "qlora": "Close to LoRA; rounding the base model costs a little.",
+}
 NEEDED_BYTES = {"full": int(9.6 * GIB), "lora": int(2.1 * GIB), "qlora": int(1.3 * GIB)}
 
 
@@ -111,6 +129,11 @@ class FakeBackend:
         self.launched: list[tuple[dict[str, Any], Plan]] = []
         self.profiled: list[dict[str, Any]] = []
         self.warm = threading.Event()
+        self.rehearsed: list[Plan] = []
+        self.rehearsal_gate: asyncio.Event | None = None
+        self.rehearsal_error: Exception | None = None
+        self.planned = 0
+        self.plan_error: Exception | None = None
         self.launch_gate = threading.Event()
         self.launch_gate.set()
         self._real = EngineBackend()
@@ -225,7 +248,18 @@ class FakeBackend:
         return self.preview_rows
 
     def plan(self, layered: Layered, model: ModelProfile, data: DataProfile) -> Plan:
+        self.planned += 1
+        if self.plan_error is not None:
+            raise self.plan_error
         return make_plan(layered, model, data, self.fixed_machine, self.findings)
+
+    async def rehearse(self, plan: Plan) -> Plan:
+        self.rehearsed.append(plan)
+        if self.rehearsal_gate is not None:
+            await self.rehearsal_gate.wait()
+        if self.rehearsal_error is not None:
+            raise self.rehearsal_error
+        return rehearsed_plan(plan)
 
     def recipe_text(self, tree: Mapping[str, Any]) -> str:
         return self._real.recipe_text(tree)
@@ -244,6 +278,122 @@ class FakeBackend:
         folder = self.drafts.parent / "runs" / "20260101-120000-test-k3f9"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def needed_bytes(name: str, length: int) -> int:
+    """Return what a method needs; a third of it grows with the length."""
+    return int(NEEDED_BYTES[name] * (2 / 3 + length / 512 / 3))
+
+
+def memory_of(name: str, length: int, machine: Machine) -> MemoryEstimate:
+    """Return the estimate of a method at a sequence length."""
+    needed = needed_bytes(name, length)
+    shares = {"model weights": 0.55, "gradients": 0.05, "optimizer states": 0.1, "activations": 0.2, "process": 0.1}
+    return MemoryEstimate(
+        components={part: int(needed * share) for part, share in shares.items()},
+        expected_bytes=needed,
+        low_bytes=int(needed * 0.85),
+        high_bytes=int(needed * 1.25),
+        available_bytes=machine.training_bytes,
+        where=machine.where,
+    )
+
+
+def rehearsed_plan(plan: Plan) -> Plan:
+    """Return the plan as a rehearsal leaves it: a narrower range, and phases whose peaks differ."""
+    needed = int(plan.memory.expected_bytes * 1.1)
+    memory = plan.memory.model_copy(
+        update={
+            "depth": "simulated",
+            "expected_bytes": needed,
+            "low_bytes": int(needed * 0.96),
+            "high_bytes": int(needed * 1.05),
+            "components": {part: int(size * 1.1) for part, size in plan.memory.components.items()},
+            "peaks": {"training": int(needed * 0.8), "evaluation": needed, "merging": int(needed * 0.6)},
+            "notes": ["The longest batch of the data was rehearsed for two steps."],
+        }
+    )
+    options = [
+        option.model_copy(update={"memory": memory}) if option.verdict == "chosen" else option
+        for option in plan.options
+    ]
+    return plan.model_copy(update={"memory": memory, "options": options})
+
+
+def options_of(chosen: str, length: int, batch: int, machine: Machine) -> list[PlanOption]:
+    """Return the ranked table: what fits best first, then what does not, then what this machine cannot run."""
+    free = machine.training_bytes
+    micro = next(size for size in (4, 2, 1) if batch % size == 0)
+    options: list[PlanOption] = []
+    for speed, name in enumerate(("qlora", "lora", "full"), 1):
+        memory = memory_of(name, length, machine)
+        too_large = free is not None and memory.expected_bytes > free
+        tight = free is not None and memory.high_bytes > free
+        why = f"needs {memory.expected_bytes / GIB:.1f} GiB" if too_large else "slower" if name == "qlora" else ""
+        options.append(
+            PlanOption(
+                title=TITLES[name],
+                method=name,
+                changes={} if name == chosen else {"method.name": name},
+                micro_batch=micro,
+                accumulation=batch // micro,
+                max_length=length,
+                optimizer="paged_adamw_8bit" if name == "qlora" else "adamw",
+                precision="bfloat16" if machine is not CPU_ONLY else "float32",
+                memory=memory,
+                tokens_per_s=400.0 * speed,
+                time_s=7200.0 / speed,
+                time_basis="estimate",
+                disk_bytes=1440 * MIB,
+                quality=QUALITY[name],
+                verdict="chosen" if name == chosen else "too_large" if too_large else "tight" if tight else "fits",
+                why_not="" if name == chosen else why or "fits with less room",
+            )
+        )
+    order = {"lora": 0, "qlora": 1, "full": 2}
+    options.sort(key=lambda option: (option.verdict == "too_large", order[option.method]))
+    several = options[0].model_copy(
+        update={
+            "title": "LoRA, 2 GPUs (DDP)",
+            "changes": {"method.name": "lora"},
+            "method": "lora",
+            "num_gpus": 2,
+            "strategy": "ddp",
+            "verdict": "impossible",
+            "why_not": "one run uses one GPU in this version",
+        }
+    )
+    return [*options, several]
+
+
+def ways_of(chosen: str, length: int, machine: Machine) -> list[Way]:
+    """Return what makes a plan fit that does not."""
+    free = machine.training_bytes
+    if free is None or memory_of(chosen, length, machine).expected_bytes <= free:
+        return []
+    return [
+        Way(
+            title="Take LoRA",
+            changes={"method.name": "lora"},
+            price="The base model stays as it is; it learns most of the same.",
+            memory=memory_of("lora", length, machine),
+        ),
+        Way(
+            title="Cut rows at 128 tokens",
+            changes={"training.max_length": 128},
+            price="Cuts 59 % of the rows.",
+            memory=memory_of(chosen, 128, machine),
+        ),
+    ]
+
+
+def findings_of(chosen: str, length: int, machine: Machine) -> list[Finding]:
+    """Return the finding of a plan that does not fit."""
+    free, needed = machine.training_bytes, memory_of(chosen, length, machine).expected_bytes
+    if free is None or needed <= free:
+        return []
+    message = f"Needs about {needed / GIB:.1f} GiB, {free / GIB:.1f} GiB free."
+    return [Finding(code="memory.full", message=message, fix="Choose LoRA.", path="method.name")]
 
 
 def make_plan(
@@ -277,10 +427,9 @@ def make_plan(
     derived = {"method.name": "fits", "method.rank": "usual", "training.learning_rate": "LoRA"}
     sources |= {path: ValueSource(kind="derived", detail=why) for path, why in derived.items()}
     sources |= {path: ValueSource(kind=source.kind, detail=source.detail) for path, source in layered.sources.items()}
-    needed = NEEDED_BYTES[name]
-    if machine.training_bytes is not None and needed > machine.training_bytes:
-        message = f"Needs about {needed / GIB:.1f} GiB, {machine.training_bytes / GIB:.1f} GiB free."
-        findings = [*findings, Finding(code="memory.full", message=message, fix="Choose LoRA.", path="method.name")]
+    length, batch = training.max_length or 512, recipe.training.effective_batch
+    options = options_of(name, length, batch, machine)
+    chosen = next(option for option in options if option.verdict == "chosen")
     steps = max(1, int(data.num_train * recipe.training.epochs) // recipe.training.effective_batch)
     return Plan(
         recipe=recipe,
@@ -288,23 +437,10 @@ def make_plan(
         device=Device(kind="cpu") if machine.where == "host RAM" else Device(kind="cuda", name="RTX 4090"),
         model=model,
         data=data,
-        memory=MemoryEstimate(
-            components={
-                "weights": int(needed * 0.55),
-                "gradients": int(needed * 0.05),
-                "optimizer": int(needed * 0.1),
-                "activations": int(needed * 0.2),
-                "framework": int(needed * 0.1),
-            },
-            expected_bytes=needed,
-            low_bytes=int(needed * 0.9),
-            high_bytes=int(needed * 1.15),
-            available_bytes=machine.training_bytes,
-            where=machine.where,
-        ),
+        memory=chosen.memory,
         steps=Steps(
-            micro_batch=4,
-            accumulation=4,
+            micro_batch=chosen.micro_batch,
+            accumulation=chosen.accumulation,
             steps_per_epoch=168,
             total_steps=steps,
             evaluate_every=63,
@@ -315,5 +451,11 @@ def make_plan(
             checkpoints_bytes=240 * MIB, export_bytes=1200 * MIB, total_bytes=1440 * MIB, free_bytes=40 * GIB
         ),
         command=["ftwizard", "run", "recipe.yaml"],
-        findings=findings,
+        findings=[*findings, *findings_of(name, length, machine)],
+        options=options,
+        ways=ways_of(name, length, machine),
+        lengths=[
+            LengthChoice(max_length=tokens, covered_share=share, memory_bytes=needed_bytes(name, tokens))
+            for tokens, share in LENGTHS.items()
+        ],
     )

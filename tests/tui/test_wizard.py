@@ -13,7 +13,7 @@ from textual.widgets import Input, OptionList
 from engine.planning.profiles import Finding
 from engine.recipe.problems import Problem, ProblemError
 from tests.tui.conftest import wait_for
-from tests.tui.fake_backend import NEEDED_BYTES, ONE_GPU, FakeBackend, data_profile, model_profile
+from tests.tui.fake_backend import ONE_GPU, FakeBackend, data_profile, model_profile
 from tests.tui.snapshots import check_snapshot
 from tui.app import FtwizardApp
 from tui.backend import Machine, ModelOffer, PreviewRow, PreviewToken
@@ -72,10 +72,9 @@ async def walk_to(pilot: Running, step: str) -> None:
         else:
             await pilot.press("f4")
         await at(pilot, following)
-    if step == "method":
-        await wait_for(pilot, lambda: wizard(pilot).facts.outlooks, "the comparison")
     if step in ("method", "settings", "review"):
         await wait_for(pilot, lambda: wizard(pilot).facts.plan_state.progress == "done", "the plan")
+        assert wizard(pilot).facts.plan is not None
     await wait_for(pilot, lambda: wizard(pilot).facts.machine is not None, "the machine")
     await pilot.pause()
 
@@ -109,8 +108,7 @@ async def test_pictures_of_the_whole_walk(
             await picture(f"data-{view}")
             await pilot.press("right")
         await pilot.press("f4")
-        await wait_for(pilot, lambda: wizard(pilot).facts.outlooks)
-        await wait_for(pilot, lambda: wizard(pilot).facts.plan_state.progress == "done")
+        await wait_for(pilot, lambda: wizard(pilot).facts.rehearsal.progress == "done", "the rehearsal")
         await picture("method")
         await pilot.press("f4")
         await at(pilot, "settings")
@@ -363,34 +361,6 @@ async def test_rows_that_train_on_nothing_are_marked(backend: FakeBackend) -> No
         await pilot.press("right")
         await pilot.pause()
         assert "✗ row 1: 0 of 3 tokens trained, 12 cut off" in shown(pilot)
-
-
-async def test_the_recommended_method_is_taken_unless_another_is_chosen(backend: FakeBackend) -> None:
-    app = wizard_app(backend)
-    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
-        await walk_to(pilot, "method")
-        text = shown(pilot)
-        assert "★ recommended" in text
-        assert "does not fit" in text
-        assert f"{NEEDED_BYTES['full'] / 2**30:.1f} GiB" in text
-        assert app.focused is not None
-        assert app.focused.id == "method-lora"
-        await pilot.press("right", "enter")
-        await at(pilot, "settings")
-        assert wizard(pilot).draft.value("method.name") == "qlora"
-
-
-async def test_a_method_that_does_not_fit_says_so_and_blocks_with_its_reason(backend: FakeBackend) -> None:
-    app = wizard_app(backend)
-    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
-        await walk_to(pilot, "method")
-        await pilot.press("left", "enter")
-        await wait_for(pilot, lambda: wizard(pilot).draft.value("method.name") == "full")
-        await wait_for(pilot, lambda: wizard(pilot).facts.plan_state.progress == "done")
-        await pilot.press("f4")
-        await pilot.pause()
-        assert wizard(pilot).draft.step == "method"
-        assert "Needs about 9.6 GiB, 5.2 GiB free." in shown(pilot)
 
 
 async def choose_setting(pilot: Running, path: str) -> None:

@@ -49,9 +49,26 @@ def test_the_layered_recipe_carries_every_answer_and_its_source() -> None:
     }
 
 
-def test_unanswered_takes_back_person_and_preset() -> None:
-    draft = new_draft(preset="p", preset_tree={"method": {"name": "lora"}}).with_value("method.name", "full")
-    assert draft.unanswered("method.name").value("method.name") is None
+def test_another_option_takes_back_what_the_option_before_it_set() -> None:
+    draft = new_draft().with_value("training.epochs", 2.0)
+    first = draft.taking({"method.name": "qlora", "training.optimizer": "paged_adamw_8bit"})
+    assert draft_from_json(draft_to_json(first)).taken == first.taken
+    second = first.taking({"method.name": "lora"})
+    assert second.you == {"training.epochs": 2.0, "method.name": "lora"}
+
+
+def test_what_the_person_sets_after_taking_an_option_stays() -> None:
+    draft = new_draft().taking({"method.name": "qlora", "training.optimizer": "paged_adamw_8bit"})
+    typed = draft.with_value("training.optimizer", "adamw").taking({"method.name": "lora"})
+    assert typed.you == {"training.optimizer": "adamw", "method.name": "lora"}
+
+
+def test_a_draft_from_before_options_could_be_taken_is_read() -> None:
+    document = draft_to_json(new_draft(you={"objective": "chat"}))
+    del document["taken"]
+    assert draft_from_json(document).taken == frozenset()
+    document["taken"] = [["objective"], "objective", 3, "gone"]
+    assert draft_from_json(document).taken == {"objective"}
 
 
 def test_every_recipe_field_is_asked_on_exactly_one_step() -> None:

@@ -63,6 +63,7 @@ class Draft:
         visited: Steps that were opened.
         draft_id: Names the draft's file; one per wizard.
         saved_at: Unix seconds of the last save.
+        taken: Paths whose answers came with the option of the plan that was taken last; another one takes them back.
     """
 
     you: Mapping[str, Any] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class Draft:
     visited: frozenset[StepName] = frozenset()
     draft_id: str = ""
     saved_at: float = 0.0
+    taken: frozenset[str] = frozenset()
 
     def value(self, path: str, default: Any = None) -> Any:
         """Return the answer at `path`, the preset's value, or `default`."""
@@ -89,16 +91,20 @@ class Draft:
 
     def with_value(self, path: str, value: Any) -> "Draft":
         """Return the draft with one answer set by the person."""
-        return replace(self, you={**self.you, path: value})
+        return self.with_values({path: value})
+
+    def with_values(self, changes: Mapping[str, Any]) -> "Draft":
+        """Return the draft with answers set by the person."""
+        return replace(self, you={**self.you, **changes}, taken=self.taken - set(changes))
+
+    def taking(self, changes: Mapping[str, Any]) -> "Draft":
+        """Return the draft with the answers of an option, without those of the option taken before."""
+        return replace(self.without(*self.taken).with_values(changes), taken=frozenset(changes))
 
     def without(self, *paths: str) -> "Draft":
         """Return the draft with the person's answers at `paths` taken back."""
-        return replace(self, you={path: value for path, value in self.you.items() if path not in paths})
-
-    def unanswered(self, path: str) -> "Draft":
-        """Return the draft as if neither the person nor the preset had answered `path`."""
-        rest = {name: value for name, value in self.preset_values.items() if name != path}
-        return replace(self.without(path), preset_values=rest)
+        kept = {path: value for path, value in self.you.items() if path not in paths}
+        return replace(self, you=kept, taken=self.taken - set(paths))
 
     def at_step(self, step: StepName) -> "Draft":
         """Return the draft with `step` open."""
@@ -140,6 +146,7 @@ def draft_to_json(draft: Draft) -> dict[str, Any]:
         "visited": [step for step in STEPS if step in draft.visited],
         "draft_id": draft.draft_id,
         "saved_at": draft.saved_at,
+        "taken": sorted(draft.taken),
     }
 
 
@@ -160,8 +167,15 @@ def draft_from_json(document: Any) -> Draft:
             "draft_id": str() as draft_id,
             "saved_at": int() | float() as saved_at,
         } if step in STEPS and all(name in STEPS for name in visited) and "/" not in draft_id:
-            return Draft(you, preset, preset_values, step, frozenset(visited), draft_id, saved_at)
+            taken = _known_paths(document.get("taken"), you)
+            return Draft(you, preset, preset_values, step, frozenset(visited), draft_id, saved_at, taken)
     raise ProblemError(Problem("draft.damaged", "The draft is damaged or from another version.", "Start a new run."))
+
+
+def _known_paths(paths: Any, you: Mapping[str, Any]) -> frozenset[str]:
+    """Return the taken paths of a draft's file; drafts of before there were any have none."""
+    known = paths if isinstance(paths, list) else []
+    return frozenset(path for path in known if isinstance(path, str) and path in you)
 
 
 def save_draft(draft: Draft, folder: Path) -> Path:

@@ -4,13 +4,12 @@ Nothing here is saved: it is read again when a draft is continued.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.recipe.problems import Problem, blocking
 from engine.recipe.sources import unflatten
-from tui.backend import Machine, MethodOutlook, PreviewRow
+from tui.backend import Machine, PreviewRow
 from tui.wizard.draft import STEPS, Draft, StepName, step_of
 
 if TYPE_CHECKING:
@@ -42,7 +41,12 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything found out so far."""
+    """Everything found out so far.
+
+    Attributes:
+        plan: The newest plan; while `plan_state` is busy it is the one of the answers before.
+        rehearsal: How far the rehearsal of that plan is; its result is in the plan itself.
+    """
 
     machine: Machine | None = None
     model_state: Inspected = field(default_factory=Inspected)
@@ -53,8 +57,7 @@ class Facts:
     preview_problem: str = ""
     plan_state: Inspected = field(default_factory=Inspected)
     plan: "Plan | None" = None
-    outlooks: Mapping[str, MethodOutlook] = field(default_factory=dict)
-    outlooks_key: str = ""
+    rehearsal: Inspected = field(default_factory=Inspected)
     answer_problems: tuple[Problem, ...] = ()
 
 
@@ -78,11 +81,6 @@ def plan_key(draft: Draft, facts: Facts) -> str:
     if not data_ready(draft, facts) or not model_ready(draft, facts):
         return ""
     return json.dumps({**draft.preset_values, **draft.you}, sort_keys=True, default=str)
-
-
-def outlooks_key(draft: Draft, facts: Facts) -> str:
-    """Return what decides the comparison of methods: everything but the choice of method itself."""
-    return plan_key(draft.without("method.name"), facts)
 
 
 def inspection_tree(draft: Draft) -> dict[str, Any]:

@@ -1,191 +1,282 @@
-"""Step 4: which weights learn, side by side with what each way needs here."""
+"""Step 4: which weights learn: the plan's ranked table, live as sequence length and effective batch change."""
 
 from typing import ClassVar
 
-from textual import events, on
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.message import Message
-from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, OptionList, Static
+from textual.widgets.option_list import Option
 
-from engine.recipe.problems import Problem, blocking
-from engine.text import clean_line, human_bytes
-from tui.backend import Choice, MethodOutlook, find_choice
+from engine.recipe.problems import ProblemError, blocking
+from engine.text import clean_line
+from tui.backend import find_choice
+from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import Explanation
 from tui.widgets.labels import problem_label
-from tui.widgets.memory_bar import meter
+from tui.wizard.dials import BATCH, LENGTH, Dials, next_batch, next_length
 from tui.wizard.facts import Facts, problem_of, step_problems
-from tui.wizard.readings import AUTOMATIC
+from tui.wizard.option_rows import OptionRow, option_details, option_rows, table_heading, way_details
+from tui.wizard.option_words import answers_of, answers_of_way, chosen_option, length_words
 from tui.wizard.step_view import Answered, Explained, StepView
 
-ROOMY_ROWS = 16
-CARD_ORDER = ("full", "lora", "qlora")
-
-
-def outlook_problems(outlook: MethodOutlook | None) -> list[Problem]:
-    """Return what blocks a method here."""
-    if outlook is None:
-        return []
-    found = list(outlook.problems)
-    if outlook.plan is not None:
-        found += [problem_of(finding) for finding in outlook.plan.findings]
-    return blocking(found)
-
-
-def recommended(facts: Facts) -> tuple[str, str]:
-    """Return the method that the plan takes by itself, and why; empty while that is not known."""
-    automatic = facts.outlooks.get(AUTOMATIC)
-    if automatic is None or automatic.plan is None:
-        return "", ""
-    source = automatic.plan.sources.get("method.name")
-    return automatic.plan.recipe.method.name or "", source.detail if source is not None else ""
-
-
-class MethodCard(Widget, can_focus=True):
-    """One method: memory against what is free, and when to take it."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,space", "take", "Choose", id="method.take"),
-        Binding("left", "move(-1)", "Left", show=False),
-        Binding("right", "move(1)", "Right", show=False),
-    ]
-
-    class Taken(Message):
-        """The card was chosen."""
-
-        def __init__(self, name: str) -> None:
-            super().__init__()
-            self.name = name
-
-    def __init__(self, choice: Choice) -> None:
-        super().__init__(id=f"method-{choice.name}")
-        self.choice = choice
-        self._facts = Facts()
-        self._chosen = ""
-
-    def show(self, chosen: str, facts: Facts) -> None:
-        """Show a new choice or new facts."""
-        self._chosen, self._facts = chosen, facts
-        blocked = bool(outlook_problems(facts.outlooks.get(self.choice.name)))
-        self.set_class(blocked, "-blocked")
-        self.set_class(chosen == self.choice.name, "-chosen")
-        self.border_title = Content(clean_line(self.choice.title))
-        self.refresh()
-
-    def render(self) -> Content:
-        """Return the card's text."""
-        outlook = self._facts.outlooks.get(self.choice.name)
-        problems = outlook_problems(outlook)
-        weight = "$text-disabled" if problems else ""
-        lines = [self._mark(bool(problems)), *self._memory(outlook)]
-        if problems:
-            lines.append(Content.styled(f"✗ {clean_line(problems[0].message)}", "$error"))
-        lines.append(Content.styled("\n" + clean_line(self.choice.summary), weight))
-        if not problems:
-            lines.append(Content.styled(clean_line(self.choice.when), "$text-muted"))
-        if self.content_size.height >= ROOMY_ROWS:
-            lines.append(Content.styled("\nNot when  ", "$warning"))
-            lines.append(Content.styled(clean_line(self.choice.when_not), "$text-muted"))
-        return Content("\n").join(lines)
-
-    def _mark(self, blocked: bool) -> Content:
-        best, _ = recommended(self._facts)
-        if self._chosen == self.choice.name:
-            return Content.styled("(●) chosen", "bold $success")
-        if best == self.choice.name:
-            return Content.styled("★ recommended", "bold $accent")
-        return Content.styled("( ) does not fit" if blocked else "( )", "$text-disabled" if blocked else "$text-muted")
-
-    def _memory(self, outlook: MethodOutlook | None) -> list[Content]:
-        if outlook is None or outlook.plan is None:
-            return [Content.styled("" if outlook else "◌ estimating memory…", "$text-muted")]
-        memory = outlook.plan.memory
-        free = memory.available_bytes
-        width = max(8, self.content_size.width)
-        text = (
-            f"{human_bytes(memory.expected_bytes)} of {human_bytes(free)}"
-            if free
-            else human_bytes(memory.expected_bytes)
-        )
-        bar = meter(memory.high_bytes, free, width) if free else Content("")
-        return [Content.styled(text, "bold"), bar]
-
-    def action_take(self) -> None:
-        """Choose this method."""
-        self.post_message(self.Taken(self.choice.name))
-
-    def action_move(self, by: int) -> None:
-        """Focus the next or the previous card."""
-        move = self.screen.focus_next if by > 0 else self.screen.focus_previous
-        move(MethodCard)
-
-    def on_click(self) -> None:
-        """Choose this method with the mouse."""
-        self.action_take()
+ROOMY_ROWS = 22
+"""Rows of the step from which the details say everything."""
+_TITLES = {LENGTH: "Sequence length in tokens", BATCH: "Effective batch in rows"}
 
 
 class MethodStep(StepView):
-    """Three cards and the reason for the recommended one."""
+    """Two numbers, the table, what the row under the cursor means, and how deep the estimate went."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("l", "edit('training.max_length')", "Length", id="method.length"),
+        Binding("b", "edit('training.effective_batch')", "Batch", id="method.batch"),
+        Binding("left", "turn('training.max_length', -1)", "Shorter sequences", show=False),
+        Binding("right", "turn('training.max_length', 1)", "Longer sequences", show=False),
+        Binding("minus", "turn('training.effective_batch', -1)", "Smaller batch", show=False),
+        Binding("plus", "turn('training.effective_batch', 1)", "Larger batch", show=False),
+        Binding("ctrl+r", "reset", "Length and batch as the plan has them", show=False, id="method.reset"),
+    ]
 
     def compose(self) -> ComposeResult:
-        """Yield question, cards and reason."""
-        self._choices = self.backend.methods()
+        """Yield question, numbers, editor, table, details and state."""
         yield Static(Content("Which weights should learn?"), classes="question")
-        with Horizontal(id="method-cards"):
-            for name in CARD_ORDER:
-                choice = find_choice(self._choices, name)
-                if choice is not None:
-                    yield MethodCard(choice)
-        yield Static(id="method-reason", classes="facts")
+        yield Dials()
+        with Horizontal(id="editor"):
+            yield Static(id="editor-title")
+            yield Input(id="editor-input", compact=True)
+        yield Static(id="method-heading")
+        yield ChoiceList(list_id="method-list")
+        yield Static(id="method-details")
+        yield Static(id="method-status", classes="facts")
 
     def on_mount(self) -> None:
-        """Fill the cards."""
+        """Show what is known; the cursor follows the plan until the person moves it."""
+        self._choices = self.backend.methods()
+        self._rows: list[OptionRow] = []
         self._moved = False
+        self._editing = ""
+        self._refused = ""
+        self.query_one("#editor").display = False
+        self.show()
+
+    def on_resize(self) -> None:
+        """Lay the columns out for the new width."""
         self.show()
 
     def on_key(self) -> None:
-        """Remember that the person moved: a late recommendation must not take the focus away."""
+        """Remember that the person moved: a late recommendation must not move the cursor."""
         self._moved = True
 
-    def show(self) -> None:
-        """Show answers and estimates."""
-        for card in self.query(MethodCard):
-            card.show(self.draft.value("method.name") or "", self.facts)
-        self.query_one("#method-reason", Static).update(self._reason())
-        if not self._moved and isinstance(self.screen.focused, MethodCard):
-            self.focus_start()
-
-    def _reason(self) -> Content:
-        problems = step_problems("method", self.draft, self.facts)
-        if problems:
-            return Content("\n").join([problem_label(problem) for problem in problems[:2]])
-        best, why = recommended(self.facts)
-        if not best:
-            return Content.styled("◌ Comparing the methods on this machine…", "$primary")
-        title = choice.title if (choice := find_choice(self._choices, best)) else best
-        taken = "" if self.draft.value("method.name") else " Without a choice it is taken."
-        return Content.assemble(
-            ("★ ", "$accent"), (f"{clean_line(title)}: ", "bold"), (f"{clean_line(why)}.{taken}", "")
-        )
-
     def focus_start(self) -> None:
-        """Focus the chosen card, else the recommended one, else LoRA."""
-        name = self.draft.value("method.name") or recommended(self.facts)[0] or "lora"
-        self.query_one(f"#method-{name}", MethodCard).focus()
+        """Focus the table."""
+        self.query_one(OptionList).focus()
 
-    @on(events.DescendantFocus)
-    def _explain(self, event: events.DescendantFocus) -> None:
-        card = event.widget
-        if isinstance(card, MethodCard):
-            choice = card.choice
-            problems = outlook_problems(self.facts.outlooks.get(choice.name))
-            fix = f" {problems[0].fix}" if problems and problems[0].fix else ""
-            self.post_message(Explained(Explanation(choice.title, f"Not when: {choice.when_not}{fix}")))
+    def leave_transient(self) -> bool:
+        """Close the editor without taking what was typed."""
+        if not self._editing:
+            return False
+        self._close_editor()
+        return True
 
-    @on(MethodCard.Taken)
-    def _taken(self, event: MethodCard.Taken) -> None:
-        blocked = bool(outlook_problems(self.facts.outlooks.get(event.name)))
-        self.post_message(Answered({"method.name": event.name}, advance=not blocked))
+    # --- showing ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _width(self) -> int:
+        # Two cells of padding, and the scrollbar that the list may have.
+        return max(30, (self.size.width or 80) - 3)
+
+    def show(self) -> None:
+        """Draw table, details and state anew."""
+        plan = self.facts.plan
+        own = frozenset(path for path in (LENGTH, BATCH) if path in self.draft.you)
+        self.query_one(Dials).show(plan, own)
+        self.query_one("#method-heading", Static).update(table_heading(plan, self._width))
+        self._show_rows([] if plan is None else option_rows(plan, self._width))
+        self._show_details()
+        self.query_one("#method-status", Static).update(self._status())
+
+    def _show_rows(self, rows: list[OptionRow]) -> None:
+        listed = self.query_one(OptionList)
+        ids = [row.row_id for row in rows]
+        if ids == [row.row_id for row in self._rows]:
+            for row, old in zip(rows, self._rows, strict=True):
+                if not row.content.is_same(old.content):
+                    listed.replace_option_prompt(row.row_id, row.content)
+            self._rows = rows
+        else:
+            kept = listed.highlighted_option.id if listed.highlighted_option is not None else None
+            self._rows = rows
+            listed.set_options([Option(row.content, id=row.row_id, disabled=row.kind == "heading") for row in rows])
+            listed.highlighted = ids.index(kept) if kept in ids else self._start_index()
+        if not self._moved:
+            listed.highlighted = self._start_index()
+
+    def _start_index(self) -> int | None:
+        """Return the row of the chosen option; of the first way where the plan does not fit."""
+        plan = self.facts.plan
+        if plan is None or not self._rows:
+            return None
+        if plan.ways:
+            return next(index for index, row in enumerate(self._rows) if row.kind == "way")
+        chosen = chosen_option(plan)
+        return next((index for index, row in enumerate(self._rows) if row.option is chosen), 0)
+
+    @property
+    def _row(self) -> OptionRow | None:
+        index = self.query_one(OptionList).highlighted
+        return self._rows[index] if index is not None and index < len(self._rows) else None
+
+    def _show_details(self) -> None:
+        row, plan = self._row, self.facts.plan
+        lines: list[Content] = []
+        if plan is not None and row is not None and row.option is not None:
+            roomy = self.size.height >= ROOMY_ROWS
+            lines = option_details(row.option, plan, self._width, roomy=roomy)
+            if roomy and (words := length_words(plan)):
+                lines.append(
+                    Content.assemble(("length ", "$accent"), (clean_line(words, max_chars=self._width - 7), ""))
+                )
+        elif row is not None and row.way is not None:
+            lines = way_details(row.way, self._width)
+        self.query_one("#method-details", Static).update(Content("\n").join(lines))
+
+    def _status(self) -> Content:
+        if self._refused:
+            return Content.styled(f"✗ {clean_line(self._refused)}", "$error")
+        problems = blocking(step_problems("method", self.draft, self.facts)) or list(self.facts.plan_state.problems)
+        if problems:
+            return problem_label(problems[0])
+        return estimate_state(self.facts, self._width)
+
+    # --- choosing -----------------------------------------------------------------------------------------------------
+
+    @on(OptionList.OptionHighlighted)
+    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        row = self._row
+        if row is None or event.option_id != row.row_id:
+            return
+        self._show_details()
+        if row.option is not None:
+            choice = find_choice(self._choices, row.option.method)
+            if choice is not None:
+                self.post_message(Explained(Explanation(choice.title, f"{choice.summary} Not when: {choice.when_not}")))
+        elif row.way is not None:
+            self.post_message(Explained(Explanation(row.way.title, row.way.price)))
+
+    @on(OptionList.OptionSelected)
+    def _selected(self, event: OptionList.OptionSelected) -> None:
+        row = next((row for row in self._rows if row.row_id == event.option_id), None)
+        if row is None:
+            return
+        if row.way is not None:
+            self._moved = False
+            self.post_message(Answered(answers_of_way(row.way)))
+        elif row.option is not None and row.option.verdict == "impossible":
+            self.notify(clean_line(row.option.why_not), title="Cannot run here", severity="warning", markup=False)
+        elif row.option is not None:
+            fits = row.option.verdict != "too_large" and not self._blocked()
+            # One that does not fit can be chosen: the ways to make it fit are offered then.
+            self._moved = fits
+            self.post_message(Answered(answers_of(row.option), advance=fits, taken=True))
+
+    def _blocked(self) -> bool:
+        """Whether the option in force must not be started, and is the one under the cursor."""
+        plan, row = self.facts.plan, self._row
+        if plan is None or row is None or row.option is None or row.option.verdict != "chosen":
+            return False
+        return bool(blocking([problem_of(finding) for finding in plan.findings])) and bool(plan.ways)
+
+    # --- length and batch ---------------------------------------------------------------------------------------------
+
+    @on(Dials.Turned)
+    def _turned(self, event: Dials.Turned) -> None:
+        self.action_turn(event.path, event.by)
+
+    @on(Dials.Wanted)
+    def _wanted(self, event: Dials.Wanted) -> None:
+        self.action_edit(event.path)
+
+    def action_turn(self, path: str, by: int) -> None:
+        """Take the next larger or smaller length or batch; the plan follows."""
+        plan = self.facts.plan
+        if plan is None or self._editing:
+            return
+        self._refused = ""
+        if path == LENGTH:
+            current = self.draft.value(LENGTH) or plan.recipe.training.max_length
+            changed = next_length(plan, current, by) if current else None
+        else:
+            current = self.draft.value(BATCH) or plan.recipe.training.effective_batch
+            changed = next_batch(current, by)
+        if changed is not None and changed != current:
+            self.post_message(Answered({path: changed}))
+
+    def action_reset(self) -> None:
+        """Take back the person's own length and batch."""
+        self._close_editor()
+        self.post_message(Answered({}, (LENGTH, BATCH)))
+
+    def action_edit(self, path: str) -> None:
+        """Ask for a length or a batch."""
+        plan = self.facts.plan
+        self._editing, self._refused = path, ""
+        line = self.query_one("#editor-input", Input)
+        line.value = ""
+        now = (
+            ""
+            if plan is None
+            else str(plan.recipe.training.max_length if path == LENGTH else plan.recipe.training.effective_batch)
+        )
+        line.placeholder = f"{now}   (enter sets, empty resets, esc leaves)"
+        self.query_one("#editor-title", Static).update(Content(f" {_TITLES[path]} "))
+        self.query_one(Dials).display = False
+        self.query_one("#editor").display = True
+        line.focus()
+
+    def _close_editor(self) -> None:
+        self._editing, self._refused = "", ""
+        self.query_one("#editor").display = False
+        self.query_one(Dials).display = True
+        self.focus_start()
+        self.show()
+
+    @on(Input.Submitted, "#editor-input")
+    def _set(self, event: Input.Submitted) -> None:
+        event.stop()
+        path, text = self._editing, event.value
+        try:
+            answer = Answered({path: self.backend.parse(path, text)}) if text.strip() else Answered({}, (path,))
+        except ProblemError as error:
+            self._refused = error.problems[0].message
+            self.query_one("#method-status", Static).update(self._status())
+            return
+        self._close_editor()
+        self.post_message(answer)
+
+
+def estimate_state(facts: Facts, width: int) -> Content:
+    """Return on one line how deep the estimate of the plan went, and what is going on about it."""
+    plan, state = facts.plan, facts.rehearsal
+    if plan is None:
+        return Content.styled("◌ Comparing the methods on this machine…", "$primary")
+    chosen = chosen_option(plan)
+    name = clean_line(chosen.title if chosen is not None else plan.recipe.method.name or "", max_chars=24)
+    if facts.plan_state.progress == "busy":
+        return Content.styled("◌ Planning anew…", "$primary")
+    if state.progress == "busy":
+        text = f"◌ ~ is a formula. {name} is being rehearsed, which takes seconds…"
+        return Content.styled(clean_line(text, max_chars=width), "$primary")
+    if state.progress == "failed" and state.problems:
+        text = f"! ~ is a formula, and stays one: {state.problems[0].message}"
+        return Content.styled(clean_line(text, max_chars=width), "$warning")
+    match plan.memory.depth:
+        case "measured":
+            text, style = f"✓ {name}: measured on this machine. ~ is a formula.", "$success"
+        case "simulated":
+            text, style = f"✓ {name}: simulated, rehearsed without the device. ~ is a formula.", "$success"
+        case "formula":
+            text, style = "~ is a formula.", "$text-muted"
+    return Content.styled(clean_line(text, max_chars=width), style)

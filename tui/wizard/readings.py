@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from textual.worker import Worker
 
 from engine.recipe.problems import Problem, ProblemError
-from tui.backend import MethodOutlook
 from tui.wizard.draft import Draft
 from tui.wizard.facts import (
     Inspected,
@@ -19,7 +18,6 @@ from tui.wizard.facts import (
     inspection_tree,
     model_key,
     model_ready,
-    outlooks_key,
     plan_key,
 )
 
@@ -28,8 +26,10 @@ if TYPE_CHECKING:
     from tui.wizard.screen import WizardScreen
 
 PREVIEW_ROWS = 5
-AUTOMATIC = "automatic"
-"""Key of the outlook in which the plan chooses the method."""
+PLAN_PAUSE_S = 0.03
+"""A key that is held down repeats every 30 ms: only where it stops a plan is made."""
+REHEARSAL_PAUSE_S = 0.7
+"""A rehearsal takes seconds of a processor: it begins when the answers have been at rest for this long."""
 _PLANNED_STEPS = ("method", "settings", "review")
 
 
@@ -52,7 +52,7 @@ class Readings:
         self._model: Worker[None] | None = None
         self._data: Worker[None] | None = None
         self._plan: Worker[None] | None = None
-        self._outlooks: Worker[None] | None = None
+        self._rehearsal: Worker[None] | None = None
         self._checked: Draft | None = None
 
     def _work(self, work: Coroutine[Any, Any, None], group: str) -> Worker[None]:
@@ -66,7 +66,7 @@ class Readings:
 
     def stop(self) -> None:
         """Give up everything that is being read."""
-        for worker in (self._model, self._data, self._plan, self._outlooks):
+        for worker in (self._model, self._data, self._plan, self._rehearsal):
             if worker is not None:
                 worker.cancel()
 
@@ -76,7 +76,7 @@ class Readings:
         self._look_at_model()
         self._look_at_data()
         self._look_at_plan()
-        self._look_at_outlooks()
+        self._look_at_rehearsal()
 
     def answer(self, request: str) -> None:
         """Do what a step asks for."""
@@ -166,13 +166,15 @@ class Readings:
         key = plan_key(draft, facts)
         if not key or draft.step not in _PLANNED_STEPS or facts.plan_state.key == key:
             return
-        self.screen.take_facts(plan_state=Inspected(key, "busy"))
+        self._give_up_rehearsal()
+        self.screen.take_facts(plan_state=Inspected(key, "busy"), rehearsal=Inspected())
         self._plan = self._work(self._make_plan(key), "plan")
 
     async def _make_plan(self, key: str) -> None:
         draft, facts = self.screen.draft, self.screen.facts
         if facts.model is None or facts.data is None:
             return
+        await asyncio.sleep(PLAN_PAUSE_S)
         try:
             plan = await asyncio.to_thread(self.screen.backend.plan, draft.layered, facts.model, facts.data)
         except Exception as error:  # noqa: BLE001 - see problems_of
@@ -185,33 +187,39 @@ class Readings:
         if plan_key(self.screen.draft, self.screen.facts) == key:
             self.screen.take_facts(**changes)
 
-    def _look_at_outlooks(self) -> None:
+    def _look_at_rehearsal(self) -> None:
         draft, facts = self.screen.draft, self.screen.facts
-        key = outlooks_key(draft, facts)
-        if not key or draft.step != "method" or facts.outlooks_key == key:
+        if draft.step not in _PLANNED_STEPS:
+            if facts.rehearsal.progress == "busy":
+                self._give_up_rehearsal()
+                self.screen.take_facts(rehearsal=Inspected())
             return
-        self.screen.take_facts(outlooks={}, outlooks_key=key)
-        self._outlooks = self._work(self._compare_methods(key), "outlooks")
+        key, plan = plan_key(draft, facts), facts.plan
+        if not key or plan is None or facts.plan_state.key != key or facts.plan_state.progress != "done":
+            return
+        if facts.rehearsal.key == key or plan.memory.depth != "formula":
+            return
+        self.screen.take_facts(rehearsal=Inspected(key, "busy"))
+        self._rehearsal = self._work(self._rehearse(key, plan), "rehearsal")
 
-    async def _compare_methods(self, key: str) -> None:
-        draft, facts, backend = self.screen.draft, self.screen.facts, self.screen.backend
-        if facts.model is None or facts.data is None:
+    def _give_up_rehearsal(self) -> None:
+        if self._rehearsal is not None:
+            self._rehearsal.cancel()
+            self._rehearsal = None
+
+    async def _rehearse(self, key: str, plan: "Plan") -> None:
+        await asyncio.sleep(REHEARSAL_PAUSE_S)
+        try:
+            deeper = await self.screen.backend.rehearse(plan)
+        except Exception as error:  # noqa: BLE001 - see problems_of
+            found = problems_of(error, code="rehearsal.failed")
+            self._take_plan(key, rehearsal=Inspected(key, "failed", found))
             return
-        outlooks: dict[str, MethodOutlook] = {}
-        for name in (AUTOMATIC, *(choice.name for choice in backend.methods())):
-            tried = (
-                draft.unanswered("method.name") if name == AUTOMATIC else draft.with_value("method.name", name)
-            ).layered
-            try:
-                plan = await asyncio.to_thread(backend.plan, tried, facts.model, facts.data)
-                outlooks[name] = MethodOutlook(name, plan)
-            except Exception as error:  # noqa: BLE001 - see problems_of
-                outlooks[name] = MethodOutlook(name, problems=problems_of(error, code="plan.failed"))
-        if outlooks_key(self.screen.draft, self.screen.facts) == key:
-            self.screen.take_facts(outlooks=outlooks)
+        self._take_plan(key, plan=deeper, rehearsal=Inspected(key, "done"))
 
     def launch(self, draft: Draft, plan: "Plan") -> None:
-        """Create and start the run, then tell the screen."""
+        """Create and start the run, then tell the screen; a rehearsal would only slow it down now."""
+        self._give_up_rehearsal()
         self._work(self._launch(draft, plan), "launch")
 
     async def _launch(self, draft: Draft, plan: "Plan") -> None:

@@ -16,6 +16,7 @@ from tui.wizard.facts import step_problems
 from tui.wizard.review_text import command_content, plan_content, recipe_content
 from tui.wizard.step_view import Advanced, Explained, StepView
 
+ROOMY_ROWS = 20
 VIEWS = ("Plan", "Recipe", "Command")
 _HELP = (
     Explanation("Plan", "What this machine will do. Nothing is written before the start."),
@@ -29,6 +30,8 @@ class ReviewStep(StepView):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "advance", "Start", id="review.start"),
+        # The screen calls it Next, which it is on every other step.
+        Binding("f4,ctrl+o", "advance", "Start", show=False, id="review.next"),
         Binding("s", "screen.save_recipe", "Save recipe", id="review.save"),
         Binding("left", "turn(-1)", "View", show=False),
         Binding("right", "turn(1)", "View", show=False),
@@ -65,7 +68,7 @@ class ReviewStep(StepView):
         view = self.query_one(Segments).index
         width = max(40, self.size.width - 4)
         if view == 0:
-            return plan_content(plan, problems, width)
+            return plan_content(plan, problems, width, roomy=self.size.height >= ROOMY_ROWS)
         if view == 1:
             return recipe_content(plan, width)
         return command_content(plan, self.backend.recipe_text(self.draft.layered.tree))

@@ -7,9 +7,10 @@ from textual.content import Content
 
 from engine.recipe.problems import Problem
 from engine.recipe.sources import flatten
-from engine.text import clean, clean_line, human_bytes, human_count, human_duration
+from engine.text import clean, clean_line, human_bytes, human_count
 from tui.widgets.labels import fit, hanging, problem_label, tail
-from tui.widgets.memory_bar import component_bar, component_legend, meter
+from tui.widgets.memory_bar import UP_TO, component_table, free_mark, memory_stack
+from tui.wizard.option_words import about, peak_words
 from tui.wizard.settings_rows import value_text
 
 if TYPE_CHECKING:
@@ -18,19 +19,26 @@ if TYPE_CHECKING:
 LABEL_WIDTH = 9
 KEY_WIDTH = 22
 VALUE_WIDTH = 24
-METER_WIDTH = 14
 
 
 def _line(label: str, *parts: Content | str | tuple[str, str]) -> Content:
     return Content.assemble((f"{label:<{LABEL_WIDTH}}", "$accent"), *parts)
 
 
-def plan_content(plan: "Plan", problems: list[Problem], width: int) -> Content:
-    """Return the plan in words: problems first, then what will run, then what it needs."""
+def plan_content(plan: "Plan", problems: list[Problem], width: int, *, roomy: bool = True) -> Content:
+    """Return the plan in words: problems first, then what will run, then what it needs.
+
+    Args:
+        plan: The plan.
+        problems: What speaks against it, errors first.
+        width: Cells of a line.
+        roomy: Whether there are lines to spare between the parts.
+    """
+    gap = [Content("")] if roomy else []
     lines: list[Content] = [problem_label(problem) for problem in problems]
     if not problems:
         lines.append(Content.styled("✓ Ready. Nothing speaks against this run.", "$success"))
-    lines += [Content(""), *_what_lines(plan), *_effort_lines(plan), Content(""), *_memory_lines(plan, width)]
+    lines += [*gap, *_what_lines(plan), *_effort_lines(plan), *gap, *_memory_lines(plan, width)]
     return Content("\n").join(lines)
 
 
@@ -51,7 +59,7 @@ def _effort_lines(plan: "Plan") -> list[Content]:
     every = f"evaluates every {steps.evaluate_every}, saves every {steps.checkpoint_every}"
     duration: Content | str = "not known before the first steps"
     if plan.time is not None:
-        span = f"{_about(plan.time.low_s)} to {_about(plan.time.high_s)}"
+        span = f"{about(plan.time.low_s)} to {about(plan.time.high_s)}"
         duration = Content.assemble((f"about {span}", "bold"), (f"  {clean_line(plan.time.basis)}", "$text-muted"))
     free = f" of {human_bytes(disk.free_bytes)} free" if disk.free_bytes is not None else ""
     fetched = f"  {human_bytes(disk.download_bytes)} to download" if disk.download_bytes else ""
@@ -62,33 +70,20 @@ def _effort_lines(plan: "Plan") -> list[Content]:
     ]
 
 
-def _about(seconds: float) -> str:
-    """Return a duration as an estimate deserves it: no seconds after the first minutes."""
-    return human_duration(round(seconds / 60) * 60).replace(" 00 s", "") if seconds >= 180 else human_duration(seconds)
-
-
 def _memory_lines(plan: "Plan", width: int) -> list[Content]:
+    """Return the range and how it was found, the stack of components, every part with its number, and the phases."""
     memory = plan.memory
-    free = f" of {human_bytes(memory.available_bytes)} free" if memory.available_bytes is not None else ""
     span = f"{human_bytes(memory.low_bytes)} to {human_bytes(memory.high_bytes)}"
-    gauge: list[Content | tuple[str, str]] = []
-    if memory.available_bytes:
-        gauge = [("  ", ""), meter(memory.high_bytes, memory.available_bytes, METER_WIDTH)]
-    head = _line("Memory", (span, "bold"), f"{free} on {clean_line(memory.where)}", *gauge)
-    bar = component_bar(memory.components, max(20, width - 1))
-    return [head, bar, *_flow(component_legend(memory.components), width)]
-
-
-def _flow(labels: list[Content], width: int) -> list[Content]:
-    """Return the labels side by side on as many lines as they need."""
-    lines: list[Content] = []
-    current = Content("")
-    for label in labels:
-        if current and current.cell_length + label.cell_length + 3 > width:
-            lines.append(current)
-            current = Content("")
-        current = Content.assemble(current, "   ", label) if current else label
-    return [*lines, current] if current else lines
+    limit = memory.available_bytes
+    free = f" of {human_bytes(limit)} free ({free_mark(memory)})" if limit is not None else ""
+    found = memory.depth + (", low confidence" if memory.confidence == "low" else "")
+    style = {"formula": "$text-muted", "simulated": "$success", "measured": "$success"}[memory.depth]
+    head = _line("Memory", (span, "bold"), f" ({UP_TO}){free} on {clean_line(memory.where)}", (f"  {found}", style))
+    lines = [head, memory_stack(memory, max(20, width - 1)), *component_table(memory, max(20, width - 1))]
+    if peaks := peak_words(memory):
+        lines.append(Content(hanging(f"Peaks    {peaks}", 0, width - 1)))
+    lines += [Content.styled(hanging(f"i {note}", 0, width - 1), "$text-muted") for note in memory.notes]
+    return lines
 
 
 def recipe_content(plan: "Plan", width: int) -> Content:

@@ -135,8 +135,7 @@ class WizardScreen(SpokenErrors, Screen[None]):
         if self._busy_starting():
             return
         draft = self.draft.without(*message.cleared)
-        for path, value in message.changes.items():
-            draft = draft.with_value(path, value)
+        draft = draft.taking(message.changes) if message.taken else draft.with_values(message.changes)
         self.draft = draft
         self.facts = forget_stale(draft, self.facts)
         self._save()

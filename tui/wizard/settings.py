@@ -12,9 +12,12 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.recipe.problems import Problem, ProblemError
+from engine.text import human_bytes
 from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import Explanation
 from tui.widgets.labels import problem_label
+from tui.widgets.memory_bar import Span, of_free, range_bar
+from tui.wizard.facts import Facts
 from tui.wizard.settings_rows import (
     FOLD,
     SettingRow,
@@ -43,6 +46,7 @@ class SettingsStep(StepView):
 
     def compose(self) -> ComposeResult:
         """Yield the list and the editor."""
+        yield Static(id="settings-memory", classes="facts")
         yield ChoiceList(list_id="settings-list")
         with Horizontal(id="editor"):
             yield Static(id="editor-title")
@@ -77,6 +81,7 @@ class SettingsStep(StepView):
         """Draw the rows anew, keeping the cursor."""
         fields = editable_fields(self.backend.fields(), self.draft, self.facts)
         rows = setting_rows(fields, self.draft, self.facts, unfolded=self._unfolded, width=self.size.width or 80)
+        self.query_one("#settings-memory", Static).update(memory_line(self.facts, self.size.width or 80))
         listed = self.query_one(OptionList)
         if [row.row_id for row in rows] == [row.row_id for row in self._rows]:
             for row, old in zip(rows, self._rows, strict=True):
@@ -210,6 +215,26 @@ class SettingsStep(StepView):
         self._close_editor()
         self.focus_start()
         self.post_message(answer)
+
+
+def memory_line(facts: Facts, width: int) -> Content:
+    """Return what the settings in force need, live: a bar against what is free, the range and how it was found."""
+    plan = facts.plan
+    if plan is None:
+        return Content.styled("Memory  ◌ not known before model and data are read", "$text-muted")
+    busy = " ◌" if "busy" in (facts.plan_state.progress, facts.rehearsal.progress) else ""
+    span = Span.of(plan.memory)
+    low, high = human_bytes(plan.memory.low_bytes), human_bytes(plan.memory.high_bytes)
+    words = f" {of_free(span)}{' free' if span.free else ''} ({low} to {high}), {plan.memory.depth}"
+    verdict = "" if span.free is None else " does not fit" if span.expected > span.free else ""
+    bar = max(0, min(32, width - 2 - len("Memory  ") - len(words) - len(verdict) - len(busy)))
+    return Content.assemble(
+        ("Memory  ", "$accent"),
+        range_bar(span, bar) if bar >= 8 else "",
+        (words, ""),
+        (verdict, "bold $error"),
+        (busy, "$primary"),
+    )
 
 
 def _in_a_form(problem: Problem) -> Problem:

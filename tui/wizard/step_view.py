@@ -19,13 +19,23 @@ class Answered(Message):
     Attributes:
         changes: `{recipe path: value}`.
         cleared: Recipe paths whose answers are taken back.
+        advance: Open the next step if nothing speaks against it.
+        taken: The answers are an option of the plan: those of the option taken before are taken back.
     """
 
-    def __init__(self, changes: Mapping[str, Any], cleared: tuple[str, ...] = (), *, advance: bool = False) -> None:
+    def __init__(
+        self,
+        changes: Mapping[str, Any],
+        cleared: tuple[str, ...] = (),
+        *,
+        advance: bool = False,
+        taken: bool = False,
+    ) -> None:
         super().__init__()
         self.changes = changes
         self.cleared = cleared
         self.advance = advance
+        self.taken = taken
 
 
 class Advanced(Message):

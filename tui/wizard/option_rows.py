@@ -1,0 +1,271 @@
+"""The rows of the method step: a table that gains columns with the width. Plain data, no widget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from textual.content import Content
+
+from engine.text import clean_line, human_bytes, human_count
+from tui.widgets.labels import fit
+from tui.widgets.memory_bar import Span, component_bar, component_legend, flow, of_free, range_bar
+from tui.wizard.option_words import (
+    SHORT_PRECISIONS,
+    about,
+    can_fit,
+    chosen_option,
+    effort_words,
+    fits,
+    peak_words,
+    range_words,
+    recommended,
+    settings_words,
+    verdict_words,
+)
+
+if TYPE_CHECKING:
+    from engine.planning.plan import Plan, PlanOption, Way
+
+RowKind = Literal["option", "heading", "way"]
+MARK_WIDTH = 4
+MEMORY_WIDTH = 18
+TIME_WIDTH = 12
+SPEED_WIDTH = 9
+DISK_WIDTH = 10
+PRECISION_WIDTH = 6
+REST_LEAST = 16
+BAR_LEAST, BAR_GOOD, BAR_MOST = 8, 14, 40
+
+
+@dataclass(frozen=True, slots=True)
+class OptionRow:
+    """One row: an option, a way that fits, or the heading above the ways."""
+
+    row_id: str
+    kind: RowKind
+    content: Content
+    option: "PlanOption | None" = None
+    way: "Way | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns there is room for; 0 cells where there is none.
+
+    Attributes:
+        title: Cells of the option's name.
+        bar: Cells of the memory bar.
+        time: Cells of the expected time.
+        speed: Cells of the tokens per second.
+        disk: Cells of the disk space.
+        precision: Cells of the number format.
+        rest: Cells of the reason why an option was not chosen.
+    """
+
+    title: int
+    bar: int
+    time: int = 0
+    speed: int = 0
+    disk: int = 0
+    precision: int = 0
+    rest: int = 0
+
+    @classmethod
+    def within(cls, width: int, options: "Sequence[PlanOption]") -> "Columns":
+        """Return the columns of a table of `width` cells, most needed first."""
+        longest = max((len(option.title) for option in options), default=0)
+        title = max(10, min(longest, 14 if width < 64 else 18 if width < 100 else 26)) + 1
+        left = width - MARK_WIDTH - title - MEMORY_WIDTH - 1 - BAR_LEAST
+        taken: dict[str, int] = {}
+        optional = (
+            ("time", TIME_WIDTH),
+            ("speed", SPEED_WIDTH),
+            ("disk", DISK_WIDTH),
+            ("precision", PRECISION_WIDTH),
+            ("rest", REST_LEAST),
+        )
+        for name, cells in optional:
+            if left < cells:
+                break
+            taken[name] = cells
+            left -= cells
+        bar = BAR_LEAST + left
+        if taken.get("rest"):
+            # The bar is read at a glance; the reasons come first where there is room for both.
+            reason = max((len(option.why_not) for option in options), default=0) + 2
+            more = max(0, min(left, reason - REST_LEAST, left - (BAR_GOOD - BAR_LEAST)))
+            taken["rest"] += more
+            bar -= more
+        return cls(title, max(0, min(BAR_MOST, bar)) if bar >= 5 else 0, **taken)
+
+
+def option_rows(plan: "Plan", width: int) -> list[OptionRow]:
+    """Return every option best first, then the ways that fit where the plan does not."""
+    columns = Columns.within(width, plan.options)
+    best = recommended(plan)
+    scale = max((option.memory.high_bytes for option in plan.options), default=0)
+    rows: list[OptionRow] = []
+    seen: dict[str, int] = {}
+    for option in plan.options:
+        name = f"{option.method}-{option.strategy}-{option.num_gpus}"
+        seen[name] = seen.get(name, 0) + 1
+        content = _option_content(option, columns, best is option, scale)
+        rows.append(OptionRow(f"option-{name}-{seen[name]}", "option", content, option=option))
+    if plan.ways:
+        heading = Content.styled("  To make it fit, enter takes one of these:", "bold $accent")
+        rows.append(OptionRow("heading-ways", "heading", heading))
+        rows += [
+            OptionRow(f"way-{number}", "way", _way_content(way, columns, width), way=way)
+            for number, way in enumerate(plan.ways)
+        ]
+    return rows
+
+
+def table_heading(plan: "Plan | None", width: int) -> Content:
+    """Return the names of the columns."""
+    if plan is None:
+        return Content("")
+    columns = Columns.within(width, plan.options)
+    free = plan.memory.available_bytes
+    memory = f"memory of {human_bytes(free)} free" if free else "memory"
+    room = (columns.bar + 1 if columns.bar else 0) + MEMORY_WIDTH
+    text = " " * MARK_WIDTH + fit("method", columns.title) + fit(memory, room)
+    for name, cells in (("time", columns.time), ("tokens/s", columns.speed), ("disk", columns.disk)):
+        text += name.rjust(cells) if cells else ""
+    text += "  bits".ljust(columns.precision) if columns.precision else ""
+    text += "  why not" if columns.rest else ""
+    return Content.styled(text, "$text-muted")
+
+
+def _option_content(option: "PlanOption", columns: Columns, best: bool, scale: float) -> Content:
+    runs = can_fit(option)
+    parts: list[Content | tuple[str, str]] = [*_mark(option, best)]
+    weight = "bold" if option.verdict == "chosen" else "" if runs else "$text-disabled"
+    parts.append((fit(clean_line(option.title), columns.title - 1) + " ", weight))
+    if option.verdict == "impossible":
+        room = _width_after_title(columns)
+        parts.append((fit(f"cannot run here: {clean_line(option.why_not)}", room), "$text-disabled"))
+        return Content.assemble(*parts)
+    span = Span.of(option.memory)
+    if columns.bar:
+        parts += [range_bar(span, columns.bar, scale_bytes=scale, style="" if runs else "$text-disabled"), (" ", "")]
+    formula = "~" if option.memory.depth == "formula" else ""
+    parts.append((fit(formula + of_free(span), MEMORY_WIDTH), "bold" if runs else "$text-disabled"))
+    return Content.assemble(*parts, *_numbers(option, columns, runs))
+
+
+def _mark(option: "PlanOption", best: bool) -> list[tuple[str, str]]:
+    star = ("★", "bold $accent") if best else (" ", "")
+    match option.verdict:
+        case "chosen":
+            dot = ("●", "bold $success") if fits(option) else ("●", "bold $warning")
+        case "fits":
+            dot = ("○", "$text-muted")
+        case "tight":
+            dot = ("!", "bold $warning")
+        case _:
+            dot = ("✗", "$text-disabled")
+    return [(" ", ""), star, dot, (" ", "")]
+
+
+def _numbers(option: "PlanOption", columns: Columns, runs: bool) -> list[tuple[str, str]]:
+    time = about(option.time_s) if runs else "does not fit"
+    speed = human_count(option.tokens_per_s) if option.tokens_per_s is not None and runs else ""
+    disk = human_bytes(option.disk_bytes) if option.disk_bytes and runs else ""
+    precision = SHORT_PRECISIONS.get(option.precision, option.precision)
+    weight = "" if runs else "$text-disabled"
+    cells = [
+        (time.rjust(columns.time), weight) if columns.time else ("", ""),
+        (speed.rjust(columns.speed), weight) if columns.speed else ("", ""),
+        (disk.rjust(columns.disk), weight) if columns.disk else ("", ""),
+        (f"  {precision}".ljust(columns.precision), weight) if columns.precision else ("", ""),
+    ]
+    if columns.rest:
+        cells.append(("  " + clean_line(option.why_not, max_chars=columns.rest - 2), "$text-muted"))
+    return cells
+
+
+def _width_after_title(columns: Columns) -> int:
+    bar = columns.bar + 1 if columns.bar else 0
+    return bar + MEMORY_WIDTH + columns.time + columns.speed + columns.disk + columns.precision + columns.rest
+
+
+def _way_content(way: "Way", columns: Columns, width: int) -> Content:
+    span = Span.of(way.memory)
+    need = of_free(span)
+    room = max(10, width - MARK_WIDTH - len(need) - 3)
+    title = clean_line(way.title, max_chars=room)
+    price = clean_line(way.price, max_chars=max(0, room - len(title) - 2)) if room - len(title) > 12 else ""
+    return Content.assemble(
+        ("  → ", "bold $success"),
+        (title, "bold"),
+        (f"  {price}".ljust(max(0, room - len(title))), "$text-muted"),
+        (f"  {need}", span.style),
+    )
+
+
+# --- the row under the cursor ----------------------------------------------------------------------------------------
+
+
+def option_details(option: "PlanOption", plan: "Plan", width: int, *, roomy: bool) -> list[Content]:
+    """Return what there is to know of one option: standing and reason, settings, memory by component.
+
+    Args:
+        option: The row under the cursor.
+        plan: For the recommended and the chosen option.
+        width: Cells of a line.
+        roomy: Whether there are lines for time and disk in words, phases and notes.
+    """
+    lines = [_standing(option, plan, width)]
+    lines.append(Content.styled(fit_line(settings_words(option), width), "$text-muted"))
+    if roomy and (effort := effort_words(option)):
+        lines.append(Content.styled(fit_line(effort, width), "$text-muted"))
+    memory = option.memory
+    words = range_words(memory)
+    bar = component_bar(memory.components, max(10, width - len(words) - 1))
+    lines.append(Content.assemble(bar, (f" {words}", "")))
+    lines += flow(component_legend(memory.components), width)
+    if roomy:
+        if peaks := peak_words(memory):
+            lines.append(Content.assemble(("peaks  ", "$accent"), (fit_line(peaks, width - 7), "")))
+        lines += [Content.styled(fit_line(f"i {note}", width), "$text-muted") for note in memory.notes[:2]]
+    return lines
+
+
+def _standing(option: "PlanOption", plan: "Plan", width: int) -> Content:
+    best, chosen = recommended(plan), chosen_option(plan)
+    words = [word for word, holds in (("★ recommended", best is option), ("● chosen", chosen is option)) if holds]
+    style = "bold $accent" if best is option else "bold $success"
+    if not words:
+        words = [verdict_words(option)]
+        style = "bold $warning" if option.verdict in ("tight", "too_large", "impossible") else "bold"
+    reason = option.why_not if option is not chosen else _own_reason(plan)
+    text = " ".join(as_sentence(part) for part in (reason, option.quality) if part)
+    head = ", ".join(words)
+    return Content.assemble((head, style), ("  " + fit_line(text, max(10, width - len(head) - 2)), ""))
+
+
+def _own_reason(plan: "Plan") -> str:
+    source = plan.sources.get("method.name")
+    return source.detail if source is not None and source.kind == "derived" else ""
+
+
+def way_details(way: "Way", width: int) -> list[Content]:
+    """Return what a way changes and costs."""
+    changes = ", ".join(f"{path} = {value}" for path, value in way.changes.items())
+    lines = [Content.assemble(("its price  ", "bold $accent"), (clean_line(way.price), ""))]
+    lines.append(Content.assemble(("it sets    ", "bold $accent"), (fit_line(changes, width - 11), "$text-muted")))
+    words = range_words(way.memory)
+    bar = component_bar(way.memory.components, max(10, width - len(words) - 1))
+    return [*lines, Content.assemble(bar, (f" {words}", "")), *flow(component_legend(way.memory.components), width)]
+
+
+def as_sentence(text: str) -> str:
+    """Return words as a sentence: a capital in front, one full stop behind."""
+    line = clean_line(text).rstrip(".")
+    return f"{line[:1].upper()}{line[1:]}."
+
+
+def fit_line(text: str, width: int) -> str:
+    """Return `text` on one line of at most `width` characters."""
+    return clean_line(text, max_chars=max(1, width))
