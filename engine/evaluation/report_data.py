@@ -16,9 +16,15 @@ from engine.planning.plan import Plan
 from engine.recipe.sources import Source, flatten
 from engine.runs.directory import RunDirectory
 from engine.runs.events import numbers_to_words
+from engine.runs.measured_memory import compare_memory
 from engine.runs.picture import Picture
 
 REPORT_VERSION = 1
+
+_PREDICTED = ("low_bytes", "expected_bytes", "high_bytes", "depth", "basis", "confidence", "components", "peaks")
+_PROBED = (
+    "outcome", "fits", "peak_bytes", "free_bytes", "context_bytes", "tensor_bytes", "phases", "ratio", "micro_batch",
+)  # fmt: skip
 
 VERDICTS: dict[Direction, str] = {"better": "better", "worse": "worse", "same": "unchanged", "unknown": ""}
 _HEADLINE_ORDER = ("exact_match", "rougeL", "perplexity", "token_accuracy", "loss")
@@ -173,17 +179,27 @@ def _training(plan: Plan, picture: Picture) -> dict[str, Any]:
 
 
 def _memory(plan: Plan, picture: Picture) -> dict[str, Any]:
-    on_gpu = plan.device.kind == "cuda"
-    peak, curve = ("gpu_peak_bytes", "gpu_allocated_bytes") if on_gpu else ("peak_rss_bytes", "rss_bytes")
-    bounds = picture.curves[curve].bounds() if curve in picture.curves else None
-    measured = [value for value in (picture.latest.get(peak), bounds[1] if bounds else None) if value]
+    """Return what was predicted, probed and measured; the prediction is the worker's own where it told one."""
+    predicted = picture.predicted or plan.memory.model_dump()
+    compared = compare_memory(picture, plan.memory)
+    probed = {name: picture.probed.get(name) for name in _PROBED} if picture.probed else None
     return {
-        "where": plan.memory.where,
+        "where": str(predicted.get("where") or plan.memory.where),
         "planned_bytes": plan.memory.expected_bytes,
         "planned_low_bytes": plan.memory.low_bytes,
         "planned_high_bytes": plan.memory.high_bytes,
-        "available_bytes": plan.memory.available_bytes,
-        "measured_bytes": int(max(measured)) if measured else None,
+        "available_bytes": predicted.get("available_bytes"),
+        "measured_bytes": compared.measured_bytes if compared else None,
+        "predicted": {name: predicted.get(name) for name in _PREDICTED},
+        "probed": probed,
+        "measured": {
+            **{name: picture.measured_peak.get(name) for name in ("step", "phase", "kind")},
+            "phases": {phase: peak.get("bytes") for phase, peak in picture.measured_peaks.items()},
+        },
+        "verdict": compared.verdict if compared else "unknown",
+        "error_percent": compared.error_percent if compared else None,
+        "sentence": compared.sentence() if compared else "",
+        "caveats": compared.caveats if compared else [],
     }
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from engine.evaluation.charts import Line, legend, line_chart
 from engine.evaluation.markup import escape_html
+from engine.evaluation.report_memory import memory_section
 from engine.runs.curves import Curve
 from engine.runs.events import word_to_number
-from engine.text import clean_line, human_bytes, human_count, human_duration
+from engine.text import clean_line, human_count, human_duration
 
 MAX_SAMPLE_CHARS = 6000
 _GLYPHS = {"better": "✓", "worse": "✗", "same": "=", "mixed": "◆", "unknown": ""}
@@ -21,7 +22,7 @@ def html_report(content: dict[str, Any], curves: dict[str, Curve]) -> str:
 
     Args:
         content: As in `report.json`.
-        curves: The picture's curves; `loss`, `eval_loss` and `learning_rate` are drawn.
+        curves: The picture's curves; `loss`, `eval_loss`, `learning_rate` and memory are drawn.
     """
     css = resources.files("engine.evaluation").joinpath("report.css").read_text(encoding="utf-8")
     title = escape_html(clean_line(content["name"]))
@@ -33,7 +34,7 @@ def html_report(content: dict[str, Any], curves: dict[str, Curve]) -> str:
             _metrics(content),
             _samples(content["samples"]),
             _curves(curves),
-            _memory(content["memory"]),
+            memory_section(content["memory"], curves),
             _notices(content),
             _recipe(content),
             _footer(content),
@@ -200,26 +201,6 @@ def _rate_chart(curves: dict[str, Curve]) -> str:
     line = Line("Learning rate", "rate", points)
     chart = line_chart("Learning rate by step", [line], x_name="step", y_name="learning rate", height=190)
     return f'<div class="card"><h3>Learning rate</h3>{chart}</div>' if chart else ""
-
-
-def _memory(memory: dict[str, Any]) -> str:
-    measured = memory["measured_bytes"]
-    planned = f"{human_bytes(memory['planned_low_bytes'])} to {human_bytes(memory['planned_high_bytes'])}"
-    text = f"Planned: {planned} of {memory['where']}. Measured peak: {human_bytes(measured)}."
-    if measured and memory["planned_bytes"]:
-        text += f" The plan expected {human_bytes(memory['planned_bytes'])}."
-    return f'<h2>Memory</h2>\n<div class="card">{_gauge(memory)}<p class="soft">{escape_html(text)}</p></div>'
-
-
-def _gauge(memory: dict[str, Any]) -> str:
-    low, high = memory["planned_low_bytes"], memory["planned_high_bytes"]
-    full = 1.08 * max(high, memory["measured_bytes"] or 0)
-    if not full:
-        return ""
-    span = f'<span class="range" style="left:{100 * low / full:.1f}%;width:{100 * (high - low) / full:.1f}%"></span>'
-    place = 100 * (memory["measured_bytes"] or 0) / full
-    mark = f'<span class="measured" style="left:{place:.1f}%"></span>' if memory["measured_bytes"] else ""
-    return f'<div class="gauge">{span}{mark}</div>'
 
 
 def _notices(content: dict[str, Any]) -> str:

@@ -3,7 +3,8 @@
 from typing import Any
 
 from engine.evaluation.markup import code_block, escape_markdown, inline_code
-from engine.text import clean_line, human_bytes, human_count, human_duration
+from engine.evaluation.report_memory import memory_words
+from engine.text import clean_line, human_count, human_duration
 
 MAX_SAMPLE_CHARS = 2000
 
@@ -55,8 +56,7 @@ def _training(content: dict[str, Any]) -> str:
         f"sha256 {inline_code(data['sha256'] or 'unknown')}",
         f"- Steps: {training['steps']:,} of {training['total_steps']:,}, {training['effective_batch']} rows each, "
         f"{human_duration(elapsed)} on {escape_markdown(training['device'])}",
-        f"- Memory of {escape_markdown(memory['where'])}: planned {human_bytes(memory['planned_low_bytes'])} to "
-        f"{human_bytes(memory['planned_high_bytes'])}, measured {human_bytes(memory['measured_bytes'])}",
+        f"- Memory: {escape_markdown(memory_words(memory))}",
     ]
     for kind in ("merged", "adapter"):
         if model[kind]:

@@ -83,6 +83,13 @@ def write_story(run: RunDirectory, *, steps=75) -> None:
     """Append the events of a run that learned: losses, memory, evaluations, and a repeated stretch after a crash."""
     log = EventWriter(run.events_file)
     log.write("worker.started", pid=1, host="h", device="cpu", attempt=1, resumed_from=None, standby=False)
+    mib = 1 << 20
+    log.write(
+        "memory.predicted",
+        low_bytes=170 * mib, expected_bytes=190 * mib, high_bytes=220 * mib, depth="simulated", basis="rehearsal",
+        where="host RAM", available_bytes=4096 * mib, components={"weights": 110 * mib, "activations": 80 * mib},
+        peaks={"training": 190 * mib}, confidence="normal", micro_batch=2,
+    )  # fmt: skip
     log.write("model.loaded", num_params=30_000, trainable_params=1_024, dtype="float32", choices=[])
     log.write("data.prepared", num_train=100, num_held_out=20, dropped={}, trained_token_share=0.4)
     log.write("training.started", total_steps=steps, start_step=0, micro_batch=2, accumulation=2, steps_per_epoch=25)
@@ -105,6 +112,11 @@ def write_story(run: RunDirectory, *, steps=75) -> None:
             log.write(
                 "evaluation.completed", phase="during", step=step, metrics={"loss": loss}, num_rows=20, elapsed_s=1.0
             )
-        if step % 25 == 0:
-            log.write("memory.sampled", rss_bytes=190 << 20, peak_rss_bytes=(195 + step // 25) << 20)
+        if step % 5 == 0:
+            resident = (180 + step // 5) * mib
+            for phase, peak in (("training", resident + 3 * mib), ("evaluation", resident - 20 * mib)):
+                log.write(
+                    "memory.sampled", phase=phase, peak_bytes=peak, peak_kind="rss", rss_bytes=resident,
+                    peak_rss_bytes=resident + 3 * mib,
+                )  # fmt: skip
     log.close()

@@ -9,6 +9,7 @@ from markdown_it import MarkdownIt
 
 from engine.evaluation.measurement import Measurement, Sample, save_measurement
 from engine.evaluation.report import write_report
+from engine.runs.events import EventWriter
 from tests.engine.made_plan import made_plan, made_run, write_story
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J | `code` ``` [link](http://x) </pre> \ud800 \u202e ![i](x)"
@@ -88,7 +89,17 @@ def test_the_report_says_what_changed_and_in_which_direction(run):
     }  # fmt: skip
     assert report["training"]["steps"] == 75
     assert report["training"]["lowest_held_out"]["step"] in (50, 60)
-    assert report["memory"]["measured_bytes"] == 198 << 20
+    memory = report["memory"]
+    assert memory["measured_bytes"] == 198 << 20
+    assert memory["predicted"]["depth"] == "simulated"
+    assert memory["predicted"]["components"] == {"weights": 110 << 20, "activations": 80 << 20}
+    assert memory["measured"] == {
+        "step": 75, "phase": "training", "kind": "rss",
+        "phases": {"training": 198 << 20, "evaluation": 175 << 20},
+    }  # fmt: skip
+    assert memory["verdict"] == "inside"
+    assert memory["error_percent"] == pytest.approx(100 * (190 - 198) / 198)
+    assert memory["sentence"] == "peak 198 MiB at step 75, predicted 170 to 220 MiB: inside"
     assert report["model"]["merged"] is None
     assert report["versions"]["torch"] == "2.13.0"
     sources = {row["path"]: row["source"] for row in report["recipe"]}
@@ -97,8 +108,27 @@ def test_the_report_says_what_changed_and_in_which_direction(run):
     assert sources["training.schedule"] == "default"
     text = page.read_text()
     assert "The model learned" in text
-    assert text.count("<svg") == 2
-    assert "The model learned" in run.report_markdown_file.read_text()
+    assert text.count("<svg") == 4
+    assert "Peak 198 MiB at step 75, predicted 170 to 220 MiB: inside." in text
+    markdown = run.report_markdown_file.read_text()
+    assert "The model learned" in markdown
+    assert "190 MiB of host RAM were expected" in markdown
+    assert "4.0 % less than was used (rehearsed, not measured)." in text
+
+
+def test_a_peak_outside_of_the_prediction_is_said(run):
+    log = EventWriter(run.events_file)
+    log.write("memory.probed", outcome="measured", peak_bytes=200 << 20, fits=True, free_bytes=4 << 30)
+    log.write("memory.sampled", phase="merging", peak_bytes=300 << 20, peak_kind="rss", rss_bytes=1, peak_rss_bytes=1)
+    log.close()
+    page = write_report(run).read_text()
+    memory = json.loads(run.report_json_file.read_text())["memory"]
+    assert (memory["verdict"], memory["measured_bytes"]) == ("above", 300 << 20)
+    assert memory["probed"]["peak_bytes"] == 200 << 20
+    assert "while the model was exported, predicted 170 to 220 MiB: 80.0 MiB above the range" in memory["sentence"]
+    assert "✗ above the prediction" in page
+    assert "The probe before the first step measured 200 MiB." in page
+    Page(page)
 
 
 def test_a_model_that_got_worse_is_called_worse(run):
