@@ -87,15 +87,21 @@ def run(
 def plan(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE_OR_PRESET", help="A recipe file, or the name of a preset.")],
     changes: Changes = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option("--gpu", metavar="MACHINE", help="Plan for another machine: 24GiB, 2x24GiB, RTX 4090, cpu 32GiB."),
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Formula only: no rehearsal of the memory.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what this machine would do with a recipe.
+    """Say what this machine, or another one, would do with a recipe.
 
-    Every value with its source, memory by component, time, disk, and the problems found.
+    Memory by component, every way to carry it out and why not, time, disk, each value with its source, and the problems
+    found. The memory is rehearsed without weights; ctrl+c keeps the formula's answer.
     """
     from tui.verbs.recipes import plan as show_plan
 
-    run_verb(lambda: show_plan(recipe, changes or [], as_json=as_json), as_json=as_json)
+    run_verb(lambda: show_plan(recipe, changes or [], as_json=as_json, gpu=gpu, fast=fast), as_json=as_json)
 
 
 @app.command()

@@ -1,19 +1,24 @@
 """From a recipe file or a preset to a plan: the road that every headless verb and the wizard's review share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.sources import Layered, lay
+from engine.text import clean_line
 
 if TYPE_CHECKING:
+    from engine.hardware.devices import Hardware
     from engine.helper import InspectionHelper
+    from engine.planning.calibration import Calibration
     from engine.planning.plan import Plan
-    from engine.planning.profiles import ModelProfile
+    from engine.planning.profiles import DataProfile, ModelProfile
 
 RECIPE_ENDINGS = (".yaml", ".yml")
+CLEARLY_FITS = 0.6
+"""Share of the free memory up to which the formula's word is enough."""
 
 
 def read_reference(reference: str, changes: Sequence[str] = ()) -> Layered:
@@ -103,33 +108,76 @@ class Prepared:
     plan: "Plan"
 
 
-def prepare(layered: Layered, helper: "InspectionHelper", *, reference: str) -> Prepared:
+def prepare(
+    layered: Layered, helper: "InspectionHelper", *, reference: str, gpu: str = "", assume: bool = False
+) -> Prepared:
     """Check a recipe, look at model, data and machine, and make the plan.
 
     Args:
         layered: The recipe with its sources.
-        helper: Process that reads the data and counts tokens.
+        helper: Process that reads the data and counts tokens; started when it is needed.
         reference: The recipe file or preset, for error messages; relative paths are also looked up beside the file.
+        gpu: A machine to plan for instead of this one, such as `24GiB`; empty for this one.
+        assume: Plan without data that nobody named and without a hub that does not answer; the plan says what it
+            assumed. For looking ahead, never for starting a run.
 
     Raises:
         ProblemError: The recipe is not valid, or model or data cannot be read.
     """
+    from engine.hardware.hypothetical import parse_machine
     from engine.hardware.probe import read_hardware
     from engine.planning.model_profile import hub_cache
     from engine.planning.planner import make_plan
-    from engine.planning.profiles import DataProfile
     from engine.recipe.read import check_recipe
     from engine.runs.home import home_folders
 
-    layered = Layered(absolute_sources(layered.tree, (Path.cwd(), Path(reference).parent)), layered.sources)
-    recipe = check_recipe(layered.tree, name=reference)
-    helper.start()
-    model = model_profile(recipe.model.base, recipe.model.revision, helper)
-    data = DataProfile.model_validate(helper.call_blocking("profile_data", recipe=layered.tree, folder=model.folder))
     home = home_folders()
-    hardware = read_hardware((home.runs, home.cache, hub_cache()), patient=True)
-    plan = make_plan(layered, hardware, model, data, home=home)
-    return Prepared(layered, plan)
+    folders = (home.runs, home.cache, hub_cache())
+    # A wrong machine is said before anything is read.
+    asked = parse_machine(gpu, folders) if gpu else None
+    layered = Layered(absolute_sources(layered.tree, (Path.cwd(), Path(reference).parent)), layered.sources)
+    without_data = assume and not (layered.tree.get("data") or {}).get("source")
+    tree = _with_assumed_source(layered.tree) if without_data else layered.tree
+    recipe = check_recipe(tree, name=reference)
+    base, revision = recipe.model.base, recipe.model.revision
+    model = (
+        _profile_or_catalogue(base, revision, helper, ask=not gpu) if assume else model_profile(base, revision, helper)
+    )
+    data = _data_profile(tree, model, helper, recipe.objective, assumed=without_data)
+    hardware = asked or read_hardware(folders)
+    made = make_plan(
+        Layered(tree, layered.sources), hardware, model, data, home=home, calibration=_calibration(hardware, home.cache)
+    )
+    return Prepared(layered, made)
+
+
+def _with_assumed_source(tree: Mapping[str, Any]) -> dict[str, Any]:
+    from engine.planning.assumed import ASSUMED_SOURCE
+
+    return {**tree, "data": {**(tree.get("data") or {}), "source": ASSUMED_SOURCE}}
+
+
+def _data_profile(
+    tree: Mapping[str, Any], model: "ModelProfile", helper: "InspectionHelper", objective: str, *, assumed: bool
+) -> "DataProfile":
+    from engine.planning.assumed import assumed_data
+    from engine.planning.profiles import DataProfile
+
+    if assumed:
+        return assumed_data(objective)
+    helper.start()
+    return DataProfile.model_validate(helper.call_blocking("profile_data", recipe=tree, folder=model.folder))
+
+
+def _calibration(hardware: "Hardware", cache: Path) -> "Calibration | None":
+    """Return what was measured on this machine; None for a machine that is not here."""
+    from engine.planning import calibration_store
+    from engine.planning.calibration import machine_key
+    from engine.planning.derive import choose_device
+
+    if hardware.hypothetical:
+        return None
+    return calibration_store.read(cache, machine_key(hardware, choose_device(hardware)[0]))
 
 
 def model_profile(base: str, revision: str | None, helper: "InspectionHelper") -> "ModelProfile":
@@ -143,4 +191,81 @@ def model_profile(base: str, revision: str | None, helper: "InspectionHelper") -
 
     if not is_hub_id(base) or whole_snapshot(base, revision) is not None:
         return read_model_profile(base, revision)
+    helper.start()
     return ModelProfile.model_validate(helper.call_blocking("profile_model", base=base, revision=revision))
+
+
+def _profile_or_catalogue(base: str, revision: str | None, helper: "InspectionHelper", *, ask: bool) -> "ModelProfile":
+    """Return the profile of a base model, from the catalogue where the hub is not asked or does not answer."""
+    from engine.catalog.base_models import find_base_model
+    from engine.planning.assumed import catalogue_profile
+    from engine.planning.model_profile import hub_cache, is_hub_id, whole_snapshot
+
+    card = find_base_model(base)
+    here = not is_hub_id(base) or whole_snapshot(base, revision) is not None
+    if here or card is None:
+        return model_profile(base, revision, helper)
+    if not ask:
+        return catalogue_profile(
+            card.profile, hub_cache(), "nothing was asked of the hub for a machine that is not here"
+        )
+    try:
+        return model_profile(base, revision, helper)
+    except ProblemError as error:
+        why = error.problems[0].message.rstrip(".")
+        return catalogue_profile(card.profile, hub_cache(), f"the hub was asked, and: {why}")
+
+
+def rehearse(plan: "Plan") -> "Plan":
+    """Return a plan with its memory rehearsed in a process of its own.
+
+    Raises:
+        ProblemError: The rehearsal cannot be carried out.
+    """
+    from engine.planning.planner import with_memory
+    from engine.planning.rehearse import Rehearsals
+    from engine.planning.rehearsed import estimate_from
+    from engine.runs.home import home_folders
+
+    rehearsals = Rehearsals(home_folders().cache)
+    try:
+        result = rehearsals.of_blocking(plan)
+    finally:
+        rehearsals.close()
+    return with_memory(plan, estimate_from(result, plan, plan.machine.calibration))
+
+
+def worth_rehearsing(plan: "Plan") -> bool:
+    """Return whether the formula leaves open if a plan fits, and nothing else forbids the run."""
+    from engine.planning.findings import MEMORY_CODES
+
+    memory = plan.memory
+    if memory.available_bytes is None or memory.depth != "formula":
+        return False
+    if any(finding.severity == "error" and finding.code not in MEMORY_CODES for finding in plan.findings):
+        return False
+    return memory.high_bytes > CLEARLY_FITS * memory.available_bytes
+
+
+def deepened(plan: "Plan", say: Callable[[str], None]) -> "Plan":
+    """Return a plan rehearsed, or as it was with a note why not; ctrl+c leaves the formula's answer.
+
+    Args:
+        plan: A plan of the formula.
+        say: Shows a line while the rehearsal goes on.
+    """
+    say("Rehearsing the run without weights; ctrl+c keeps the formula's answer.")
+    try:
+        return rehearse(plan)
+    except KeyboardInterrupt:
+        return _not_rehearsed(plan, "you stopped the rehearsal")
+    except ProblemError as error:
+        return _not_rehearsed(plan, error.problems[0].message.rstrip("."))
+
+
+def _not_rehearsed(plan: "Plan", why: str) -> "Plan":
+    from engine.planning.profiles import Finding
+
+    message = f"The memory is the formula's, not rehearsed: {clean_line(why, max_chars=300)}."
+    note = Finding(code="plan.not_rehearsed", message=message, severity="note")
+    return plan.model_copy(update={"findings": [*plan.findings, note]})

@@ -1,6 +1,5 @@
 """What the plan finds wrong, each with a stable code and the next action."""
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -13,6 +12,7 @@ from engine.planning.plan import DiskEstimate, MemoryEstimate, Steps, TimeEstima
 from engine.planning.profiles import DataProfile, Finding, ModelProfile
 from engine.planning.steps import rows_cut
 from engine.recipe.schema import Recipe
+from engine.recipe.values import change_argument
 from engine.text import clean_line, human_bytes, human_duration
 
 Severity = Literal["error", "warning", "note"]
@@ -62,12 +62,8 @@ def _ways_out(memory: MemoryEstimate, offered: str) -> str:
 
 def way_words(way: Way) -> str:
     """Return a way as the settings that take it."""
-    changes = " and ".join(f"{path}={_argument(value)}" for path, value in way.changes.items())
+    changes = " and ".join(change_argument(path, value) for path, value in way.changes.items())
     return f"{changes} (needs up to {human_bytes(way.memory.high_bytes)})"
-
-
-def _argument(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def disk_findings(disk: DiskEstimate) -> Iterator[Finding]:

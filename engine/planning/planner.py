@@ -1,10 +1,8 @@
 """The plan: a pure function of recipe, machine, model and data. No clock, no chance, no disk, no network."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import known
@@ -28,6 +26,7 @@ from engine.recipe.problems import Problem
 from engine.recipe.read import check_recipe
 from engine.recipe.rules import check_rules
 from engine.recipe.sources import Layered
+from engine.recipe.values import change_words
 from engine.runs.delivery import check_output
 from engine.runs.home import HomeFolders
 from engine.runs.logind import logout_problem
@@ -44,7 +43,6 @@ def make_plan(
     *,
     home: HomeFolders,
     calibration: Calibration | None = None,
-    hypothetical: str = "",
 ) -> Plan:
     """Return what a machine will do with a recipe.
 
@@ -55,7 +53,6 @@ def make_plan(
         data: Facts of the data.
         home: Where runs are written; its free space is looked up in `hardware`.
         calibration: What was measured on this machine before.
-        hypothetical: What was asked for when `hardware` is not this machine, such as `24GiB`.
 
     Raises:
         ProblemError: The recipe does not pass the schema. Everything else is a finding of the plan.
@@ -63,7 +60,7 @@ def make_plan(
     recipe = check_recipe(layered.tree, name="")
     settings = Settings(recipe, layered)
     device, gpu = derive.choose_device(hardware)
-    machine = _machine(hardware, gpu, calibration, hypothetical)
+    machine = _machine(hardware, gpu, calibration)
     facts = _Facts(
         settings, hardware, gpu, Facts(device, machine, model, data, *derive.available_memory(hardware, gpu))
     )
@@ -106,7 +103,7 @@ def _smaller_models(model: ModelProfile) -> list[ModelProfile]:
     return [card.profile for card in sorted(cards, key=lambda card: -(card.num_params or 0))]
 
 
-def _machine(hardware: Hardware, gpu: Gpu | None, calibration: Calibration | None, hypothetical: str) -> Machine:
+def _machine(hardware: Hardware, gpu: Gpu | None, calibration: Calibration | None) -> Machine:
     """Return what of the machine decides on the plan."""
     gpus = [] if gpu is None else hardware.usable_gpus()
     free = [known(one.free_bytes) for one in gpus]
@@ -117,7 +114,7 @@ def _machine(hardware: Hardware, gpu: Gpu | None, calibration: Calibration | Non
         cores=hardware.host.cores,
         libraries=dict(hardware.libraries),
         calibration=calibration,
-        hypothetical=hypothetical,
+        hypothetical=hardware.hypothetical,
     )
 
 
@@ -150,13 +147,16 @@ class _Facts:
 
 
 def _derive_frame(facts: _Facts) -> None:
-    """Derive what the memory search needs: precision, length, packing, adapters' shape."""
+    """Derive what the memory search needs: precision, length, packing, what an evaluation generates."""
     settings, model, data = facts.settings, facts.model, facts.data
     settings.derive("training.precision", *derive.choose_precision(facts.hardware, facts.surroundings, model))
     settings.derive("training.attention", "sdpa", "always there, and fast")
     batch = settings["training.effective_batch"]
     settings.derive("training.max_length", *derive.choose_length(settings["objective"], model, data, batch))
     settings.derive("training.packing", facts.text, "plain text fills its sequences" if facts.text else "conversations")
+    metrics = ["perplexity", "token_accuracy"] + ([] if facts.text else ["exact_match", "rouge"])
+    settings.derive("evaluation.metrics", metrics, "plain text" if facts.text else "conversations")
+    settings.derive("evaluation.max_new_tokens", *derive.choose_answer_tokens(data, model))
     if settings.set_by_person("method.name") and settings["method.name"] == "full":
         for path in ADAPTER_FIELDS:
             settings.clear_preset(path, "full fine-tuning has no adapters")
@@ -248,9 +248,6 @@ def _derive_rest(facts: _Facts) -> None:
         settings.derive("data.mapping", dict(data.mapping), "detected from the columns")
     if share := derive.choose_held_out(data):
         settings.derive("data.held_out", share, f"{data.num_held_out} rows, a tenth but at most 500")
-    metrics = ["perplexity", "token_accuracy"] + ([] if facts.text else ["exact_match", "rouge"])
-    settings.derive("evaluation.metrics", metrics, "plain text" if facts.text else "conversations")
-    settings.derive("evaluation.max_new_tokens", *derive.choose_answer_tokens(data, model))
     settings.derive("evaluation.sample_prompts", None, "the first three held-out rows")
 
 
@@ -337,18 +334,4 @@ def command(settings: Settings, recipe_file: str = "recipe.yaml") -> list[str]:
     preset = settings.preset_name()
     if not preset:
         return ["ftwizard", "run", recipe_file]
-    words = ["ftwizard", "run", preset]
-    for path, value in settings.chosen_by_person().items():
-        parts = value if isinstance(value, dict) else {}
-        pairs = {f"{path}.{key}": item for key, item in parts.items()} or {path: value}
-        for name, item in pairs.items():
-            words += ["--set", f"{name}={_argument(item)}"]
-    return words
-
-
-def _argument(value: Any) -> str:
-    """Return a value as `--set` reads it back."""
-    if isinstance(value, str):
-        plain = value and value == value.strip() and value[0] not in "[{\"'" and value not in ("null", "~")
-        return value if plain else json.dumps(value, ensure_ascii=False)
-    return json.dumps(value, ensure_ascii=False)
+    return ["ftwizard", "run", preset, *change_words(settings.chosen_by_person())]

@@ -1,5 +1,6 @@
 """Values as people write them: from text to the value that a field takes, without guessing."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -132,3 +133,22 @@ def _unwrapped(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_unwrapped(item) for item in value]
     return value
+
+
+def change_argument(path: str, value: Any) -> str:
+    """Return `path=value` as `--set` reads it back."""
+    plain = isinstance(value, str) and value and value == value.strip()
+    if plain and value[0] not in "[{\"'" and value not in ("null", "~"):
+        return f"{path}={value}"
+    return f"{path}={json.dumps(value, ensure_ascii=False)}"
+
+
+def change_words(changes: Mapping[str, Any]) -> list[str]:
+    """Return the `--set` words of changes; a mapping becomes one change for each of its keys."""
+    words: list[str] = []
+    for path, value in changes.items():
+        parts = value if isinstance(value, dict) else {}
+        pairs = {f"{path}.{key}": item for key, item in parts.items()} or {path: value}
+        for name, item in pairs.items():
+            words += ["--set", change_argument(name, item)]
+    return words

@@ -63,7 +63,7 @@ def test_the_smallest_recipe(tmp_path):
         ("lora_alpha: 8\n", "4:1", "method.alpha"),
         ("method:\n  training: {epochs: 1}\n", "5:3", "training is a section of its own"),
         ("evaluation:\n  droput: 0.1\n", "5:3", "method.dropout"),
-        ("delivery:\n  zzz: 1\n", "5:3", "Valid here: merge, output"),
+        ("delivery:\n  zzz: 1\n", "5:3", "Valid here: merge, formats, output"),
     ],
 )
 def test_unknown_keys_name_place_and_nearest_key(tmp_path, lines, place, nearest):

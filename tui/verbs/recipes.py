@@ -1,26 +1,38 @@
 """`ftwizard plan`, `presets` and `schema`: what would be done, and what there is to choose from."""
 
-import shlex
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from engine.text import clean, clean_line, human_bytes, human_count, human_duration
+from engine.text import clean, clean_line
+from tui.plan_text import WIDTH, heading_lines, length_line, option_lines, plan_lines, way_lines
 from tui.verbs.output import EXIT_WRONG_USE, print_json, print_problems, print_table
 
 if TYPE_CHECKING:
     from engine.planning.plan import Plan
 
 
-def plan(reference: str, changes: Sequence[str], *, as_json: bool) -> int:
-    """Print the plan of a recipe or preset; exit code 2 when it must not be started."""
+def plan(reference: str, changes: Sequence[str], *, as_json: bool, gpu: str | None = None, fast: bool = False) -> int:
+    """Print the plan of a recipe or preset; exit code 2 when it must not be started.
+
+    Args:
+        reference: A recipe file, or the name of a preset.
+        changes: `--set` arguments.
+        as_json: Print the plan as JSON.
+        gpu: A machine to plan for instead of this one, such as `24GiB`.
+        fast: Keep to the formula, without a rehearsal.
+    """
     from engine.helper import InspectionHelper
     from tui.preparation import prepare, read_reference
 
+    layered = read_reference(reference, changes)
     helper = InspectionHelper()
     try:
-        made = prepare(read_reference(reference, changes), helper, reference=reference).plan
+        made = prepare(layered, helper, reference=reference, gpu=gpu or "", assume=True).plan
     finally:
         helper.close()
     if as_json:
@@ -31,69 +43,50 @@ def plan(reference: str, changes: Sequence[str], *, as_json: bool) -> int:
 
 
 def print_plan(made: "Plan", *, command: Sequence[str] = ()) -> None:
-    """Print a plan for people: values with their source, memory by component, time, disk, findings.
+    """Print a plan for people: what will run, memory, the ranked table, lengths, ways, settings, findings.
 
     Args:
         made: The plan.
         command: As for `plan_lines`.
     """
-    from engine.recipe.sources import flatten
-
-    values = flatten(made.recipe.model_dump(mode="json"))
-    rows = [
-        (path, _shown(value), _source(made, path))
-        for path, value in values.items()
-        if value is not None and value != {}
-    ]
-    print_table(("Setting", "Value", "Source"), rows)
+    for line in heading_lines(made):
+        typer.echo(typer.style(line, bold=True))
+    _print_section("", plan_lines(made, command=command))
+    _print_section("Ways to carry it out, the best first", option_lines(made.options))
+    if words := length_line(made.lengths, made.recipe.training.max_length):
+        _print_section("Sequence length", textwrap.wrap(f"{words}.", WIDTH))
+    _print_section("Ways to make it fit", way_lines(made.ways))
     typer.echo()
-    for line in plan_lines(made, command=command):
-        typer.echo(line)
+    _print_settings(made)
     if made.findings:
         typer.echo()
         print_problems(made.findings, err=False)
 
 
-def plan_lines(made: "Plan", *, command: Sequence[str] = ()) -> list[str]:
-    """Return the numbers of a plan as short lines: device, steps, memory, time, disk, command.
-
-    Args:
-        made: The plan.
-        command: What starts the same run from here; the plan's own speaks of a file `recipe.yaml` in this folder.
-    """
-    memory, steps = made.memory, made.steps
-    parts = ", ".join(f"{name} {human_bytes(size)}" for name, size in memory.components.items() if size)
-    lines = [
-        f"Model    {clean_line(made.model.base)}, {human_count(made.model.num_params)} parameters",
-        f"Data     {made.data.num_train} training rows, {made.data.num_held_out} held out",
-        f"Device   {clean_line(made.device.name)}",
-        f"Steps    {steps.total_steps} ({steps.steps_per_epoch} per epoch), "
-        f"micro-batch {steps.micro_batch} x accumulation {steps.accumulation}",
-        f"Memory   {human_bytes(memory.expected_bytes)} expected, {human_bytes(memory.low_bytes)} to "
-        f"{human_bytes(memory.high_bytes)}, {human_bytes(memory.available_bytes)} free "
-        f"({memory.where}, {memory.basis})",
-        f"         {parts}",
-    ]
-    if made.time is not None:
-        lines.append(
-            f"Time     {human_duration(made.time.low_s)} to {human_duration(made.time.high_s)} ({made.time.basis})"
-        )
-    lines.append(f"Disk     {disk_words(made)}")
-    if words := command or made.command:
-        lines.append(f"Command  {clean_line(shlex.join(words))}")
-    return lines
+def _print_section(title: str, lines: Sequence[str]) -> None:
+    if not lines:
+        return
+    typer.echo()
+    if title:
+        typer.echo(typer.style(title, bold=True))
+    for line in lines:
+        typer.echo(line)
 
 
-def disk_words(made: "Plan") -> str:
-    """Return what a run writes and downloads, and what is free for it."""
-    disk = made.disk
-    words = f"{human_bytes(disk.total_bytes)} written, {human_bytes(disk.free_bytes)} free"
-    if not disk.download_bytes:
-        return words
-    if disk.download_free_bytes is None:
-        return f"{words}; {human_bytes(disk.download_bytes)} of it is downloaded"
-    free = human_bytes(disk.download_free_bytes)
-    return f"{words}; {human_bytes(disk.download_bytes)} downloaded to another disk, {free} free"
+def _print_settings(made: "Plan") -> None:
+    """Print every value with its source; on a terminal a row never takes two lines."""
+    from engine.recipe.sources import flatten
+
+    values = flatten(made.recipe.model_dump(mode="json"))
+    rows = [(path, _shown(value), _source(made, path)) for path, value in values.items() if value not in (None, {}, [])]
+    if sys.stdout.isatty():
+        room = shutil.get_terminal_size().columns - max(len(path) for path, _, _ in rows) - 4
+        value_room = min(room // 2, max(len(value) for _, value, _ in rows))
+        rows = [
+            (path, clean_line(value, max_chars=value_room), clean_line(source, max_chars=max(1, room - value_room)))
+            for path, value, source in rows
+        ]
+    print_table(("Setting", "Value", "Source"), rows)
 
 
 def _shown(value: Any) -> str:

@@ -50,7 +50,7 @@ def _loss(value: float | None) -> str:
 
 def show(run_name: str, *, as_json: bool) -> int:
     """Show the plan in short, the state and the result of one run."""
-    from tui.verbs.recipes import plan_lines
+    from tui.plan_text import plan_lines
 
     run = find_run(home_folders(), run_name)
     follower = RunFollower(run)
