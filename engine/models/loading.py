@@ -6,7 +6,7 @@ number is looked at once: a NaN in the base model would only show as a loss that
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
@@ -21,6 +21,9 @@ from engine.recipe.schema import Recipe
 from engine.text import clean_line
 
 __all__ = ["LoadedTokenizer", "check_vocabulary", "compute_dtype", "load_model", "load_tokenizer", "weights_dtype"]
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _NAMED = 4
@@ -58,14 +61,21 @@ def load_model(recipe: Recipe, device: str, *, quantized: bool) -> PreTrainedMod
     # bitsandbytes warns about optional native code each time it is imported; the choice is not the person's.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
-    placement: dict[str, Any] = {"device_map": {"": device}, **_quantization(recipe)} if quantized else {}
+    placement: dict[str, Any] = {}
+    if quantized:
+        placement = {"device_map": {"": device}, "quantization_config": quantization(recipe)}
     model = _from_files(resolved.folder, recipe, placement)
+    if not quantized:
+        model.to(torch.device(device))
+    settle(model, quantized=quantized)
+    return model
+
+
+def settle(model: PreTrainedModel, *, quantized: bool) -> None:
+    """Set what training needs of a model that was just loaded."""
     if quantized:
         _keep_4bit_layout(model)
-    else:
-        model.to(torch.device(device))
     model.config.use_cache = False
-    return model
 
 
 def _keep_4bit_layout(model: PreTrainedModel) -> None:
@@ -82,17 +92,16 @@ def _keep_4bit_layout(model: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def _quantization(recipe: Recipe) -> dict[str, Any]:
+def quantization(recipe: Recipe) -> "BitsAndBytesConfig":
+    """Return how the linear layers are held in 4 bits: NF4, double quantisation."""
     from transformers import BitsAndBytesConfig
 
-    return {
-        "quantization_config": BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=compute_dtype(recipe),
-        )
-    }
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype(recipe),
+    )
 
 
 def _from_files(folder: Path, recipe: Recipe, placement: dict[str, Any]) -> PreTrainedModel:
@@ -100,6 +109,8 @@ def _from_files(folder: Path, recipe: Recipe, placement: dict[str, Any]) -> PreT
         model, info = AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=weights_dtype(recipe),
+            # Without a wish transformers takes sdpa, or eager where a family has no sdpa.
+            attn_implementation=None if recipe.training.attention == "sdpa" else recipe.training.attention,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=recipe.model.trust_remote_code,

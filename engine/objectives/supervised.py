@@ -3,10 +3,15 @@
 import math
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.objectives.sequences import SequenceCollator, Sequences, make_segment, pack
+from engine.planning.plan import Device
 from engine.recipe.problems import ProblemError
-from engine.recipe.schema import TrainingSection
+from engine.recipe.schema import Recipe, TrainingSection
+from engine.training.batching import Batching
 from engine.training.context import RunContext
 from engine.training.order import StepOrder
 from engine.training.schedule import rate_share, warmup_steps
@@ -37,32 +42,56 @@ def build_supervised(context: RunContext) -> BuiltTrainer:
     Raises:
         ProblemError: There is nothing to learn from.
     """
-    training = context.recipe.training
-    packed = bool(training.packing)
-    sequences = make_sequences(context, packed=packed)
+    return make_trainer(
+        context.recipe,
+        context.plan.device,
+        context.batching,
+        make_sequences(context, packed=bool(context.recipe.training.packing)),
+        model=context.model,
+        tokenizer=context.tokenizer,
+        # The trainer insists on a folder of its own and makes it; it writes nothing there.
+        folder=context.run.checkpoints_folder,
+    )
+
+
+def make_trainer(
+    recipe: Recipe,
+    device: Device,
+    batching: Batching,
+    sequences: Sequences,
+    *,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+) -> BuiltTrainer:
+    """Return the trainer of sequences that are ready.
+
+    Args:
+        recipe: Recipe with every value filled in.
+        device: Where the trainer computes.
+        batching: Micro-batch and accumulation.
+        sequences: The rows.
+        model: The model with its method applied, on its device.
+        tokenizer: Of the model.
+        folder: What the trainer insists on having; nothing is written there.
+    """
+    training = recipe.training
     order = StepOrder(
         sequences.lengths,
         effective_batch=training.effective_batch,
-        micro_batch=context.batching.micro_batch,
+        micro_batch=batching.micro_batch,
         seed=training.seed,
     )
     total_steps = count_steps(training, order.steps_per_epoch)
-    pad = context.tokenizer.pad_token_id
+    pad = tokenizer.pad_token_id
     trainer = RunTrainer(
-        model=context.model,
-        args=trainer_settings(
-            context.recipe,
-            context.plan.device,
-            context.batching,
-            total_steps=total_steps,
-            # The trainer insists on a folder of its own and makes it; it writes nothing there.
-            folder=context.run.checkpoints_folder,
-        ),
-        processing_class=context.tokenizer,
+        model=model,
+        args=trainer_settings(recipe, device, batching, total_steps=total_steps, folder=folder),
+        processing_class=tokenizer,
         sequences=sequences,
         order=order,
         # A padded position is masked and has no label, so any id will do where the tokenizer names none.
-        collator=SequenceCollator(pad_token_id=0 if pad is None else pad, packed=packed),
+        collator=SequenceCollator(pad_token_id=0 if pad is None else pad, packed=bool(training.packing)),
         rate_share=partial(
             rate_share,
             schedule=training.schedule,

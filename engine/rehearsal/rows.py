@@ -1,0 +1,75 @@
+"""The longest micro-batches that the order of rows can put together, from what the plan knows of the data's lengths."""
+
+from bisect import bisect_left
+
+from engine.evaluation.evaluate import DEFAULT_MAX_LENGTH
+from engine.objectives.sequences import Segment, Sequences, make_segment
+from engine.planning.plan import Plan
+from engine.planning.profiles import LengthProfile
+
+_TOKEN = 1
+"""Any id but 0, which stands for padding."""
+
+
+def longest_lengths(plan: Plan, count: int) -> list[int]:
+    """Return the lengths of the `count` longest rows after cutting, longest first.
+
+    Where only quantiles are known, lengths between two of them are taken to lie on a line.
+    """
+    limit = plan.recipe.training.max_length or DEFAULT_MAX_LENGTH
+    lengths = plan.data.lengths
+    if lengths is None or lengths.count == 0:
+        return [limit] * count
+    return [max(2, min(limit, _at_rank(lengths, rank))) for rank in range(count)]
+
+
+def _at_rank(lengths: LengthProfile, rank: int) -> int:
+    """Return the length of the row that `rank` rows are longer than."""
+    if lengths.covered:
+        rows_at_most = [rows for _, rows in lengths.covered]
+        place = bisect_left(rows_at_most, max(1, lengths.count - rank))
+        return lengths.covered[min(place, len(rows_at_most) - 1)][0]
+    share = min(1.0, rank / max(1, lengths.count - 1))
+    points = [(0.0, lengths.longest), (0.01, lengths.p99), (0.1, lengths.p90), (0.5, lengths.p50), (1.0, lengths.p50)]
+    for (left, high), (right, low) in zip(points, points[1:], strict=False):
+        if share <= right:
+            return round(high - (share - left) / (right - left) * (high - low))
+    return lengths.p50
+
+
+def training_sequences(plan: Plan, micro_batch: int, accumulation: int, num_steps: int) -> Sequences:
+    """Return the sequences of the longest step, once for each step rehearsed.
+
+    Args:
+        plan: What the lengths are taken from.
+        micro_batch: Rows at once.
+        accumulation: Micro-batches of a rehearsed step.
+        num_steps: Steps rehearsed.
+    """
+    rows = micro_batch * accumulation
+    if plan.recipe.training.packing:
+        return Sequences([_packed(plan) for _ in range(rows * num_steps)])
+    trained = _longest_trained(plan)
+    return Sequences([[_segment(length, trained)] for length in longest_lengths(plan, rows)] * num_steps)
+
+
+def _longest_trained(plan: Plan) -> int:
+    answers = plan.data.answer_lengths
+    return answers.longest if answers is not None and answers.count else 1 << 40
+
+
+def _segment(length: int, trained: int) -> Segment:
+    learnt = min(length - 1, trained)
+    return make_segment("rehearsed", [_TOKEN] * length, [0] * (length - learnt) + [1] * learnt)
+
+
+def _packed(plan: Plan) -> list[Segment]:
+    """Return a full sequence of rows of the usual length."""
+    limit = plan.recipe.training.max_length or DEFAULT_MAX_LENGTH
+    lengths = plan.data.lengths
+    full = limit if lengths is None else max(2, min(limit, lengths.total))
+    usual = full if lengths is None else max(2, min(full, lengths.p50))
+    trained = _longest_trained(plan)
+    segments = [_segment(usual, trained) for _ in range(full // usual)]
+    rest = full - usual * len(segments)
+    return [*segments, _segment(rest, trained)] if rest >= 2 else segments
