@@ -5,7 +5,7 @@ Imports everything heavy; `engine.worker` imports it once the lock is held, or e
 
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,21 @@ from engine.evaluation.report import write_report
 from engine.methods.apply import apply_method, trainable_summary
 from engine.models.loading import check_vocabulary, load_model
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
+from engine.objectives.sequences import cut_sequences
 from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.checkpoints import Checkpoint, CheckpointStore
 from engine.runs.directory import RunDirectory
 from engine.runs.disk import private_folder, write_atomically
 from engine.training.batching import Batching
+from engine.training.calibrate import MachineLog, learn_from_run
 from engine.training.context import RunContext
+from engine.training.device_memory import device_free_bytes
 from engine.training.download import fetch_model
 from engine.training.event_log import EventLog
 from engine.training.interrupt import Interrupt
+from engine.training.probe import ENOUGH_RATIOS, Probe, reason_to_probe
+from engine.training.recovery import Attempts
 from engine.training.requests import RequestDesk
 from engine.training.run import evaluate, train
 
@@ -50,6 +55,7 @@ class Carried:
         batching: How a step is cut up in this attempt.
         store: The run's checkpoints.
         checkpoint: Where this attempt goes on from; None at the start.
+        attempts: What earlier attempts have learnt about this machine.
     """
 
     run: RunDirectory
@@ -60,6 +66,7 @@ class Carried:
     batching: Batching
     store: CheckpointStore
     checkpoint: Checkpoint | None
+    attempts: Attempts = field(default_factory=Attempts)
 
 
 def carry_through(carried: Carried) -> None:
@@ -75,6 +82,7 @@ def carry_through(carried: Carried) -> None:
     with interrupt.interruptible():
         events.write("state.changed", state="preparing", reason="")
         write_environment(run, carried.plan)
+        tell_prediction(events, carried.plan)
         context = prepare_context(carried)
         if not (run.evaluation_folder / "before.json").exists():
             events.write("state.changed", state="evaluating", reason="before training")
@@ -87,7 +95,9 @@ def carry_through(carried: Carried) -> None:
         if not (run.evaluation_folder / "after.json").exists():
             events.write("state.changed", state="evaluating", reason="after training")
             evaluate(context, "after", context.steps_done)
-        finish(context)
+        with context.memory.within("merging"):
+            finish(context)
+        learn_from_run(context)
 
 
 def refuse_blocked(plan: Plan) -> None:
@@ -110,16 +120,17 @@ def prepare_context(carried: Carried) -> RunContext:
     if problems := rendered.problems():
         raise ProblemError(*problems)
     carried.desk.attend()
+    probed = probe_run(carried, plan, folder, rendered, held_out_rows)
     model = load_learner(plan, loaded)
     _tell_model(carried.events, model, loaded)
     carried.desk.attend()
-    return RunContext(
+    context = RunContext(
         run=carried.run,
         plan=plan,
         events=carried.events,
         interrupt=carried.interrupt,
         desk=carried.desk,
-        batching=carried.batching,
+        batching=probed.batching,
         tokenizer=loaded.tokenizer,
         renderer=renderer,
         rendered=rendered,
@@ -128,6 +139,59 @@ def prepare_context(carried: Carried) -> RunContext:
         store=carried.store,
         model=model,
     )
+    context.memory.context_bytes = probed.context_bytes
+    return context
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """How a run goes on after its probe.
+
+    Attributes:
+        batching: How a step is cut so that it fits.
+        context_bytes: What the process holds of the GPU besides tensors; None where it was not measured.
+    """
+
+    batching: Batching
+    context_bytes: int | None = None
+
+
+def probe_run(
+    carried: Carried, plan: Plan, folder: Path, rendered: RenderedRows, held_out_rows: list[dict[str, Any]]
+) -> Probed:
+    """Measure the longest batches on the device where that is worth it, while nothing of the model is loaded here.
+
+    Raises:
+        ProblemError: Not even one row at a time fits.
+        StopRequested: A stop was asked for.
+    """
+    machine = MachineLog(plan.device, carried.events)
+    wanted = plan.device.kind == "cuda" or plan.recipe.training.probe == "always"
+    # After a fault the cut of a step is the one that the fault has led to.
+    if not wanted or carried.attempts.faults:
+        return Probed(carried.batching)
+    known, free_bytes = machine.known(), device_free_bytes(plan.device)
+    reason = reason_to_probe(plan, known, free_bytes)
+    if not reason:
+        return Probed(carried.batching, None if known is None else known.context_bytes)
+    carried.events.write("state.changed", state="preparing", reason=f"probing the memory: {reason}")
+    probe = Probe(
+        run=carried.run,
+        plan=plan,
+        folder=folder,
+        sequences=cut_sequences(
+            rendered, _filled(plan.recipe.training.max_length, "max_length"), packed=bool(plan.recipe.training.packing)
+        ),
+        held_out_rows=held_out_rows,
+        events=carried.events,
+        desk=carried.desk,
+        attempts=carried.attempts,
+        machine=machine,
+    )
+    small = known is None or len(known.memory_ratios) < ENOUGH_RATIOS
+    batching, findings = probe.fit(carried.batching, small=small)
+    carried.events.write("state.changed", state="preparing", reason="")
+    return Probed(batching, findings.context_bytes if plan.device.kind == "cuda" else None)
 
 
 def load_rows(run: RunDirectory, plan: Plan) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]]:
@@ -165,6 +229,25 @@ def load_learner(plan: Plan, loaded: LoadedTokenizer) -> PreTrainedModel:
     check_vocabulary(loaded.tokenizer, model)
     set_seed(recipe.training.seed)
     return apply_method(model, recipe)
+
+
+def tell_prediction(events: EventLog, plan: Plan) -> None:
+    """Say what memory the plan expects, so that it can be held against what is measured."""
+    memory = plan.memory
+    events.write(
+        "memory.predicted",
+        low_bytes=memory.low_bytes,
+        expected_bytes=memory.expected_bytes,
+        high_bytes=memory.high_bytes,
+        depth=memory.depth,
+        basis=memory.basis,
+        where=memory.where,
+        available_bytes=memory.available_bytes,
+        components=memory.components,
+        peaks=memory.peaks,
+        confidence=memory.confidence,
+        micro_batch=plan.steps.micro_batch,
+    )
 
 
 def finish(context: RunContext) -> None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 USAGE = "usage: python -P -m engine.worker (RUN_DIR | --standby)\n"
 PERSONS_DOING = ("recipe.", "plan.", "data.", "model.", "method.", "tokenizer.", "template.", "delivery.", "run.")
 """Codes of problems that a person's input causes; all others are exit code 1."""
+ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+"""Names under which PyTorch reads the settings of its allocator."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,14 +73,23 @@ def set_environment() -> None:
         "GOMP_SPINCOUNT": "1000",
         # The numbering of the plan is NVML's.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        # Memory in pieces that can grow is what keeps rows of many lengths from fragmenting it.
-        "PYTORCH_ALLOC_CONF": "expandable_segments:True",
     }.items():
         os.environ.setdefault(name, value)
+    choose_allocator()
     # It warns at import about kernels that it would fetch from the hub.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # PEFT 0.21.2 asks models by a name that transformers 5.23 has deprecated; neither is the person's to change.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+
+
+def choose_allocator(platform: str = sys.platform) -> None:
+    """Let CUDA's allocator grow its pieces of memory, which keeps rows of many lengths from fragmenting it.
+
+    Linux only, and not where the person has set the allocator up under any of its names: CUDA's own name wins over
+    the general one in one part of PyTorch and loses in another, so that setting both would mix two wishes.
+    """
+    if platform == "linux" and not any(name in os.environ for name in ALLOCATOR_VARIABLES):
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
 
 
 def carry(run: RunDirectory, *, standby: bool) -> int:
@@ -128,7 +139,7 @@ def _carry(ending: "_Ending", *, standby: bool) -> None:
     from engine.training.run import TrainingFaultError
 
     try:
-        carry_through(Carried(run, plan, events, ending.interrupt, desk, batching, store, checkpoint))
+        carry_through(Carried(run, plan, events, ending.interrupt, desk, batching, store, checkpoint, attempts))
     except TrainingFaultError as error:
         _recover(ending, attempts, error.fault, plan)
 

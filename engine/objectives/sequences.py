@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from engine.data.rendering import RenderedRows
+
 IGNORED = -100
 """Label of a token that nothing is learnt from; PyTorch's cross entropy skips it."""
 
@@ -101,6 +103,12 @@ def pack(segments: Sequence[Segment], max_length: int) -> list[list[Segment]]:
             insort(spaces, space_left)
         bins_by_space[space_left].append(index)
     return bins
+
+
+def cut_sequences(rendered: RenderedRows, max_length: int, *, packed: bool) -> Sequences:
+    """Return rendered rows as the trainer takes them, packed or each on its own."""
+    segments = [make_segment(row.id, row.input_ids, row.trained_mask) for row in rendered.sequences]
+    return Sequences(pack(segments, max_length) if packed else [[segment] for segment in segments])
 
 
 @dataclass(frozen=True, slots=True)

@@ -247,6 +247,14 @@ class TrainingSection(Section):
         description="Fill each sequence with several rows, kept apart by the attention mask.",
         json_schema_extra=_why("On for plain text, off for conversations.", level="advanced"),
     )
+    probe: Literal["auto", "always", "never"] = Field(
+        "auto",
+        title="Memory probe",
+        description="Run the longest batch on the device before the first step, in a process of its own, to measure.",
+        json_schema_extra=_why(
+            "On a GPU when memory may be tight or nothing was measured there yet.", level="advanced"
+        ),
+    )
     evaluate_every: int | None = Field(
         None,
         title="Evaluate every",

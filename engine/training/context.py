@@ -14,6 +14,7 @@ from engine.training.batching import Batching
 from engine.training.event_log import EventLog
 from engine.training.interrupt import Interrupt
 from engine.training.memory import MemorySampler
+from engine.training.order import StepOrder
 from engine.training.requests import RequestDesk
 from engine.training.stopwatch import Stopwatch
 
@@ -38,6 +39,7 @@ class RunContext:
         model: The model with its method applied, on its device.
         stopwatch: Training time over all attempts.
         steps_done: Optimizer steps finished.
+        order: Which rows each step reads; None before training.
         memory: Follows the memory of this process; stages tell it their phase.
     """
 
@@ -56,6 +58,7 @@ class RunContext:
     model: PreTrainedModel
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     steps_done: int = 0
+    order: StepOrder | None = None
     memory: MemorySampler = field(init=False)
 
     def __post_init__(self) -> None:

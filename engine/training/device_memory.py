@@ -95,6 +95,13 @@ def _plausible(value: Any) -> int | None:
     return value if isinstance(value, int) and 0 <= value <= _MAX_BYTES else None
 
 
+def device_free_bytes(device: Device) -> int | None:
+    """Return what a plan's device has free now, without waking CUDA; None when nobody tells."""
+    if device.kind == "cpu":
+        return known(read_host().ram_available_bytes)
+    return NvmlDevice(device.uuid, device.index, limit_s=SLOW_START_LIMIT_S).free_bytes()
+
+
 # --- meters ---------------------------------------------------------------------------------------------------------
 
 

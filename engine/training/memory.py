@@ -46,6 +46,11 @@ class MemorySampler:
         self._host = _HostPeak()
         self._gpu = _GpuPeak(NvmlDevice(device.uuid, device.index), cuda) if device.kind == "cuda" else None
 
+    @property
+    def tensor_peak_bytes(self) -> int | None:
+        """Most that tensors occupied on the GPU since the process began, as far as it was read; None without one."""
+        return None if self._gpu is None else self._gpu.highest_bytes
+
     def sample(self) -> None:
         """Write one event, unless the last one is younger than a second."""
         if time.monotonic() >= self._next:
@@ -121,13 +126,14 @@ class _GpuPeak:
 
     Attributes:
         context_bytes: What the driver counts for this process beyond what PyTorch reserved; None where it hides that.
+        highest_bytes: Most that tensors occupied in any phase.
     """
 
     def __init__(self, nvml: NvmlDevice, cuda: Any) -> None:
         self.context_bytes: int | None = None
         self._nvml = nvml
         self._cuda = cuda
-        self._highest_bytes = 0
+        self.highest_bytes = 0
         self._seen_bytes = 0
 
     def begin(self) -> None:
@@ -137,12 +143,12 @@ class _GpuPeak:
 
     def read(self) -> dict[str, int | None]:
         """Return what PyTorch holds, what the driver counts for this process, and what all processes use, in bytes."""
-        self._highest_bytes = max(self._highest_bytes, int(self._cuda.max_memory_allocated()))
+        self.highest_bytes = max(self.highest_bytes, int(self._cuda.max_memory_allocated()))
         reserved, own = int(self._cuda.memory_reserved()), self._nvml.process_bytes(os.getpid())
         if own is not None and own > reserved > 0:
             self.context_bytes = own - reserved
             self._seen_bytes = max(self._seen_bytes, own)
-        values = (int(self._cuda.memory_allocated()), reserved, self._highest_bytes, own, self._nvml.used_bytes())
+        values = (int(self._cuda.memory_allocated()), reserved, self.highest_bytes, own, self._nvml.used_bytes())
         return dict(zip(_GPU_FIELDS, values, strict=True))
 
     def peak(self, context_bytes: int | None) -> tuple[int, PeakKind]:

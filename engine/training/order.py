@@ -55,6 +55,41 @@ class StepOrder(Sampler[list[int]]):
         rows = self.rows_of_step(step)
         return [rows[start : start + self._micro_batch] for start in range(0, len(rows), self._micro_batch)]
 
+    def largest_micro_batches(self, num_steps: int) -> list[int]:
+        """Return the optimizer steps (from 0) whose first, and whose second, micro-batch has most padded tokens.
+
+        Memory is at its peak in one of these: the first micro-batch of a step is its longest, and from the second on
+        gradients are alive. The second is missing where steps have one micro-batch.
+
+        Args:
+            num_steps: Optimizer steps of the run.
+        """
+        best: list[tuple[int, int]] = []
+        for epoch in range(math.ceil(num_steps / self.steps_per_epoch)):
+            first = epoch * self.steps_per_epoch
+            padded = self._padded_tokens(epoch)[: num_steps - first, :2]
+            for place, step in enumerate(padded.argmax(axis=0)):
+                tokens = int(padded[step, place])
+                if place == len(best):
+                    best.append((tokens, first + int(step)))
+                elif tokens > best[place][0]:
+                    best[place] = tokens, first + int(step)
+        return [step for tokens, step in best if tokens]
+
+    def _padded_tokens(self, epoch: int) -> np.ndarray:
+        """Return the padded tokens of each micro-batch of an epoch, of shape [steps, micro-batches in a step]."""
+        lengths = np.zeros(self.steps_per_epoch * self._effective_batch, dtype=np.int64)
+        lengths[: len(self._lengths)] = self._lengths[self._epoch_rows(epoch)]
+        steps = -np.sort(-lengths.reshape(self.steps_per_epoch, self._effective_batch), axis=1)
+        missing = -self._effective_batch % self._micro_batch
+        cut = np.pad(steps, ((0, 0), (0, missing))).reshape(self.steps_per_epoch, -1, self._micro_batch)
+        longest: np.ndarray = cut.max(axis=2) * (cut > 0).sum(axis=2)
+        return longest
+
+    def padded_tokens_of_step(self, step: int) -> int:
+        """Return how many tokens, padding included, optimizer step `step` (from 0) computes."""
+        return sum(int(self._lengths[rows].max()) * len(rows) for rows in self.micro_batches(step))
+
     def tokens_of_step(self, step: int) -> int:
         """Return how many tokens, padding aside, optimizer step `step` (from 0) reads."""
         return int(self._lengths[self.rows_of_step(step)].sum())
@@ -64,3 +99,27 @@ class StepOrder(Sampler[list[int]]):
             generator = np.random.default_rng([self._seed, epoch])
             self._permutation = (epoch, generator.permutation(len(self._lengths)))
         return self._permutation[1]
+
+
+class FixedOrder(StepOrder):
+    """The micro-batches that it is given, step after step; for a probe.
+
+    Args:
+        steps: Row indices of each micro-batch of each step.
+    """
+
+    def __init__(self, steps: Sequence[Sequence[Sequence[int]]]) -> None:
+        super().__init__([], effective_batch=1, micro_batch=1, seed=0)
+        self._steps = [[list(rows) for rows in step] for step in steps]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps."""
+        return len(self._steps)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._steps))
+
+    def micro_batches(self, step: int) -> list[list[int]]:
+        """Return the row indices of each micro-batch of optimizer step `step` (from 0)."""
+        return self._steps[step % len(self._steps)]

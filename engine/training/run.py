@@ -186,6 +186,7 @@ def evaluate(context: RunContext, phase: Phase, step: int) -> None:
 
 def _set_up(context: RunContext) -> Training:
     built = OBJECTIVES[context.recipe.objective](context)
+    context.order = built.order
     checkpoints = TrainingCheckpoints(context.store, context.events, built.trainer)
     state = TrainingState(context.stopwatch)
     training = Training(context, built, checkpoints, state)

@@ -17,6 +17,14 @@ from tests.engine.made_hub import TOKEN, Hub, Served, point_at, read_folder, ser
 from tests.engine.tiny_models import save_tiny_model
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _home_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep runs of tests from teaching the calibration of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FTWIZARD_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with a tiny Llama and its tokenizer, made once; do not write into it."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.planning.plan import Device, Plan
-from engine.worker import choice_can_wait, choose_device
+from engine.worker import ALLOCATOR_VARIABLES, choice_can_wait, choose_allocator, choose_device
 from tests.tui.fake_run import fake_plan
 
 
@@ -43,3 +43,24 @@ def test_a_standby_worker_imports_early_only_where_there_is_no_choice_to_make(tm
     assert choice_can_wait(tmp_path / "gpus")
     (tmp_path / "gpus" / "0000:02:00.0").mkdir()
     assert not choice_can_wait(tmp_path / "gpus")
+
+
+def test_the_allocator_grows_its_segments_on_linux_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ALLOCATOR_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    choose_allocator("win32")
+    assert not set(ALLOCATOR_VARIABLES) & set(os.environ)
+    choose_allocator("linux")
+    assert os.environ["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF")
+
+
+@pytest.mark.parametrize("name", ALLOCATOR_VARIABLES)
+def test_a_persons_own_allocator_settings_stay_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in ALLOCATOR_VARIABLES:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "max_split_size_mb:128")
+    choose_allocator("linux")
+    assert {other: os.environ.get(other) for other in ALLOCATOR_VARIABLES if other in os.environ} == {
+        name: "max_split_size_mb:128"
+    }

@@ -1,0 +1,153 @@
+"""What the worker asks of a probe and what the probe answers: plain data, JSON in and out."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from engine.planning.plan import Plan
+from engine.planning.profiles import Profile
+
+NOTES = "notes.jsonl"
+"""File in the scratch folder that a probe writes its lines to."""
+Outcome = Literal["measured", "out_of_memory", "failed"]
+
+
+class ProbeSegment(Profile):
+    """One rendered row, as `engine.objectives.sequences.Segment`."""
+
+    row_id: str
+    input_ids: list[int]
+    labels: list[int]
+
+
+class ProbeRequest(Profile):
+    """One probe.
+
+    Attributes:
+        plan: The run's plan, its base model pinned.
+        folder: Folder of the base model.
+        scratch: Folder for everything that the probe writes.
+        micro_batch: Rows in memory at once.
+        sequences: The sequences that the steps read.
+        steps: Indices into them for each micro-batch of each optimizer step.
+        held_out: Held-out rows of one evaluation batch.
+        small_layers: Depths of the small random models to measure first; none on a processor.
+    """
+
+    plan: Plan
+    folder: str
+    scratch: str
+    micro_batch: int
+    sequences: list[list[ProbeSegment]]
+    steps: list[list[list[int]]]
+    held_out: list[dict[str, Any]] = Field(default_factory=list)
+    small_layers: list[int] = Field(default_factory=list)
+
+
+class Note(Profile):
+    """One line that a probe leaves behind; what it says counts also when the probe is killed afterwards.
+
+    Attributes:
+        begun: Phase that begins.
+        phase: Phase that is measured: `loading`, `training`, `evaluation`, `saving`, or `small 2` for a small model.
+        tensor_bytes: Peak of its tensors.
+        held_bytes: Peak of what was held for them, without the context.
+        context_bytes: What the device costs before any tensor.
+        free_bytes: What the device had free before that.
+        skipped: Phase that was left out, with `text` saying why.
+        outcome: How the probe ended; its last line.
+        text: First line of an error, or a reason.
+    """
+
+    begun: str = ""
+    phase: str = ""
+    tensor_bytes: int | None = None
+    held_bytes: int | None = None
+    context_bytes: int | None = None
+    free_bytes: int | None = None
+    skipped: str = ""
+    outcome: Outcome | None = None
+    text: str = ""
+
+
+class Findings(Profile):
+    """What a probe found out.
+
+    Attributes:
+        outcome: `measured`; `out_of_memory`; `failed` when something else ended it, so that it says little.
+        phases: `{phase: peak bytes of tensors}`.
+        held_bytes: Highest peak of what was held for tensors, over all phases of the real model.
+        context_bytes: What the device costs before any tensor; None when it cannot be told.
+        free_bytes: What the device had free before the probe; None when it cannot be told.
+        small: `{layers: peak bytes of tensors}` of the small random models.
+        ended_in: Phase in which it ended; empty when it came to its end.
+        text: Why it ended there.
+        skipped: `{phase: why it was left out}`.
+        elapsed_s: How long it took.
+    """
+
+    outcome: Outcome
+    phases: dict[str, int] = Field(default_factory=dict)
+    held_bytes: int = 0
+    context_bytes: int | None = None
+    free_bytes: int | None = None
+    small: dict[int, int] = Field(default_factory=dict)
+    ended_in: str = ""
+    text: str = ""
+    skipped: dict[str, str] = Field(default_factory=dict)
+    elapsed_s: float = 0.0
+
+    @property
+    def peak_bytes(self) -> int:
+        """What the run needs of the device: the context, and the most that was held for tensors."""
+        return self.held_bytes + (self.context_bytes or 0)
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Highest peak of tensors over all phases."""
+        return max(self.phases.values(), default=0)
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the run fits what is free; None when the probe cannot tell.
+
+        Not only whether it ran: some drivers move what does not fit to the host without a word (WSL, unified memory).
+        """
+        if self.outcome == "out_of_memory":
+            return False
+        if self.outcome == "failed" or "training" not in self.phases:
+            return None
+        return self.free_bytes is None or self.peak_bytes <= self.free_bytes
+
+
+SMALL = "small "
+"""Begins the name of the phase of a small random model; the number of its layers follows."""
+
+
+def findings_of(notes: list[Note], *, outcome: Outcome, text: str, elapsed_s: float) -> Findings:
+    """Return what the lines of a probe say.
+
+    Args:
+        notes: Its lines, in order.
+        outcome: How it ended, when no line says so.
+        text: Why, when no line says so.
+        elapsed_s: How long it took.
+    """
+    real = [note for note in notes if note.phase and not note.phase.startswith(SMALL)]
+    small = [note for note in notes if note.phase.startswith(SMALL)]
+    last = next((note for note in reversed(notes) if note.outcome is not None), None)
+    device = next((note for note in notes if note.free_bytes is not None or note.context_bytes is not None), Note())
+    ended = last.outcome if last is not None and last.outcome is not None else outcome
+    begun = next((note.begun for note in reversed(notes) if note.begun), "")
+    return Findings(
+        outcome=ended,
+        phases={note.phase: note.tensor_bytes or 0 for note in real},
+        held_bytes=max((note.held_bytes or 0 for note in real), default=0),
+        context_bytes=device.context_bytes,
+        free_bytes=device.free_bytes,
+        small={int(note.phase.removeprefix(SMALL)): note.tensor_bytes or 0 for note in small},
+        ended_in="" if ended == "measured" else begun,
+        text=last.text if last is not None else text,
+        skipped={note.skipped: note.text for note in notes if note.skipped},
+        elapsed_s=elapsed_s,
+    )
