@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ModelKind = Literal["decoder", "encoder", "encoder-decoder", "vision", "audio"]
+
 
 class Profile(BaseModel):
     """Base of the documents around a plan: frozen, unknown keys refused."""
@@ -38,6 +40,13 @@ class ModelProfile(Profile):
         download_folder: Where downloads are kept; None when there is nothing to download.
         weights_dtype: Number format of the stored weights.
         linear_shapes: Per transformer block `(in, out)` of each linear layer, for adapters and memory.
+        kind: What kind of model it is; only decoders can be trained so far.
+        counted: Whether the family's number of weights and shapes are known exactly.
+        num_experts: Experts of a block; 0 for models without.
+        experts_per_token: Experts that one token passes; `intermediate_size` is their width together.
+        expert_params: Weights of all experts, which 4-bit loading leaves as they are.
+        sliding_window: Tokens that windowed blocks look back; 0 when none does.
+        windowed_layers: Blocks that look through that window.
         findings: What is wrong with the folder (no weights, pickle only, no tokenizer, ...).
     """
 
@@ -61,6 +70,13 @@ class ModelProfile(Profile):
     download_folder: str | None = None
     weights_dtype: str = "float32"
     linear_shapes: list[tuple[str, int, int]] = Field(default_factory=list)
+    kind: ModelKind = "decoder"
+    counted: bool = True
+    num_experts: int = 0
+    experts_per_token: int = 0
+    expert_params: int = 0
+    sliding_window: int = 0
+    windowed_layers: int = 0
     has_chat_template: bool = False
     eos_token: str | None = None
     pad_token: str | None = None

@@ -1,0 +1,279 @@
+"""Peaks of a run by phase: moments of a training step, evaluation, saving, merging. Each is a maximum, never a sum.
+
+A moment is `{component: bytes}` of tensors that are alive together; the highest moment of a phase is its peak.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from engine.planning.memory_blocks import BlockMemory, block_memory
+from engine.planning.memory_setup import (
+    NF4_BYTES,
+    NF4_CONSTANTS_BYTES,
+    WIDTHS,
+    Setup,
+    block_params,
+    linear_params,
+    optimizer_bytes,
+    trainable_params,
+)
+from engine.planning.profiles import ModelProfile
+
+MIB = 2**20
+TILE_TOKENS = 4096
+TILE_VOCAB = 32768
+"""TRL computes the output layer in tiles of this size (`trl.kernels.chunked_logprob`)."""
+EVALUATION_CHUNK_BYTES = 64 * MIB
+"""Float32 logits that an evaluation holds at once (`engine.evaluation.scoring`)."""
+GENERATION_SHARE = 4
+MAX_GENERATION_ROWS = 64
+"""Tokens of a generation batch per token of a training batch, and its most rows (`engine.evaluation`)."""
+FSDP_GATHERED_BLOCKS = 2
+"""FSDP holds the block in use whole, and the next one that it fetches meanwhile."""
+
+Moment = dict[str, int]
+WEIGHTS = "model weights"
+CONSTANTS = "quantisation constants"
+ADAPTER = "adapter"
+COPIES = "narrow copies of weights"
+GRADIENTS = "gradients"
+STATES = "optimizer states"
+ACTIVATIONS = "activations"
+HEAD = "output layer and loss"
+CACHE = "keys and values"
+GATHERED = "gathered from other GPUs"
+
+
+def size_of(moment: Moment) -> int:
+    """Return the bytes of a moment."""
+    return sum(moment.values())
+
+
+def highest(moments: Iterator[Moment]) -> Moment:
+    """Return the moment with the most bytes, the first of equals."""
+    return max(moments, key=size_of)
+
+
+def phase_peaks(model: ModelProfile, setup: Setup) -> dict[str, Moment]:
+    """Return the peak of each phase of a run, per GPU where several share it."""
+    run = _Run(model, setup, block_memory(model, setup))
+    peaks = {
+        "training": highest(run.training()),
+        "evaluation": highest(run.evaluation()),
+        "saving": run.saving(),
+    }
+    if setup.merge and not setup.full:
+        peaks["merging"] = run.merging()
+    return peaks
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    model: ModelProfile
+    setup: Setup
+    block: BlockMemory
+
+    @property
+    def shard(self) -> int:
+        """GPUs that a weight, its gradient and its states are cut over."""
+        return self.setup.num_gpus if self.setup.strategy in ("fsdp", "zero3") else 1
+
+    @property
+    def embedding(self) -> int:
+        return self.model.vocab_size * self.model.hidden_size
+
+    def weights(self) -> Moment:
+        """Return the model as it lies there between steps."""
+        model, setup = self.model, self.setup
+        if setup.full:
+            return {WEIGHTS: 4 * model.num_params // self.shard}
+        if setup.method == "lora":
+            resting = {WEIGHTS: setup.width * model.num_params // self.shard}
+        else:
+            quantized = linear_params(model)
+            rest = max(0, model.num_params - quantized)
+            resting = {
+                WEIGHTS: (round(NF4_BYTES * quantized) + setup.width * rest) // self.shard,
+                CONSTANTS: round(NF4_CONSTANTS_BYTES * quantized) // self.shard,
+            }
+        return {**resting, ADAPTER: 4 * trainable_params(model, setup) // self.shard}
+
+    def states(self) -> int:
+        return optimizer_bytes(self.setup.optimizer, trainable_params(self.model, self.setup)) // self.shard
+
+    def gradients(self) -> int:
+        """Return all gradients; with DDP also the buckets in which they travel."""
+        learnt = 4 * trainable_params(self.model, self.setup) // self.shard
+        return 2 * learnt if self.setup.strategy == "ddp" and self.setup.num_gpus > 1 else learnt
+
+    def gathered(self) -> int:
+        """Return what a GPU holds of the others' shards for a moment."""
+        if self.shard == 1:
+            return 0
+        width = self.setup.width if self.setup.method != "qlora" else 1
+        embedding = self.embedding * (1 if self.model.tied_embeddings else 2)
+        return FSDP_GATHERED_BLOCKS * width * block_params(self.model) + self.setup.width * embedding
+
+    def copies(self) -> int:
+        """Return the narrow copies that autocast makes of weights that learn, once per forward pass."""
+        setup = self.setup
+        if not setup.autocast:
+            return 0
+        learnt = linear_params(self.model) if setup.full else trainable_params(self.model, setup)
+        if setup.full and setup.device == "cpu":
+            learnt += self.embedding
+        return setup.width * learnt // self.shard
+
+    def kept(self) -> int:
+        """Return what all blocks keep for the backward pass."""
+        if self.setup.activation_checkpointing:
+            return self.model.num_layers * self.block.entry
+        return self.model.num_layers * self.block.kept - self.block.unlearned + self.mask()
+
+    def mask(self) -> int:
+        """Return the mask that all blocks share, one byte for each pair of tokens."""
+        setup = self.setup
+        plain = setup.attention == "flash_attention_2" or (setup.micro_batch == 1 and not setup.packed)
+        return 0 if plain else setup.micro_batch * setup.max_length**2
+
+    def resting(self, gradients: int) -> Moment:
+        gathered = {GATHERED: found} if (found := self.gathered()) else {}
+        return {**self.weights(), **gathered, GRADIENTS: gradients, STATES: self.states()}
+
+    def training(self) -> Iterator[Moment]:
+        """Yield the moments of a step that can be its highest."""
+        setup = self.setup
+        resident = self.gradients() if setup.accumulates else 0
+        checkpointed = setup.activation_checkpointing
+        copies = {COPIES: found} if (found := self.copies()) else {}
+        held = {} if checkpointed else copies
+        kept, block = self.kept(), self.block
+        head = self.head()
+        start = self.resting(resident)
+        yield {**start, **copies, ACTIVATIONS: kept + (block.evaluating if checkpointed else block.passing)}
+        yield {**start, **copies, ACTIVATIONS: kept, HEAD: head.forward}
+        backward = {**start, **held, ACTIVATIONS: kept, HEAD: head.backward}
+        yield backward
+        # The topmost block goes backward: the gradient of the output layer is there, the other ones are not.
+        first = max(resident, head.gradient)
+        yield {**self.resting(first), **held, ACTIVATIONS: kept + self.recomputed(), HEAD: 0}
+        # The lowest block: hardly any activations are left, and only its own gradients and those below are missing.
+        late = self.gradients() if setup.accumulates or not setup.full else self.gradients() - self.last_gradients()
+        yield {**self.resting(late + self.widest()), ACTIVATIONS: block.kept + block.entry + block.passing, HEAD: 0}
+        yield {**self.resting(self.gradients() + self.embedding_gradient()), ACTIVATIONS: block.entry, HEAD: 0}
+        yield {**self.resting(self.gradients()), ACTIVATIONS: 0, HEAD: 0}
+
+    def last_gradients(self) -> int:
+        """Return the gradients that a full step makes last: of the lowest block, and of an embedding of its own."""
+        below = 0 if self.model.tied_embeddings else self.embedding
+        return 4 * (block_params(self.model) + below) // self.shard
+
+    def embedding_gradient(self) -> int:
+        """Return what the embedding's gradient takes for a moment beside the gradients that stay.
+
+        It is made whole before it is added to one that is there. Tied to the output layer, autograd first adds up the
+        gradients of both uses in a third tensor.
+        """
+        if not self.setup.full:
+            return 0
+        if self.model.tied_embeddings:
+            return 4 * self.embedding * (3 if self.setup.accumulates else 2)
+        return 4 * self.embedding if self.setup.accumulates else 0
+
+    def recomputed(self) -> int:
+        """Return what the block at work needs on top of what all blocks keep."""
+        if not self.setup.activation_checkpointing:
+            return self.block.passing + self.widest()
+        copies = self.setup.width * block_params(self.model) if self.setup.full and self.setup.autocast else 0
+        return self.block.kept + self.block.passing + copies + self.widest()
+
+    def widest(self) -> int:
+        """Return what the widest linear layer takes for a moment: its gradient, or itself unpacked from 4 bits."""
+        most = max((rows * columns for _, rows, columns in self.model.linear_shapes), default=0)
+        if self.setup.method == "qlora":
+            return self.setup.width * most
+        if self.setup.full:
+            return (4 + (self.setup.width if self.setup.autocast else 0)) * most
+        return 0
+
+    def head(self) -> "_Head":
+        return (
+            _fused_head(self.model, self.setup) if self.setup.device == "cuda" else _plain_head(self.model, self.setup)
+        )
+
+    def evaluation(self) -> Iterator[Moment]:
+        """Yield the moments of an evaluation: it runs without gradients, and finds the optimizer's states there."""
+        setup, model = self.setup, self.model
+        tokens = setup.evaluation_batch or setup.tokens
+        share = tokens / setup.tokens
+        copies = {COPIES: self.copies() + (setup.width * self.embedding if setup.full else 0)} if self.copies() else {}
+        base = {**self.resting(0), **copies}
+        hidden = tokens * model.hidden_size * (4 if setup.full else setup.width)
+        chunk = 3 * EVALUATION_CHUNK_BYTES
+        yield {**base, ACTIVATIONS: round(share * self.block.evaluating) + self.mask(), HEAD: 0}
+        yield {**base, ACTIVATIONS: 2 * hidden, HEAD: chunk}
+        if setup.generate:
+            yield self.generation(base, tokens)
+
+    def generation(self, base: Moment, tokens: int) -> Moment:
+        """Return the moment when the longest prompts have been read: their keys and values, and one block at work."""
+        setup, model = self.setup, self.model
+        length = setup.max_length + setup.generate
+        rows = max(1, min(MAX_GENERATION_ROWS, GENERATION_SHARE * tokens // length))
+        share = rows * setup.max_length / setup.tokens
+        cache = 2 * model.num_layers * model.num_kv_heads * model.head_dim * setup.width * rows * length
+        logits = rows * model.vocab_size * (4 + setup.width)
+        return {**base, ACTIVATIONS: round(share * self.block.evaluating), CACHE: cache, HEAD: logits}
+
+    def saving(self) -> Moment:
+        """Return what lies there while a checkpoint is written, tensor by tensor."""
+        return {**self.resting(0), ACTIVATIONS: 0, HEAD: 0}
+
+    def merging(self) -> Moment:
+        """Return what merging an adapter needs; QLoRA loads the base again, in the format of the arithmetic."""
+        model, setup = self.model, self.setup
+        base = self.weights()
+        if setup.method == "qlora":
+            base[WEIGHTS] += setup.width * model.num_params
+        widest = max((rows * columns for _, rows, columns in model.linear_shapes), default=0)
+        # `safe_merge` works on a copy of the weight and adds a float32 product to it.
+        return {**base, ACTIVATIONS: (4 + setup.width) * widest, HEAD: 0}
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """Bytes of the output layer and the loss: in the forward pass, in the backward pass, and of its gradient."""
+
+    forward: int
+    backward: int
+    gradient: int
+
+
+def _fused_head(model: ModelProfile, setup: Setup) -> _Head:
+    """TRL's head: tiles of logits, made again in the backward pass (`trl.kernels.chunked_logprob`)."""
+    tokens, hidden = setup.tokens, model.hidden_size
+    tile = min(tokens, TILE_TOKENS) * TILE_VOCAB * setup.width
+    stream = 4 if setup.full else setup.width
+    # The last norm keeps its input, in full fine-tuning also its result; the trained rows are copied out.
+    kept = tokens * hidden * (4 + (4 if setup.full else 0) + stream)
+    gradient = 4 * model.vocab_size * hidden if setup.full else 0
+    narrow = 0
+    if setup.full and setup.autocast:
+        narrow = setup.width * hidden * (min(TILE_VOCAB, model.vocab_size) + min(tokens, TILE_TOKENS))
+    backward = max(kept + 4 * tokens * hidden + tile + narrow, tokens * hidden * (24 if setup.autocast else 16))
+    return _Head(kept + tile + narrow, backward + gradient, gradient)
+
+
+def _plain_head(model: ModelProfile, setup: Setup) -> _Head:
+    """Cross entropy over all logits: the logits, their float32 copy, the log-softmax, and two gradients of it."""
+    tokens, hidden, width = setup.tokens, model.hidden_size, setup.width
+    logits = tokens * model.vocab_size
+    kept = tokens * hidden * (4 + (4 if setup.full else 0) + (width if setup.full else 0))
+    forward = logits * (8 + (width if width < 4 else 0))
+    gradient = 4 * model.vocab_size * hidden if setup.full else 0
+    return _Head(kept + forward, kept + 12 * logits, gradient)
+
+
+def weight_formats(model: ModelProfile) -> int:
+    """Return the bytes of one stored weight."""
+    return WIDTHS.get(model.weights_dtype, 2)

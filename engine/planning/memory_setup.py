@@ -1,0 +1,135 @@
+"""What decides on the memory of a run, and how many weights learn in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from engine.planning.profiles import ModelProfile
+
+LinearShape = tuple[str, int, int]
+Method = Literal["full", "lora", "qlora"]
+Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
+Strategy = Literal["single", "ddp", "fsdp", "zero3"]
+
+WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
+"""Bytes of one number of each format."""
+NF4_BYTES = 0.5
+NF4_CONSTANTS_BYTES = 1 / 64 + 4 / (64 * 256)
+"""Double quantisation: one byte per block of 64 weights and four per 256 blocks."""
+_FEED_FORWARD = frozenset(
+    {"gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "c_fc", "dense_h_to_4h", "dense_4h_to_h"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What decides on the memory of a run.
+
+    Attributes:
+        device: `cuda` or `cpu`.
+        method: Which weights learn.
+        precision: Number format of the arithmetic.
+        micro_batch: Rows in memory at once, on each GPU.
+        max_length: Tokens of the longest row.
+        optimizer: What steps.
+        activation_checkpointing: Recompute activations in the backward pass.
+        rank: Inner width of the adapters.
+        targets: `all-linear`, `attention` or module names.
+        packed: Several rows share a sequence and are kept apart by a mask.
+        accumulates: A step has several micro-steps, so that gradients lie there while the next one runs.
+        attention: Implementation of attention.
+        dropout: Share of adapter inputs that are dropped.
+        evaluation_batch: Most tokens of one evaluation batch; None takes those of a training micro-batch.
+        generate: Longest answer generated in an evaluation, in tokens; 0 when nothing is generated.
+        merge: The adapter is merged into the base model at the end.
+        num_gpus: GPUs that share the work.
+        strategy: How they share it.
+    """
+
+    device: Literal["cuda", "cpu"]
+    method: Method
+    precision: str
+    micro_batch: int
+    max_length: int
+    optimizer: Optimizer = "adamw"
+    activation_checkpointing: bool = False
+    rank: int = 16
+    targets: str | Sequence[str] = "all-linear"
+    packed: bool = False
+    accumulates: bool = True
+    attention: Attention = "sdpa"
+    dropout: float = 0.0
+    evaluation_batch: int | None = None
+    generate: int = 0
+    merge: bool = False
+    num_gpus: int = 1
+    strategy: Strategy = "single"
+
+    def changed(self, **changes: object) -> "Setup":
+        """Return a copy with some values changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    @property
+    def width(self) -> int:
+        """Return the bytes of one element of the arithmetic."""
+        return WIDTHS.get(self.precision, 4)
+
+    @property
+    def autocast(self) -> bool:
+        """Return whether the arithmetic is narrower than the weights that learn."""
+        return self.width < 4
+
+    @property
+    def full(self) -> bool:
+        """Return whether every weight learns."""
+        return self.method == "full"
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens of a micro-batch, padding included."""
+        return self.micro_batch * self.max_length
+
+
+def adapted_shapes(model: ModelProfile, targets: str | Sequence[str]) -> list[LinearShape]:
+    """Return the linear layers of one block that get an adapter."""
+    if targets == "all-linear":
+        return model.linear_shapes
+    if targets == "attention":
+        return [shape for shape in model.linear_shapes if not feeds_forward(shape, model)]
+    wanted = {target.rsplit(".", 1)[-1] for target in targets}
+    return [shape for shape in model.linear_shapes if shape[0] in wanted]
+
+
+def feeds_forward(shape: LinearShape, model: ModelProfile) -> bool:
+    """Return whether a linear layer belongs to the feed-forward half of a block."""
+    name, width_in, _ = shape
+    # GPT-2 calls the last layer of both halves c_proj.
+    return name in _FEED_FORWARD or (name == "c_proj" and width_in != model.hidden_size)
+
+
+def adapter_params(model: ModelProfile, setup: Setup) -> int:
+    """Return the number of weights that the adapters add."""
+    per_block = sum(setup.rank * (rows + columns) for _, rows, columns in adapted_shapes(model, setup.targets))
+    return model.num_layers * per_block
+
+
+def trainable_params(model: ModelProfile, setup: Setup) -> int:
+    """Return the number of weights that learn."""
+    return model.num_params if setup.full else adapter_params(model, setup)
+
+
+def linear_params(model: ModelProfile) -> int:
+    """Return the weights of the linear layers inside the blocks: what 4-bit loading quantises."""
+    return model.num_layers * block_params(model)
+
+
+def block_params(model: ModelProfile) -> int:
+    """Return the weights of the linear layers of one block."""
+    return sum(rows * columns for _, rows, columns in model.linear_shapes)
+
+
+def optimizer_bytes(optimizer: Optimizer, trainable: int) -> int:
+    """Return the size of the optimizer's states."""
+    # 8-bit states are one byte each, with a float32 scale per block of 256.
+    return 8 * trainable if optimizer == "adamw" else round(trainable * (2 + 8 / 256))
