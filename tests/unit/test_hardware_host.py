@@ -10,7 +10,7 @@ from engine.hardware import host as host_module
 from engine.hardware.bounded import BoundedCaller
 from engine.hardware.devices import Gpu, Hardware, hardware_json
 from engine.hardware.host import read_disk, read_host
-from engine.hardware.libraries import torch_cuda_of
+from engine.hardware.libraries import quantisation_cuda_of, torch_cuda_of
 from engine.hardware.probe import process_memory, read_hardware
 from engine.hardware.readings import Unavailable, known, shown
 
@@ -89,6 +89,66 @@ def test_the_v1_word_for_no_limit_is_no_limit(trees: tuple[Path, Path]) -> None:
     write(proc, {"self/cgroup": "5:memory:/\n"})
     write(cgroup, {"memory/memory.limit_in_bytes": "9223372036854771712", "memory/memory.usage_in_bytes": "1"})
     assert read_host(proc, cgroup).ram_limited_by == "machine"
+
+
+def test_a_limit_of_either_hierarchy_counts_where_both_are_mounted(trees: tuple[Path, Path]) -> None:
+    proc, cgroup = trees
+    write(proc, {"self/cgroup": "5:memory:/pod/box\n0::/user\n"})
+    write(
+        cgroup,
+        {
+            "memory/pod/memory.limit_in_bytes": str(3 * GIB),
+            "memory/pod/memory.usage_in_bytes": str(GIB),
+            "memory/pod/box/memory.limit_in_bytes": str(6 * GIB),
+            "user/memory.max": str(8 * GIB),
+        },
+    )
+    host = read_host(proc, cgroup)
+    assert host.ram_total_bytes == 3 * GIB, "the limit of a group above counts too"
+    assert host.ram_available_bytes == 2 * GIB
+
+
+@pytest.mark.parametrize(
+    ("files", "folders", "kind"),
+    [
+        ({".dockerenv": ""}, [], "docker"),
+        ({"run/.containerenv": ""}, [], "podman"),
+        ({}, ["var/run/secrets/kubernetes.io"], "kubernetes"),
+        ({"run/systemd/container": "lxc\n"}, [], "lxc"),
+        ({"run/systemd/container": "\x1b[2Jx\n"}, [], "\N{REPLACEMENT CHARACTER}[2Jx"),
+        ({}, [], ""),
+    ],
+)
+def test_containers_are_told_apart(
+    trees: tuple[Path, Path], tmp_path: Path, files: dict[str, str], folders: list[str], kind: str
+) -> None:
+    root = tmp_path / "root"
+    write(root, files)
+    for folder in folders:
+        (root / folder).mkdir(parents=True)
+    assert read_host(*trees, root).container == kind
+
+
+def test_a_container_that_only_its_control_group_betrays(trees: tuple[Path, Path], tmp_path: Path) -> None:
+    write(trees[0], {"self/cgroup": "0::/kubepods/burstable/pod1/abc\n"})
+    assert read_host(*trees, tmp_path / "root").container == "kubepods"
+
+
+def test_windows_boards_swap_and_memory_nodes(trees: tuple[Path, Path], tmp_path: Path) -> None:
+    proc, cgroup = trees
+    plain = read_host(proc, cgroup, tmp_path / "root")
+    assert (plain.wsl, plain.board, plain.numa_nodes) == (False, "", None)
+    assert isinstance(plain.shared_total_bytes, Unavailable)
+    write(proc, {
+        "sys/kernel/osrelease": "5.15.167.4-microsoft-standard-WSL2\n",
+        "device-tree/model": "NVIDIA Jetson AGX Orin\0",
+        "meminfo": MEMINFO + "SwapTotal: 2097152 kB\n",
+    })  # fmt: skip
+    write(tmp_path / "root", {"sys/devices/system/node/online": "0-1,4\n", "dev/shm/x": ""})
+    host = read_host(proc, cgroup, tmp_path / "root")
+    assert (host.wsl, host.board, host.numa_nodes) == (True, "NVIDIA Jetson AGX Orin", 3)
+    assert (host.swap_total_bytes, host.swap_free_bytes) == (2 * GIB, GIB)
+    assert isinstance(host.shared_total_bytes, int)
 
 
 def test_unreadable_memory_is_unavailable_and_never_zero(tmp_path: Path) -> None:
@@ -174,6 +234,13 @@ def test_the_cuda_of_torch_is_read_without_importing_it(tmp_path: Path, line: st
     file = tmp_path / "version.py"
     file.write_text(f"__version__ = '2.13.0'\ndebug = False\n{line}\nhip: Optional[str] = None\n")
     assert known(torch_cuda_of(file)) == cuda
+
+
+def test_the_gpu_libraries_of_bitsandbytes_are_found_by_name(tmp_path: Path) -> None:
+    for name in ("cuda118", "cuda130", "cuda128", "cpu", "rocm64", "cudaXY"):
+        (tmp_path / f"libbitsandbytes_{name}.so").touch()
+    assert quantisation_cuda_of(tmp_path) == ("11.8", "12.8", "13.0")
+    assert quantisation_cuda_of(tmp_path / "none") == ()
 
 
 def test_this_machine_can_be_read_and_shown_as_json(tmp_path: Path) -> None:
