@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engine.catalog.metrics import GENERATING_CHOICES
 from engine.planning.capabilities import Surroundings, is_allowed
 from engine.planning.duration import Work, training_rate
 from engine.planning.memory import Method, Setup
@@ -69,8 +70,16 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
         packed=values["training.packing"],
         demand_comfort=method is None,
         attention=values["training.attention"] or "sdpa",
+        dropout=values["method.dropout"] or 0.0,
+        generate=_generated_tokens(values["evaluation.metrics"], values["evaluation.max_new_tokens"]),
+        merge=values["delivery.merge"],
         calibration=facts.machine.calibration,
     )
+
+
+def _generated_tokens(metrics: Collection[str] | None, max_new_tokens: int | None) -> int:
+    """Return the longest answer that an evaluation generates; 0 when no metric needs one."""
+    return (max_new_tokens or 0) if GENERATING_CHOICES.intersection(metrics or ()) else 0
 
 
 def _methods(given: Collection[str], facts: Facts) -> tuple[Method, ...]:
@@ -143,12 +152,13 @@ def case_of(plan: Plan) -> Case:
 
 def setup_of(plan: Plan) -> Setup:
     """Return what decides on the memory of a plan."""
-    recipe = plan.recipe
+    recipe, evaluation = plan.recipe, plan.recipe.evaluation
     training, method = recipe.training, recipe.method
     targets = method.targets or "all-linear"
+    name = method.name or "lora"
     return Setup(
         device=plan.device.kind,
-        method=method.name or "lora",
+        method=name,
         precision=training.precision or "float32",
         micro_batch=plan.steps.micro_batch,
         max_length=training.max_length or plan.model.context_length,
@@ -157,4 +167,9 @@ def setup_of(plan: Plan) -> Setup:
         rank=method.rank or DEFAULT_RANK,
         targets=targets if isinstance(targets, str) else tuple(targets),
         packed=bool(training.packing),
+        accumulates=training.effective_batch > plan.steps.micro_batch,
+        attention=training.attention or "sdpa",
+        dropout=method.dropout or 0.0,
+        generate=_generated_tokens(evaluation.metrics, evaluation.max_new_tokens),
+        merge=recipe.delivery.merge and name != "full",
     )

@@ -53,7 +53,8 @@ class Rate:
     @property
     def basis(self) -> str:
         """Return where the rate is from, in words."""
-        shown = f"{self.flops / 1e12:.2g} TFLOP/s"
+        tera = self.flops / 1e12
+        shown = f"{tera:.0f} TFLOP/s" if tera >= 10 else f"{tera:.2g} TFLOP/s"
         return (
             f"measured rate of {shown} on this machine" if self.measured else f"assumed rate of {shown}, not measured"
         )
@@ -121,7 +122,8 @@ def step_flops(model: ModelProfile, setup: Setup, tokens: float) -> float:
         setup: Method, recomputation and length.
         tokens: Tokens of the step, padding included.
     """
-    active = linear_params(model) + model.vocab_size * model.hidden_size
+    experts = 3 * model.hidden_size * model.intermediate_size * model.num_layers if model.num_experts else 0
+    active = linear_params(model) + experts + model.vocab_size * model.hidden_size
     # Scores and weighted sums, causal: half of 2 x 2 x length x width per token and block.
     attention = model.num_layers * model.num_heads * model.head_dim * setup.max_length
     # Two per weight and token forward, two for the gradients of the inputs, two for those of the weights that learn.
@@ -131,7 +133,7 @@ def step_flops(model: ModelProfile, setup: Setup, tokens: float) -> float:
     return forward * passes / 2 * tokens * quantized
 
 
-def step_seconds(model: ModelProfile, setup: Setup, work: Work, rate: Rate, sharing: tuple[str, int]) -> float:
+def step_seconds(model: ModelProfile, setup: Setup, work: Work, rate: Rate) -> float:
     """Return the expected time of one optimizer step.
 
     Args:
@@ -139,13 +141,12 @@ def step_seconds(model: ModelProfile, setup: Setup, work: Work, rate: Rate, shar
         setup: How it is carried out.
         work: What there is to learn from.
         rate: Of one device.
-        sharing: Strategy and number of GPUs.
     """
-    strategy, num_gpus = sharing
     tokens = work.tokens_per_step(setup.max_length, packing=setup.packed)
     padded = tokens if setup.packed else min(tokens * PADDING, float(work.effective_batch * setup.max_length))
-    flops = rate.flops * width_share(setup.device, model.hidden_size) * num_gpus * _SHARING_EFFICIENCY[strategy]
-    micro_steps = -(-work.effective_batch // (setup.micro_batch * num_gpus))
+    flops = rate.flops * width_share(setup.device, model.hidden_size)
+    flops *= setup.num_gpus * _SHARING_EFFICIENCY[setup.strategy]
+    micro_steps = -(-work.effective_batch // (setup.micro_batch * setup.num_gpus))
     return step_flops(model, setup, padded) / flops + micro_steps * STEP_OVERHEAD_S[setup.device]
 
 

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 from engine.planning.capabilities import STRATEGY_TITLES, Capability, reason_against
 from engine.planning.case import ADAPTER_FIELDS, Case
-from engine.planning.memory import Method, Optimizer, Setup, trainable_params
+from engine.planning.memory import Method, Optimizer, Setup, Strategy, trainable_params
 from engine.planning.plan import MemoryEstimate, PlanOption
-from engine.planning.search import Choice, Space, Strategy, find_setup, shared_gpus
+from engine.planning.search import Choice, Space, find_setup, shared_gpus
 from engine.text import human_bytes, human_duration
 
 _VERDICT_ORDER = ("chosen", "fits", "tight", "too_large", "impossible")

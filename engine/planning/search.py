@@ -1,16 +1,15 @@
 """Find the settings that fit the memory: the most capable method, then what is fastest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from engine.planning.calibration import Calibration
 from engine.planning.duration import Rate, Work, step_seconds
-from engine.planning.memory import Method, Optimizer, Setup, estimate_memory
+from engine.planning.memory import Attention, Method, Optimizer, Setup, Strategy, estimate_memory
 from engine.planning.plan import MemoryEstimate
 from engine.planning.profiles import ModelProfile
 
-Strategy = Literal["single", "ddp", "fsdp", "zero3"]
 SMALL_PARAMS = 150_000_000
 """Models up to this size are trained in full by default, where that fits with room to spare."""
 COMFORTABLE = 0.7
@@ -33,6 +32,9 @@ class Space:
         optimizers: Optimizers to try; None takes those that suit the method.
         available_bytes: Memory to fit in, per GPU; None when unknown, and then everything fits.
         demand_comfort: Take full fine-tuning only with room to spare.
+        dropout: Share of adapter inputs that are dropped.
+        generate: Longest answer generated in an evaluation, in tokens; 0 when nothing is generated.
+        merge: An adapter is merged at the end.
         num_gpus: GPUs that share the work; divides the effective batch.
         memory_factor: How far a deeper look at this plan was above the formula; 1 when nobody looked.
     """
@@ -53,11 +55,15 @@ class Space:
     available_bytes: int | None = None
     packed: bool = False
     demand_comfort: bool = False
-    attention: str = "sdpa"
+    attention: Attention = "sdpa"
+    dropout: float = 0.0
+    generate: int = 0
+    merge: bool = True
     strategy: Strategy = "single"
     num_gpus: int = 1
     calibration: Calibration | None = None
     memory_factor: float = 1.0
+    _known: dict[tuple[str, Setup, int | None], MemoryEstimate] = field(default_factory=dict, repr=False, compare=False)
 
     def changed(self, **changes: object) -> "Space":
         """Return a copy with some values changed."""
@@ -72,14 +78,22 @@ class Space:
 
     def memory_of(self, setup: Setup) -> MemoryEstimate:
         """Return what a setup needs, corrected by what a deeper look has shown."""
-        memory = estimate_memory(self.model, setup, available_bytes=self.available_bytes, where=self.where)
-        if self.memory_factor == 1.0:
-            return memory
-        return scaled(memory, self.memory_factor)
+        # Tables, ways and lengths ask for the same points again and again.
+        key = self.model.base, setup, self.available_bytes
+        if key not in self._known:
+            self._known[key] = estimate_memory(
+                self.model,
+                setup,
+                available_bytes=self.available_bytes,
+                where=self.where,
+                calibration=self.calibration,
+            )
+        memory = self._known[key]
+        return memory if self.memory_factor == 1.0 else scaled(memory, self.memory_factor)
 
     def step_seconds(self, setup: Setup) -> float:
         """Return the expected time of an optimizer step."""
-        return step_seconds(self.model, setup, self.work, self.rate, (self.strategy, self.num_gpus))
+        return step_seconds(self.model, setup, self.work, self.rate)
 
 
 def scaled(memory: MemoryEstimate, factor: float) -> MemoryEstimate:
@@ -178,6 +192,13 @@ def space_setup(space: Space, method: Method, optimizer: Optimizer, checkpointin
         rank=space.rank,
         targets=space.targets,
         packed=space.packed,
+        accumulates=space.work.effective_batch > micro_batch * space.num_gpus,
+        attention=space.attention,
+        dropout=0.0 if method == "full" else space.dropout,
+        generate=space.generate,
+        merge=space.merge and method != "full",
+        num_gpus=space.num_gpus,
+        strategy=space.strategy,
     )
 
 

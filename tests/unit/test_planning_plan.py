@@ -1,6 +1,5 @@
 """The plan as a pure function: a source for every leaf, nothing typed overwritten, ways that really fit."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,94 +9,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.catalog.base_models import BASE_MODELS, find_base_model
-from engine.hardware.devices import Disk, Gpu, GpuProcess, Hardware, Host
+from engine.catalog.base_models import BASE_MODELS
+from engine.hardware.devices import Disk, GpuProcess
 from engine.hardware.readings import Unavailable
 from engine.planning.memory import Setup, estimate_memory, memory_components
 from engine.planning.plan import Plan
 from engine.planning.planner import make_plan
-from engine.planning.profiles import DataProfile, Finding, LengthProfile, ModelProfile
+from engine.planning.profiles import Finding, LengthProfile, ModelProfile
 from engine.planning.steps import make_steps, mean_tokens, rows_cut
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.read import set_value
 from engine.recipe.schema import Recipe
 from engine.recipe.sources import flatten, lay
-from engine.runs.home import HomeFolders
-
-GIB = 2**30
-HOME = HomeFolders(Path("/home/x/runs"), Path("/home/x/cache"), Path("/home/x/drafts"))
-NONE = Unavailable("no NVIDIA driver on this machine")
-CPU = Hardware(
-    gpus=[],
-    host=Host(32 * GIB, 24 * GIB, 0, 4, "Some CPU", frozenset({"avx2"})),
-    disks=[Disk(HOME.runs, 500 * GIB, 200 * GIB)],
-    driver=NONE,
-    cuda=NONE,
-    torch_cuda=Unavailable("built for the CPU only"),
-    libraries={"torch": "2.13.0", "bitsandbytes": "0.50.2"},
+from engine.recipe.values import change_words
+from tests.unit.made_plans import (
+    CPU,
+    DATA,
+    GIB,
+    HOME,
+    LENGTHS,
+    TEXT,
+    codes,
+    finding,
+    gpu,
+    hub_model,
+    plan,
+    tiny,
+    with_gpus,
 )
-LENGTHS = LengthProfile(count=900, mean=150, p50=140, p90=220, p99=300, longest=700, total=135_000)
-ANSWERS = LengthProfile(count=900, mean=50, p50=45, p90=80, p99=95, longest=100, total=45_000)
-DATA = DataProfile(
-    format="prompt_completion",
-    mapping={"prompt": "question", "completion": "answer"},
-    num_rows=1000,
-    num_train=900,
-    num_held_out=100,
-    lengths=LENGTHS,
-    answer_lengths=ANSWERS,
-    held_out_answer_longest=90,
-    bytes=10**6,
-)
-TEXT = DataProfile(format="text", num_rows=400, num_train=360, num_held_out=40, lengths=LENGTHS, bytes=10**6)
-
-
-def gpu(gib: float, capability: tuple[int, int] = (8, 9), **changes: Any) -> Gpu:
-    size = int(gib * GIB)
-    return replace(Gpu(0, "Card", "GPU-1", capability, size, size, 0, 0, 40, 50.0, []), **changes)
-
-
-def with_gpus(*gpus: Gpu) -> Hardware:
-    return replace(CPU, gpus=list(gpus), driver="590", cuda="13.1", torch_cuda="13.0")
-
-
-def hub_model(name: str = "Qwen/Qwen3-8B") -> ModelProfile:
-    card = find_base_model(name)
-    assert card is not None
-    return card.profile
-
-
-def tiny(**changes: Any) -> ModelProfile:
-    profile = hub_model("HuggingFaceTB/SmolLM2-135M-Instruct")
-    small = {"num_params": 1_000_000, "hidden_size": 128, "num_layers": 4, "vocab_size": 1024, "context_length": 512}
-    sizes = {"num_heads": 4, "num_kv_heads": 4, "head_dim": 32, "intermediate_size": 384}
-    shapes = [("q_proj", 128, 128), ("up_proj", 128, 384)]
-    return profile.model_copy(update={"base": "/models/tiny", **small, **sizes, "linear_shapes": shapes, **changes})
-
-
-def plan(
-    you: Mapping[str, Any] | None = None,
-    *,
-    hardware: Hardware = CPU,
-    model: ModelProfile | None = None,
-    data: DataProfile = DATA,
-    objective: str = "chat",
-    preset: Mapping[str, Any] | None = None,
-) -> Plan:
-    model = model or tiny()
-    tree: dict[str, Any] = {"objective": objective, "model": {"base": model.base}, "data": {"source": "x/rows.jsonl"}}
-    for path, value in flatten(you or {}).items():
-        section, _, key = path.rpartition(".")
-        (tree.setdefault(section, {}) if section else tree)[key] = value
-    return make_plan(lay(tree, preset=preset, preset_name="P" if preset else ""), hardware, model, data, home=HOME)
-
-
-def codes(found: Plan, severity: str | None = None) -> list[str]:
-    return [finding.code for finding in found.findings if severity in (None, finding.severity)]
-
-
-def finding(found: Plan, code: str) -> Finding:
-    return next(item for item in found.findings if item.code == code)
 
 
 def test_every_leaf_has_a_value_and_a_source() -> None:
@@ -212,17 +151,20 @@ def test_a_plan_fits_or_offers_three_ways_that_do(name: str, method: str, gib: i
     found = plan(you, hardware=hardware, model=model)
     if not found.blocked:
         assert found.memory.high_bytes <= gib * GIB
+        assert found.ways == []
         return
-    ways = re.findall(r"((?:[a-z_.]+=\S+(?: (?:with|and) )?)+) \(needs", finding(found, "memory.does_not_fit").fix)
-    assert ways
+    assert found.ways
     if name in ("Qwen/Qwen3-8B", "Qwen/Qwen3-4B") and gib > 4:
-        assert len(ways) == 3
-    for way in ways:
+        assert len(found.ways) == 3
+    for way in found.ways:
         tree = {"objective": "chat", "model": {"base": name}, "data": {"source": "x/rows.jsonl"}, **you}
-        for change in re.findall(r"[a-z_.]+=\S+", way):
+        for change in change_words(way.changes)[1::2]:
             tree = set_value(tree, change)
-        other = hub_model(tree["model"]["base"])
-        assert "memory.does_not_fit" not in codes(make_plan(lay(tree), hardware, other, DATA, home=HOME)), way
+            assert change in finding(found, "memory.does_not_fit").fix
+        taken = make_plan(lay(tree), hardware, hub_model(tree["model"]["base"]), DATA, home=HOME)
+        assert "memory.does_not_fit" not in codes(taken), way
+        assert taken.memory == way.memory
+        assert any(digit in way.price for digit in "0123456789") or "about as fast" in way.price
 
 
 def test_recomputation_comes_only_where_it_is_needed() -> None:
