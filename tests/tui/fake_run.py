@@ -80,6 +80,7 @@ class FakeRun:
         """Write everything up to the first step."""
         self.write("worker.started", pid=1, host="box", device="cpu", attempt=1, resumed_from=None, standby=False)
         self.write("state.changed", state="preparing", reason="")
+        self.predict()
         self.write("data.prepared", num_train=810, num_held_out=90, dropped={}, trained_token_share=0.4)
         self.write("model.loaded", num_params=1_000_000, trainable_params=50_000, dtype="float32", choices=[])
         self.write("state.changed", state="evaluating", reason="before training")
@@ -88,6 +89,13 @@ class FakeRun:
         self.write(
             "training.started", total_steps=TOTAL_STEPS, start_step=0, micro_batch=8, accumulation=2, steps_per_epoch=50
         )
+
+    def predict(self) -> None:
+        """Write what the worker predicted: the plan's estimate."""
+        memory = fake_plan().memory.model_dump()
+        names = ("low_bytes", "expected_bytes", "high_bytes", "depth", "basis", "where", "available_bytes")
+        facts = {name: memory[name] for name in (*names, "components", "peaks", "confidence")}
+        self.write("memory.predicted", **facts, micro_batch=8)
 
     def step(self, step: int) -> None:
         """Write one optimizer step."""
@@ -99,8 +107,9 @@ class FakeRun:
         if step % 9 == 0:
             rss = int(560 * MIB + 10 * MIB * math.sin(step))
             self.write(
-                "memory.sampled", rss_bytes=rss, peak_rss_bytes=580 * MIB, gpu_allocated_bytes=None,
-                gpu_reserved_bytes=None, gpu_peak_bytes=None,
+                "memory.sampled", phase="training", peak_bytes=rss + 8 * MIB, peak_kind="rss", rss_bytes=rss,
+                peak_rss_bytes=580 * MIB, gpu_allocated_bytes=None, gpu_reserved_bytes=None, gpu_peak_bytes=None,
+                gpu_process_bytes=None, gpu_used_bytes=None,
             )  # fmt: skip
         if step % EVALUATE_EVERY == 0:
             self.evaluate("during", step)

@@ -94,7 +94,7 @@ async def test_the_number_keys_choose_the_panel(live: FakeRun, tmp_path: Path) -
         await pilot.press("right")
         await wait_for(pilot, lambda: PROMPTS[1][0] in screen_text(app), "the second prompt")
         await pilot.press("3")
-        await wait_for(pilot, lambda: "584 MiB expected" in screen_text(app), "the plan's estimate")
+        await wait_for(pilot, lambda: "predicted 500 to 800 MiB" in screen_text(app), "the prediction")
         await pilot.press("4")
         await wait_for(pilot, lambda: "checkpoint at step 100 is whole" in screen_text(app), "the checkpoint")
 

@@ -12,12 +12,14 @@ from engine.catalog.metrics import METRICS
 from engine.hardware.devices import Gpu, Host
 from engine.hardware.readings import Unavailable
 from engine.runs.liveness import acquire
+from engine.runs.measured_memory import compare_memory
+from engine.runs.picture import Picture, open_picture
 from tests.tui.conftest import wait_for
 from tests.tui.fake_backend import FakeBackend
 from tests.tui.fake_run import PROMPTS, TOTAL_STEPS, FakeRun
 from tests.tui.snapshots import check_snapshot
 from tui.app import FtwizardApp
-from tui.monitor.memory import MemoryReading, memory_lines
+from tui.monitor.memory import MemoryReading, memory_lines, prediction_bar, sparks
 from tui.results.screen import ResultScreen
 from tui.start import Monitor
 
@@ -79,6 +81,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "metrics": metrics,
         "samples": samples,
         "training": {"elapsed_s": 84.0},
+        "memory": {"verdict": "inside", "sentence": "peak 580 MiB at step 252, predicted 500 to 800 MiB: inside"},
         "model": {
             "adapter": "model/adapter", "merged": "model/merged", "num_params": 984_192, "trainable_params": 60_000,
         },
@@ -118,7 +121,9 @@ async def test_the_live_monitor_looks_as_committed(
         await wait_for(pilot, lambda: "step 260 of 400" in shown(app), "the step")
         key = {"evaluation": "1", "samples": "2", "memory": "3", "log": "4"}[panel]
         await pilot.press(key)
-        words = {"evaluation": "step 250", "samples": PROMPTS[0][0][:20], "memory": "plan", "log": "is whole"}[panel]
+        words = {"evaluation": "step 250", "samples": PROMPTS[0][0][:20], "memory": "expected", "log": "is whole"}[
+            panel
+        ]
         await wait_for(pilot, lambda: words in shown(app) and "Reading the memory" not in shown(app), words)
         await pilot.pause()
         check_snapshot(app, f"monitor-{panel}-{size[0]}x{size[1]}", tmp_path)
@@ -175,21 +180,76 @@ def gpu(**changes: Any) -> Gpu:
     return Gpu(**{**facts, **changes})
 
 
-def test_a_gpu_shows_memory_gauges_and_the_plan_beside_it(live: FakeRun) -> None:
-    from engine.runs.picture import open_picture
+def pictured(fake: FakeRun, **latest: Any) -> Picture:
+    picture, _ = open_picture(fake.run)
+    picture.latest.update(latest)
+    return picture
 
-    picture, _ = open_picture(live.run)
-    picture.latest["gpu_peak_bytes"] = 30 * GIB
-    lines = [line.plain for line in memory_lines(picture, MemoryReading((gpu(),), HOST, GIB), None, 78)]
-    assert "40.0 GiB of 140 GiB" in lines[0]
-    assert "93 %" in lines[1]
-    assert any("30.0 GiB on the GPU at its peak" in line for line in lines)
+
+def text_of(picture: Picture, reading: MemoryReading, width: int = 78) -> list[str]:
+    return [line.plain for line in memory_lines(picture, reading, None, width)]
+
+
+def on_gpu(fake: FakeRun, peak_gib: float, **predicted: Any) -> Picture:
+    picture = pictured(fake, gpu_peak_bytes=29 * GIB, gpu_process_bytes=30 * GIB)
+    sizes = {"low_bytes": 28 * GIB, "expected_bytes": 32 * GIB, "high_bytes": 36 * GIB}
+    picture.predicted = {**sizes, "depth": "measured", "where": "GPU 0", **predicted}
+    picture.measured_peak = {"bytes": int(peak_gib * GIB), "step": 40, "phase": "training", "kind": "device"}
+    return picture
+
+
+def test_a_gpu_shows_the_run_against_its_prediction_and_who_else_is_there(live: FakeRun) -> None:
+    lines = text_of(on_gpu(live, 31.5), MemoryReading((gpu(),), HOST, GIB))
+    assert "30.0 GiB now" in lines[0]
+    assert lines[1] == "◆ measured   ✓ peak 31.5 GiB at step 40, predicted 28.0 to 36.0 GiB: inside"
+    assert lines[2] == "┃ expected   32.0 GiB, 1.6 % more than measured (measured by the probe)"
+    text = "\n".join(lines)
+    assert "40.0 GiB of 140 GiB" in text
+    assert "100 GiB free; other processes hold 10.0 GiB" in text
+    assert "busy 93 %" in text
+
+
+def test_a_peak_outside_of_the_range_is_said_plainly(live: FakeRun) -> None:
+    above, below = (text_of(on_gpu(live, gib), MemoryReading((), HOST, GIB), width=110)[1] for gib in (40, 20))
+    assert above.endswith("! peak 40.0 GiB at step 40, predicted 28.0 to 36.0 GiB: 4.0 GiB above the range")
+    assert below.endswith("i peak 20.0 GiB at step 40, predicted 28.0 to 36.0 GiB: 8.0 GiB below the range")
+
+
+def test_a_narrow_panel_has_prediction_and_peak_on_lines_of_their_own(live: FakeRun) -> None:
+    lines = text_of(on_gpu(live, 40), MemoryReading((), HOST, GIB), width=60)
+    assert lines[1:3] == [
+        "◆ measured   ! peak 40.0 GiB at step 40: 4.0 GiB above the range",
+        "░ predicted  28.0 to 36.0 GiB (measured by the probe)",
+    ]
+
+
+def test_the_bar_shows_now_range_expected_and_peak_in_place(live: FakeRun) -> None:
+    compared = compare_memory(on_gpu(live, 34), None)
+    assert compared is not None
+    bar = prediction_bar(30 * GIB, compared, 40).plain
+    assert len(bar) == 40
+    # 38.2 GiB are the whole axis.
+    assert [bar.index(glyph) for glyph in "█▓┃◆"] == [0, 29, 34, 36]
+    assert bar.endswith("◆░░·")
+
+
+def test_an_ended_run_keeps_its_peak_and_a_run_without_prediction_its_ram(live: FakeRun) -> None:
+    picture = on_gpu(live, 31.5)
+    assert "ended" in text_of(picture, MemoryReading((), HOST, None))[0]
+    bare = pictured(live)
+    bare.predicted = {}
+    assert "540 MiB, 580 MiB at its peak" in text_of(bare, MemoryReading((), HOST, 540 * 1024**2))[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "bars"), [([1.0, 2.0], 8, "▁█"), ([5e9, 5e9 + 1e6], 8, "▁▁"), ([1.0, 9.0, 2.0, 3.0], 2, "█▁")]
+)
+def test_the_course_of_memory_is_a_row_of_bars(values: list[float], width: int, bars: str) -> None:
+    assert sparks(values, width) == bars
 
 
 def test_what_the_driver_does_not_say_is_not_shown_as_zero(live: FakeRun) -> None:
-    from engine.runs.picture import open_picture
-
-    picture, _ = open_picture(live.run)
+    picture = pictured(live)
     unknown = gpu(used_bytes=Unavailable("not supported"), power_w=Unavailable("no permission"))
     text = "\n".join(line.plain for line in memory_lines(picture, MemoryReading((unknown,), HOST, GIB), None, 78))
     assert "n/a (not supported)" in text

@@ -1,10 +1,13 @@
 """Which curves the monitor's chart shows, and how."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.runs.picture import Picture
 from tui.widgets.braille import ChartLine, LineStyle
 from tui.widgets.loss_chart import ChartData
+
+_GIB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class Chart:
         beside_title: Its name in the legend.
         scale: Factor from stored to shown values.
         noisy: Whether a running mean shows more than the curve itself.
+        predicted_where: Begin of the place whose predicted peak is drawn beside it; empty for none.
     """
 
     title: str
@@ -26,6 +30,7 @@ class Chart:
     beside_title: str = ""
     scale: float = 1.0
     noisy: bool = True
+    predicted_where: str = ""
 
 
 CHARTS: tuple[Chart, ...] = (
@@ -33,8 +38,8 @@ CHARTS: tuple[Chart, ...] = (
     Chart("learning rate", "learning_rate", noisy=False),
     Chart("gradient norm", "grad_norm"),
     Chart("tokens per second", "tokens_per_s"),
-    Chart("worker RAM, GiB", "rss_bytes", scale=1 / 1024**3, noisy=False),
-    Chart("GPU memory, GiB", "gpu_allocated_bytes", scale=1 / 1024**3, noisy=False),
+    Chart("worker RAM, GiB", "rss_bytes", scale=1 / _GIB, noisy=False, predicted_where="host RAM"),
+    Chart("GPU memory, GiB", "gpu_reserved_bytes", scale=1 / _GIB, noisy=False, predicted_where="GPU"),
 )
 
 
@@ -53,6 +58,7 @@ def chart_data(picture: Picture, chart: Chart, *, smooth: bool, log_y: bool) -> 
         points = [(bucket.x, bucket.mean * chart.scale) for bucket in main.points()]
         show_mean = smooth and chart.noisy and len(points) > 8
         style: LineStyle = "raw" if show_mean else "line"
+        lines += _prediction(picture, chart, points)
         lines.append(ChartLine(chart.title, points, style))
         if show_mean:
             mean = [(x, value * chart.scale) for x, value in main.smoothed()]
@@ -61,3 +67,17 @@ def chart_data(picture: Picture, chart: Chart, *, smooth: bool, log_y: bool) -> 
     if beside is not None and len(beside):
         lines.append(ChartLine(chart.beside_title, [(b.x, b.mean) for b in beside.points()], "points"))
     return ChartData(lines, x_high=float(picture.total_steps or 0) or None, log_y=log_y)
+
+
+def _prediction(picture: Picture, chart: Chart, points: Sequence[tuple[float, float]]) -> list[ChartLine]:
+    """Return what was expected and the high end of the range as flat lines, where they are of what the chart shows."""
+    predicted = picture.predicted
+    if not chart.predicted_where or not str(predicted.get("where") or "").startswith(chart.predicted_where):
+        return []
+    ends = (points[0][0], float(picture.total_steps or points[-1][0]))
+    sizes = [("predicted, most", predicted.get("high_bytes")), ("expected", predicted.get("expected_bytes"))]
+    return [
+        ChartLine(title, [(x, size * chart.scale) for x in ends], "raw")
+        for title, size in sizes
+        if isinstance(size, int | float)
+    ]

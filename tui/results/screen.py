@@ -132,7 +132,16 @@ def place_lines(run: RunDirectory, report: dict[str, Any]) -> list[Content]:
     elapsed_s = (report.get("training") or {}).get("elapsed_s")
     if elapsed_s:
         lines.append(_fact("training", human_duration(elapsed_s)))
+    memory = report.get("memory") or {}
+    if memory.get("sentence"):
+        lines.append(_memory_fact(str(memory.get("verdict")), str(memory["sentence"])))
     return lines
+
+
+def _memory_fact(verdict: str, sentence: str) -> Content:
+    """Return measured against predicted memory on one line; a peak above the range is not a thing to overlook."""
+    style = "$error" if verdict == "above" else ""
+    return Content.assemble((f"{'memory':<9}", "$text-muted"), (clean_line(sentence), style))
 
 
 def _fact(label: str, text: str) -> Content:
