@@ -73,7 +73,7 @@ def cpu(shop: Workshop, chosen: argparse.Namespace) -> None:
 def gpu(shop: Workshop, chosen: argparse.Namespace) -> None:
     """Run on the GPU, where there is one."""
     cuda = chosen.device == "cuda"
-    if cuda and not list(read_hardware().devices()) and not chosen.report:
+    if cuda and not list(read_hardware(patient=True).devices()) and not chosen.report:
         print(NO_GPU)
         return
     file = shop.folder / "memory-gpu-smoke.json" if chosen.smoke else DATA / "memory-gpu.json"
@@ -102,7 +102,7 @@ def _run(
     cuda: bool,
     boundary: bool = False,
 ) -> None:
-    hardware = read_hardware()
+    hardware = read_hardware(patient=True)
     if not cuda:
         hardware = replace(hardware, gpus=[])
     helper = InspectionHelper(log_file=shop.folder / "inspection.log")

@@ -144,7 +144,7 @@ def prepare(
         _profile_or_catalogue(base, revision, helper, ask=not gpu) if assume else model_profile(base, revision, helper)
     )
     data = _data_profile(tree, model, helper, recipe.objective, assumed=without_data)
-    hardware = asked or read_hardware(folders)
+    hardware = asked or read_hardware(folders, patient=True)
     made = make_plan(
         Layered(tree, layered.sources), hardware, model, data, home=home, calibration=_calibration(hardware, home.cache)
     )

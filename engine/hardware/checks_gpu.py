@@ -116,7 +116,8 @@ def _gpu(gpu: Gpu) -> Check:
     memory = f"{shown(gpu.free_bytes, human_bytes)} free of {shown(gpu.total_bytes, human_bytes)}"
     value = f"{shown(gpu.name)}, {memory}"
     if gpu.mig is True:
-        value = f"{shown(gpu.name)}, split into {len(gpu.instances)} MIG instances"
+        count = len(gpu.instances)
+        value = f"{shown(gpu.name)}, split into {count or 'no'} MIG instance{'' if count == 1 else 's'}"
     elif isinstance(gpu.free_bytes, Unavailable):
         fix = "Plans cannot check the GPU memory; watch the first steps of a run."
         return Check(name, "warning", value, fix, _GPUS, details)
@@ -140,8 +141,9 @@ def _details(gpu: Gpu) -> Iterator[str]:
 
 
 def _joined(facts: Iterable[str]) -> str:
-    """Return facts as one line; what is the limit of the fact before it (`of 450 W`) follows without a comma."""
-    return ", ".join(filter(None, facts)).replace(", of ", " of ")
+    """Return facts as one line; a limit (`of 450 W`) follows its fact without a comma, and the unit stands once."""
+    text = ", ".join(filter(None, facts)).replace(", of ", " of ")
+    return text.replace(" W of ", " of ").replace(" MHz of ", " of ")
 
 
 def _facts(gpu: Gpu) -> Iterator[tuple[str, str, Any, Callable[[Any], str]]]:

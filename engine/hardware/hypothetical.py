@@ -23,7 +23,11 @@ ASSUMED_CUDA = "13.0"
 EXAMPLES = "Write for example 24GiB, 2x24GiB, 8x80GB, RTX 4090, 4x A100 80GB, cpu or cpu 32GiB."
 
 _COUNT = re.compile(r"(\d{1,9})\s*[x×*]\s*(\S.*)", re.IGNORECASE)
-_SIZE = re.compile(r"(?P<rest>.*?)(?<![\d.])(?P<number>\d{1,9}(?:\.\d{1,3})?)\s*(?P<unit>[KMGT]i?B?)", re.IGNORECASE)
+# `RTX 4090 x2`; the space keeps the X of `GTX 1080` out of it.
+_COUNT_AFTER = re.compile(r"(\S.*?)\s+[x×*]\s*(\d{1,9})", re.IGNORECASE)
+_SIZE = re.compile(
+    r"(?P<rest>.*?)(?<![\d.])(?P<number>\d{1,9}(?:\.\d{1,3})?)\s*(?P<unit>[KMGT]i?B|[KMGT])", re.IGNORECASE
+)
 _UNITS = {"mib": MIB, "gib": GIB, "tib": 2**40, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _MADE_UP = Unavailable("a machine that is not here")
 
@@ -76,13 +80,15 @@ def _without_gpu(made: Hardware, asked: str, size: str) -> Hardware:
 
 
 def _count(asked: str) -> tuple[int, str]:
-    found = _COUNT.fullmatch(asked)
-    if found is None:
+    if found := _COUNT.fullmatch(asked):
+        number, name = found[1], found[2]
+    elif found := _COUNT_AFTER.fullmatch(asked):
+        name, number = found[1], found[2]
+    else:
         return 1, asked
-    count = int(found[1])
-    if not 1 <= count <= MAX_GPUS:
-        raise _unknown(asked, f"{count} GPUs cannot be planned.", f"Ask for 1 to {MAX_GPUS} of them.")
-    return count, found[2]
+    if not 1 <= int(number) <= MAX_GPUS:
+        raise _unknown(asked, f"{int(number)} GPUs cannot be planned.", f"Ask for 1 to {MAX_GPUS} of them.")
+    return int(number), name
 
 
 def _card(asked: str, name: str) -> Card:

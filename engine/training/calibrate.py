@@ -40,7 +40,7 @@ class MachineLog:
     @cached_property
     def key(self) -> MachineKey:
         """What measurements hold for; asks the driver once."""
-        return machine_key(read_hardware(folders=[]), self._device)
+        return machine_key(read_hardware(folders=[], patient=True), self._device)
 
     def known(self) -> Calibration | None:
         """Return what was measured before."""

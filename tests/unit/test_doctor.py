@@ -348,6 +348,14 @@ def test_facts_that_are_missing_are_told_once_for_each_reason(machine: Hardware,
     assert not any("0 °C" in line or "0 W" in line for line in details)
 
 
+def test_limits_stand_beside_what_they_limit(machine: Hardware, home: HomeFolders) -> None:
+    gpu = replace(GPU, power_limit_w=450.0, sm_clock_mhz=300, sm_clock_max_mhz=3105, pcie_width=4, pcie_width_max=4)
+    details = checks(replace(machine, gpus=[gpu]), home)["gpu 0"].details
+    assert "3 % busy, 40 °C, 60 of 450 W" in details
+    assert "SM clock 300 of 3105 MHz" in details
+    assert "x4 of x4" in details
+
+
 def test_unified_memory_is_no_fault(machine: Hardware, home: HomeFolders) -> None:
     nothing = Unavailable("not supported by this GPU or driver")
     gpu = replace(GPU, total_bytes=nothing, free_bytes=nothing, used_bytes=nothing, unified_memory=True)
@@ -359,7 +367,7 @@ def test_unified_memory_is_no_fault(machine: Hardware, home: HomeFolders) -> Non
 def test_each_mig_instance_has_a_line_of_its_own(machine: Hardware, home: HomeFolders) -> None:
     part = replace(GPU, name="Card MIG 3g.12gb", instance=1, total_bytes=12 * GIB, free_bytes=11 * GIB)
     found = checks(replace(machine, gpus=[replace(GPU, mig=True, instances=(part,))]), home)
-    assert found["gpu 0"].value == "Card, split into 1 MIG instances"
+    assert found["gpu 0"].value == "Card, split into 1 MIG instance"
     assert found["gpu 0:1"].value == "Card MIG 3g.12gb, 11.0 GiB free of 12.0 GiB"
 
 

@@ -250,6 +250,20 @@ def test_a_slow_driver_gives_the_last_snapshot_marked_stale_and_the_new_one_late
     assert late["gpus"][0]["name"] == "NVIDIA GeForce RTX 4090"
 
 
+def test_a_driver_that_starts_slowly_is_not_waited_for_unless_asked(driver: Path) -> None:
+    script = """
+    import json
+    from engine.hardware.devices import hardware_json
+    from engine.hardware.probe import read_hardware
+    soon = read_hardware(())
+    print(json.dumps([hardware_json(soon), hardware_json(read_hardware((), patient=True))]))
+    """
+    soon, later = run(script, driver, FAKE_NVML="nvmlInit=wait:1000")
+    assert (soon["stale"], soon["gpus_known"], soon["gpus"]) == (True, False, [])
+    assert "in time" in soon["driver"]["unavailable"]
+    assert (later["stale"], later["gpus_known"], len(later["gpus"])) == (False, True, 1)
+
+
 def test_the_sampler_follows_the_gauges_and_survives_a_lost_gpu(driver: Path) -> None:
     script = """
     import json, os
