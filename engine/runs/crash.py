@@ -5,6 +5,8 @@ from pathlib import Path
 
 _KERNEL_LOG = Path("/dev/kmsg")
 _MAX_KERNEL_RECORDS = 20_000
+_NEARLY_ALL = 0.8
+"""Share of the host's memory in one process at which the system's killer is the likely end of it."""
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
@@ -51,6 +53,18 @@ def killed_for_memory(pid: int, counter: Path | None, kills_at_start: int | None
         return None
     kills = count_memory_kills(counter)
     return None if kills is None else kills > kills_at_start
+
+
+def held_nearly_all(resident_bytes: object, total_bytes: int | None) -> bool:
+    """Return whether a worker's last known memory was so much of the host's that the system probably killed it.
+
+    Args:
+        resident_bytes: As the worker sampled it last; anything that is no number counts as unknown.
+        total_bytes: RAM of the host, or the limit of its control group; None when unknown.
+    """
+    if not isinstance(resident_bytes, int | float) or not total_bytes:
+        return False
+    return resident_bytes >= _NEARLY_ALL * total_bytes
 
 
 def _kernel_log_names(pid: int) -> bool:

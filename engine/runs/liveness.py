@@ -19,7 +19,7 @@ from engine.recipe.problems import Problem, ProblemError
 from engine.runs import crash
 from engine.runs.directory import RunDirectory
 from engine.runs.disk import PRIVATE_FILE_MODE, disk_problem, write_all, write_atomically
-from engine.text import clean, clean_line
+from engine.text import clean, clean_line, human_bytes
 
 _ACQUIRE_TRIES = 25
 _ACQUIRE_PAUSE_S = 0.02
@@ -390,20 +390,36 @@ def status(run: RunDirectory) -> RunStatus:
         owner = read_owner(run)
         return RunStatus(state, True, owner.pid if owner else None)
     if state == "crashed":
-        return RunStatus(state, False, reason=_crash_reason(owner), last_log_lines=last_log_lines(run))
+        return RunStatus(state, False, reason=_crash_reason(run, owner), last_log_lines=last_log_lines(run))
     lines = last_log_lines(run) if state == "failed" else ()
     reason = clean_line(exit_record.reason) if exit_record else ""
     return RunStatus(state, False, None, exit_record.exit_code if exit_record else None, reason, lines)
 
 
-def _crash_reason(owner: Owner | None) -> str:
+def _crash_reason(run: RunDirectory, owner: Owner | None) -> str:
+    killed: bool | None = None
     if owner is not None and owner.host == socket.gethostname():
         if owner.boot_id != _read_boot_id():
             return "The machine was restarted while the run was going."
         counter = Path(owner.memory_counter) if owner.memory_counter else None
-        if crash.killed_for_memory(owner.pid, counter, owner.memory_kills):
+        killed = crash.killed_for_memory(owner.pid, counter, owner.memory_kills)
+        if killed:
             return "The machine ran out of host memory (not GPU memory) and the system killed the worker."
-    return "The worker ended without an exit status: it was killed or the machine stopped."
+    unknown = "The worker ended without an exit status: it was killed or the machine stopped."
+    # Nobody says that it was memory; what the worker sampled last may make it likely.
+    return f"{unknown} {likely}" if killed is None and (likely := _likely_cause(run)) else unknown
+
+
+def _likely_cause(run: RunDirectory) -> str:
+    # Late, because hardly any reader of a run finds it crashed.
+    from engine.hardware.host import read_host
+    from engine.hardware.readings import known
+    from engine.runs.picture import open_picture
+
+    resident, total = open_picture(run)[0].latest.get("rss_bytes"), known(read_host().ram_total_bytes)
+    if not crash.held_nearly_all(resident, total):
+        return ""
+    return f"It held {human_bytes(resident)} of {human_bytes(total)} of host memory last: memory is the likely cause."
 
 
 def last_log_lines(run: RunDirectory, count: int = LAST_LOG_LINES) -> tuple[str, ...]:

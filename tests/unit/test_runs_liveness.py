@@ -280,6 +280,25 @@ def test_a_crash_for_lack_of_host_memory_is_named(run, tmp_path, monkeypatch):
     assert "out of host memory (not GPU memory)" in status(run).reason
 
 
+@pytest.mark.parametrize(("share", "likely"), [(0.95, True), (0.3, False)])
+def test_a_crash_of_a_worker_that_held_nearly_all_memory_names_the_likely_cause(
+    run, tmp_path, monkeypatch, share, likely
+):
+    from engine.hardware.host import read_host
+    from engine.hardware.readings import known
+
+    monkeypatch.setattr(crash, "_KERNEL_LOG", tmp_path / "no-kernel-log")
+    monkeypatch.setattr(crash, "memory_cgroup", lambda: None)
+    leave_dead_owner(run)
+    writer = PictureWriter(run)
+    held = int(share * (known(read_host().ram_total_bytes) or 0))
+    writer.write("memory.sampled", phase="training", peak_bytes=held, peak_kind="rss", rss_bytes=held)
+    writer.close()
+    reason = status(run).reason
+    assert reason.startswith("The worker ended without an exit status")
+    assert ("memory is the likely cause" in reason) is likely
+
+
 def test_the_kernel_log_names_a_process_killed_for_memory(tmp_path, monkeypatch):
     log = tmp_path / "kmsg"
     log.write_bytes(b"6,1,1,-;Out of memory: Killed process 4242 (python) total-vm:1kB\n")
