@@ -17,7 +17,7 @@ _GLYPHS = "█▓▒░#=+:-."
 _MARKS = {"chosen": "*", "fits": " ", "tight": "?", "too_large": "x", "impossible": "-"}
 _LEGEND = "* chosen   ? close: a rehearsal decides   x does not fit   - cannot run here"
 _TITLE_CELLS = 22
-_LEGEND_CELLS = 34
+_LEGEND_CELLS = 36
 _SHOWN_SHARE = 0.005
 """Components below this share of a bar are left to `--json`."""
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 RECIPE_ENDINGS = (".yaml", ".yml")
 CLEARLY_FITS = 0.6
 """Share of the free memory up to which the formula's word is enough."""
+UNREACHABLE = frozenset({"model.offline", "model.download_failed"})
+"""The hub did not answer; everything else that it says of a model is an answer."""
 
 
 def read_reference(reference: str, changes: Sequence[str] = ()) -> Layered:
@@ -212,8 +214,10 @@ def _profile_or_catalogue(base: str, revision: str | None, helper: "InspectionHe
     try:
         return model_profile(base, revision, helper)
     except ProblemError as error:
+        if error.problems[0].code not in UNREACHABLE:
+            raise
         why = error.problems[0].message.rstrip(".")
-        return catalogue_profile(card.profile, hub_cache(), f"the hub was asked, and: {why}")
+        return catalogue_profile(card.profile, hub_cache(), why)
 
 
 def rehearse(plan: "Plan") -> "Plan":

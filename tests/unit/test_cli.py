@@ -163,3 +163,25 @@ def test_the_plain_wizard_offers_several_files_again_as_they_were_typed(tmp_path
     done = ftwizard("--plain", home=tmp_path, stdin="chat\nbuiltin:starter\na.jsonl, b.jsonl\nb\n\nq\n", cwd=tmp_path)
     assert "[a.jsonl, b.jsonl]" in done.stdout
     assert done.stdout.count("80 rows") == 2
+
+
+def test_a_preset_with_holes_is_planned_for_a_machine_that_is_not_here(tmp_path: Path) -> None:
+    done = ftwizard("plan", "qlora-8b-24gb", "--gpu", "24GiB", "--fast", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "not here: 24GiB" in done.stdout.splitlines()[1]
+    assert "QLoRA, 4-bit" in done.stdout
+    assert "No data is named" in done.stdout
+    assert "--set data.source=FILE" in done.stdout
+    small = ftwizard("plan", "qlora-8b-24gb", "--gpu", "6GiB", "--fast", "--json", home=tmp_path)
+    assert small.returncode == 2
+    found = json.loads(small.stdout)
+    assert len(found["ways"]) == 3
+    assert found["machine"]["hypothetical"] == "6GiB"
+    assert "memory.does_not_fit" in {finding["code"] for finding in found["findings"]}
+
+
+def test_a_machine_that_nobody_knows_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    done = ftwizard("plan", "qlora-8b-24gb", "--gpu", "RTX 99999", "--fast", home=tmp_path)
+    assert done.returncode == 2
+    assert "RTX 99999" in done.stderr
+    assert done.stdout == ""
