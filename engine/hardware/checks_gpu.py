@@ -1,12 +1,13 @@
 """Driver and GPUs: every fact that the driver gives, and what is wrong with them."""
 
-import getpass
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 from engine.hardware.checks import Check, Status, listed
 from engine.hardware.devices import NOT_ASKED, Gpu, GpuProcess, Hardware, Xid
 from engine.hardware.evidence import Evidence
+from engine.hardware.nvml_processes import user_name
 from engine.hardware.nvml_topology import matrix
 from engine.hardware.readings import Unavailable, known, shown
 from engine.hardware.xid import PROGRAM_FAULTS
@@ -29,12 +30,14 @@ def gpu_checks(hardware: Hardware, evidence: Evidence, user: str | None = None) 
         evidence: What tells of GPUs besides the driver.
         user: Who looks; the user of this process when None.
     """
-    yield from _files(evidence)
+    # Embedded boards reach their GPU through other files.
+    if not hardware.host.board:
+        yield from _files(evidence)
     if not hardware.gpus:
         yield _no_gpu(hardware, evidence)
         return
     yield _driver(hardware)
-    me = user or getpass.getuser()
+    me = user or user_name(os.getuid())
     for gpu in hardware.gpus:
         yield _gpu(gpu)
         yield from _troubles(gpu)
@@ -314,6 +317,8 @@ def _xids(hardware: Hardware) -> Iterator[Check]:
     details = tuple(map(_xid, _latest(hardware.xids)))
     if serious:
         fix = "Restart the machine before a long run; if it comes again, have the card checked."
+        if all(xid.age_s is None for xid in serious):
+            fix = f"See in the log when that was. If it was since the last start: {fix[0].lower()}{fix[1:]}"
         yield Check(name, "warning", f"{len(serious)} errors of the GPU (Xid)", fix, _GPUS, details)
     elif hardware.xids:
         value = f"{len(hardware.xids)} errors of programs on the GPU (Xid), none of the GPU itself"

@@ -11,11 +11,11 @@ from engine.hardware import nvml as nvml_calls
 from engine.hardware.devices import NOT_ASKED, Gpu, GpuPair, Xid
 from engine.hardware.nvml_gpu import (
     GpuDraft,
-    find_instances,
     open_gpu,
     read_details,
     read_gauges,
     read_identity,
+    read_instances,
     read_memory,
     read_nvlinks,
 )
@@ -104,7 +104,7 @@ class _Reading:
             read_gauges(nvml, draft)
             draft.values["processes"] = read_processes(nvml, draft.handle)
             read_details(nvml, draft)
-            find_instances(nvml, draft)
+            read_instances(nvml, draft)
             read_nvlinks(nvml, draft)
         for pair in read_pairs(nvml, drafts):
             self._pairs.append(pair)

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from engine.hardware.devices import FACTS, Gpu, NvLink
+from engine.hardware.devices import FACTS, NOT_ASKED, Gpu, NvLink
 from engine.hardware.nvml import INVALID, NOT_FOUND, NOT_SUPPORTED, OLD_DRIVER, ask, number, switch, text
 from engine.hardware.nvml_processes import read_processes
 from engine.hardware.readings import Unavailable, within
@@ -153,7 +153,6 @@ def _throttling(nvml: Any, handle: Any) -> tuple[str, ...] | Unavailable:
 def read_details(nvml: Any, draft: GpuDraft) -> None:
     """Fill what a person looks at when something is wrong."""
     handle, values = draft.handle, draft.values
-    values["mig"] = _mig(nvml, handle)
     values["power_limit_w"] = _watts(ask(nvml, lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle)))
     _read_clocks(nvml, handle, values)
     values["persistence"] = switch(ask(nvml, lambda: nvml.nvmlDeviceGetPersistenceMode(handle)), "persistence mode")
@@ -253,9 +252,10 @@ def _peer(nvml: Any, handle: Any, link: int) -> str | Unavailable:
     return bus_id(ask(nvml, lambda: nvml.nvmlDeviceGetNvLinkRemotePciInfo(handle, link).busId))
 
 
-def find_instances(nvml: Any, draft: GpuDraft) -> None:
-    """Add the MIG instances of a GPU to its draft, each with its own handle, identity and memory."""
-    if draft.values.get("mig") is not True:
+def read_instances(nvml: Any, draft: GpuDraft, *, with_processes: bool = True) -> None:
+    """Fill whether MIG is on, and add the instances to the draft, each with its own handle, identity and memory."""
+    draft.values["mig"] = _mig(nvml, draft.handle)
+    if draft.values["mig"] is not True:
         return
     most = number(
         ask(nvml, lambda: nvml.nvmlDeviceGetMaxMigDeviceCount(draft.handle)), 0, MAX_MIG_INSTANCES, "MIG count"
@@ -271,6 +271,7 @@ def find_instances(nvml: Any, draft: GpuDraft) -> None:
             continue
         instance.handle = handle
         _read_instance(nvml, instance, draft)
+        instance.values["processes"] = read_processes(nvml, handle) if with_processes else NOT_ASKED
 
 
 def _read_instance(nvml: Any, instance: GpuDraft, parent: GpuDraft) -> None:
@@ -279,4 +280,4 @@ def _read_instance(nvml: Any, instance: GpuDraft, parent: GpuDraft) -> None:
     if isinstance(instance.values["compute_capability"], Unavailable):
         instance.values["compute_capability"] = parent.values["compute_capability"]
     read_memory(nvml, instance)
-    instance.values.update(mig=False, processes=read_processes(nvml, instance.handle))
+    instance.values["mig"] = False

@@ -70,6 +70,11 @@ def _user(pid: int, proc: Path) -> str | Unavailable:
         uid = os.stat(proc / str(pid)).st_uid
     except OSError:
         return _ELSEWHERE
+    return user_name(uid)
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, or `uid N` where the system knows none, as in many containers."""
     try:
         return clean_line(pwd.getpwuid(uid).pw_name, max_chars=32)
     except KeyError:

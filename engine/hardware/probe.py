@@ -13,7 +13,7 @@ from engine.hardware.devices import FACTS, NOT_ASKED, Gpu, Hardware
 from engine.hardware.driver import Driver, start_limit_s
 from engine.hardware.host import PROC, read_disk, read_host
 from engine.hardware.libraries import read_libraries, read_quantisation_cuda, read_torch_cuda
-from engine.hardware.nvml_gpu import GpuDraft, open_gpu, read_gauges, read_identity
+from engine.hardware.nvml_gpu import GpuDraft, open_gpu, read_gauges, read_identity, read_instances
 from engine.hardware.readings import Unavailable
 from engine.runs.home import home_folders
 
@@ -110,7 +110,8 @@ def _kibibytes(value: str | None) -> int | Unavailable:
 class GpuSampler:
     """Gauges of all GPUs for a live panel: memory, utilisation, temperature, power, clock, throttling.
 
-    A sample costs well under a millisecond per GPU once NVML is loaded. When the driver hangs, `sample` comes back
+    MIG instances are inside their GPU, with their memory. A sample costs well under a millisecond per GPU once NVML is
+    loaded. When the driver hangs, `sample` comes back
     after `limit_s` with `Unavailable` values, and at once from then on until the driver answers again.
     """
 
@@ -156,6 +157,7 @@ class GpuSampler:
                 self._static[index] = dict(draft.values)
             draft.values = dict.fromkeys(FACTS, NOT_ASKED) | self._static[index]
             read_gauges(self._nvml, draft)
+            read_instances(self._nvml, draft, with_processes=False)
         else:
             draft.values.update(self._static.get(index, {}))
         return draft.gpu()

@@ -1,7 +1,7 @@
 """The doctor: each fault is named, with a way to mend it."""
 
-import getpass
 import json
+import os
 import re
 import stat
 import subprocess
@@ -19,6 +19,7 @@ from engine.hardware.checks import GROUPS, Check
 from engine.hardware.devices import Disk, Gpu, GpuPair, GpuProcess, Hardware, Host, NvLink, Xid
 from engine.hardware.doctor import examine, wants_torch
 from engine.hardware.evidence import Evidence, read_evidence
+from engine.hardware.nvml_processes import user_name
 from engine.hardware.readings import Unavailable
 from engine.hardware.torch_process import TorchReport, read_answer, runs_on
 from engine.runs.home import HomeFolders
@@ -261,6 +262,11 @@ def test_a_missing_memory_device_is_an_error(machine: Hardware, home: HomeFolder
     assert "modprobe nvidia-uvm" in checks(machine, home, evidence=Evidence(("nvidiactl",)))["device files"].fix
 
 
+def test_embedded_boards_have_other_device_files(machine: Hardware, home: HomeFolders) -> None:
+    board = replace(machine, host=replace(machine.host, board="NVIDIA Jetson AGX Orin"))
+    assert "device files" not in checks(board, home, evidence=Evidence(("nvidiactl",)))
+
+
 def test_evidence_is_read_from_devices_and_the_pci_bus(tmp_path: Path) -> None:
     dev = tmp_path / "dev"
     dev.mkdir()
@@ -329,7 +335,7 @@ def test_what_is_wrong_with_a_gpu(
         {"throttling": ("power limit",)},
         {"ecc_corrected": 500},
         {"pcie_generation": 1, "pcie_generation_max": 4, "utilization_percent": 0},
-        {"processes": [GpuProcess(1, getpass.getuser(), "python", 9 * GIB)], "used_bytes": 9 * GIB},
+        {"processes": [GpuProcess(1, user_name(os.getuid()), "python", 9 * GIB)], "used_bytes": 9 * GIB},
         {"processes": [GpuProcess(1, "alice", "Xorg", 9 * GIB, "graphics")]},
         {"processes": [GpuProcess(1, "alice", "python", Unavailable("hidden by the driver"))]},
         {"nvlinks": (NvLink(0, False, Unavailable("down")),)},
@@ -389,6 +395,7 @@ def test_how_gpus_are_joined_is_shown_as_a_table(machine: Hardware, home: HomeFo
         ([], "ok", "no errors"),
         ([Xid("0000:11:00.0", 31, "a program", 60.0)], "ok", "none of the GPU itself"),
         ([Xid("0000:11:00.0", 79, "off the bus", None)], "warning", "1 errors of the GPU"),
+        ([Xid("0000:11:00.0", 79, "off the bus", 5.0)] * 2, "warning", "2 errors of the GPU"),
         (Unavailable("no permission to read the kernel log"), "ok", "n/a (no permission"),
     ],
 )

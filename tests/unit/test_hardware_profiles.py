@@ -71,6 +71,19 @@ def test_each_mig_instance_is_a_device_with_its_own_memory(driver: Path) -> None
     assert usable == [["0:0", "MIG-00000000-bbbb", free], ["0:2", "MIG-00000002-bbbb", free]]
 
 
+def test_the_live_panel_gets_the_memory_of_each_instance(driver: Path) -> None:
+    script = """
+    import json
+    from engine.hardware.devices import hardware_json
+    from engine.hardware.probe import GpuSampler
+    sampler = GpuSampler(limit_s=30)
+    sampler.sample()
+    print(json.dumps(hardware_json(sampler.sample())))
+    """
+    (gpu,) = run(script, driver, FAKE_NVML_PROFILE="mig")
+    assert [item["used_bytes"] for item in gpu["instances"]] == [37 * MIB] * 2
+
+
 def test_cuda_sees_instances_and_not_the_split_gpu(driver: Path) -> None:
     chosen = {"0": ["0:0"], "MIG-00000002-bbbb": ["0:2"], "GPU-00000000-aaaa": [], "1": []}
     script = f"""
