@@ -4,7 +4,7 @@ Three parts, all of them without an option. `--published`: figures that others m
 predict for the nearest configuration that our engine can express. `--cpu`: real training runs on this machine. `--gpu`:
 40 configurations fixed in advance, and 200 runs with about as much memory as the plan asks for; only where there is a
 GPU. Results go to `benchmarks/data/` after each row; what was measured once is kept, predictions are made anew.
-`--report` prints the tables of what is there.
+`--report` prints the tables of what is there, `--docs` puts them into the documentation.
 """
 
 import argparse
@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.memory_cases import CPU_CASES, DATA, GPU_CASES, SMOKE_CASES, Case, Workshop  # noqa: E402
+from benchmarks.memory_docs import write_page  # noqa: E402
 from benchmarks.memory_predict import Predictor, Results  # noqa: E402
 from benchmarks.memory_published import compare_published  # noqa: E402
 from benchmarks.memory_real import RealRuns, run_all  # noqa: E402
@@ -34,6 +35,7 @@ def options() -> argparse.Namespace:
     for part in ("published", "cpu", "gpu"):
         parser.add_argument(f"--{part}", action="store_true")
     parser.add_argument("--report", action="store_true", help="print the tables of what was measured before")
+    parser.add_argument("--docs", action="store_true", help="put the tables into docs/memory-accuracy.md")
     parser.add_argument("--formula-only", action="store_true", help="no rehearsals")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results of these parts")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="with --gpu: cpu tries its code")
@@ -46,6 +48,9 @@ def options() -> argparse.Namespace:
 def main() -> None:
     """Run the parts that were asked for and print their tables."""
     chosen = options()
+    if chosen.docs:
+        write_page(_results("published", chosen), _results("cpu", chosen))
+        return
     parts = [part for part in ("published", "cpu", "gpu") if getattr(chosen, part)] or ["published", "cpu", "gpu"]
     with tempfile.TemporaryDirectory() as temporary:
         shop = Workshop(chosen.folder or Path(temporary))

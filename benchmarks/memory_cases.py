@@ -28,6 +28,8 @@ class Case:
     Attributes:
         model: Name in `data/memory-models.json`.
         length: Tokens of every row; rows are made a little longer and cut.
+        merge: Merge the adapter after training; a phase of its own that may need more than training.
+        generate: Also generate answers at each evaluation; its keys and values may need more than training.
         mixed: Rows of a quarter to the whole of the length instead, padded to the longest of their micro-batch.
     """
 
@@ -44,11 +46,14 @@ class Case:
     rank: int = 16
     targets: str | tuple[str, ...] = "all-linear"
     dropout: float = 0.0
+    merge: bool = True
+    generate: bool = True
     mixed: bool = False
 
     def tree(self, base: Path, source: Path) -> dict[str, Any]:
         """Return the recipe, with everything set that memory depends on."""
         method: dict[str, Any] = {"name": self.method}
+        generate = self.generate and not self.packing
         if self.method != "full":
             targets = self.targets if isinstance(self.targets, str) else list(self.targets)
             method |= {"rank": self.rank, "dropout": self.dropout, "targets": targets}
@@ -71,16 +76,18 @@ class Case:
                 "checkpoint_every": 1000,
             },
             "evaluation": {
-                "metrics": ["perplexity"] if self.packing else ["perplexity", "exact_match"],
+                "metrics": ["perplexity", *(["exact_match"] if generate else [])],
                 "max_rows": 4,
-                **({} if self.packing else {"generate_rows": 1, "max_new_tokens": 8}),
+                **({"generate_rows": 1, "max_new_tokens": 8} if generate else {}),
             },
+            **({} if self.merge or self.method == "full" else {"delivery": {"merge": False}}),
         }
 
     def facts(self) -> dict[str, Any]:
         """Return what differs from the defaults, for the tables."""
         defaults = {item.name: item.default for item in Case.__dataclass_fields__.values()}
-        return {key: value for key, value in asdict(self).items() if key != "name" and value != defaults[key]}
+        changed = {key: value for key, value in asdict(self).items() if key != "name" and value != defaults[key]}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in changed.items()}
 
 
 @dataclass(slots=True)

@@ -20,9 +20,9 @@ NO_TENSORS = frozenset({"process", "CUDA context", "slack", "allocator slack", "
 
 
 def formula_tensors(memory: MemoryEstimate) -> int:
-    """Return the peak of tensors alone."""
-    if memory.allocated_bytes is not None:
-        return memory.allocated_bytes
+    """Return the peak of tensors in training, without context and slack."""
+    if "training" in memory.peaks:
+        return memory.peaks["training"]
     return sum(size for name, size in memory.components.items() if name not in NO_TENSORS)
 
 

@@ -71,7 +71,9 @@ Expressed = tuple[Case | None, str]
 def _nearest(row: dict[str, str], method: str, length: int, **changes: Any) -> Case:
     name = re.sub(r"[^\w.-]+", "_", row["id"])
     model = row["model"].removeprefix("meta-llama/").removesuffix("-Instruct")
-    return Case(name, _MODELS.get(model, model), method, int(row["batch"]), length, **changes)
+    base, batch = _MODELS.get(model, model), int(row["batch"])
+    # What was published is training; nobody merged, and answers were not generated or were short.
+    return Case(name, base, method, batch, length, merge=False, generate=False, **changes)
 
 
 _MODELS = {"stablelm-alpha-3b": "stablelm-base-alpha-3b"}

@@ -73,9 +73,12 @@ class RealRuns:
         record: dict[str, Any] = {"case": case.facts(), "measured": measured}
         record["formula_bytes"] = formula_tensors(plan.memory)
         record |= self.predictor.rehearsed(plan)
-        peaks, rehearsed = measured["peaks"], record.get("rehearsal", {}).get("peaks", {})
-        record["formula_error"] = share_off(record["formula_bytes"], peaks.get("training"))
-        record["rehearsal_error"] = share_off(rehearsed.get("training"), peaks.get("training"))
+        predicted = {
+            "formula": record["formula_bytes"],
+            "rehearsal": record.get("rehearsal", {}).get("peaks", {}).get("training"),
+        }
+        training = measured["peaks"].get("training")
+        record["errors"] = {name: share_off(num_bytes, training) for name, num_bytes in predicted.items()}
         if self.worker:
             resident = earlier.get("peak_rss_bytes") or self.peak_rss(plan)
             record |= {"peak_rss_bytes": resident, "ranges": self.predictor.ranges(plan)}
@@ -101,13 +104,15 @@ class RealRuns:
         return int(usage.ru_maxrss) * 1024
 
     def boundary(self, plan: Plan) -> Iterator[dict[str, Any]]:
-        """Run a case with little memory, at fixed shares of what the plan asks for, and yield what happened."""
+        """Run a case with little memory, at fixed shares of what the plan asks for, and yield what happened.
+
+        A processor sets no limit that PyTorch would heed: there the limits are made and nothing is run.
+        """
         demand = self.predictor.demand(plan)
         for factor in BOUNDARY_FACTORS:
             limit = round(factor * demand)
-            fits = demand <= limit
-            ran_out_in = None if self.on_cpu else self.measure(plan, limit)["ran_out_in"]
-            yield {"factor": factor, "limit_bytes": limit, "says_fits": fits, "ran_out_in": ran_out_in}
+            verdict = {"factor": factor, "limit_bytes": limit, "says_fits": demand <= limit}
+            yield verdict if self.on_cpu else verdict | {"ran_out_in": self.measure(plan, limit)["ran_out_in"]}
 
     def _new_run(self, plan: Plan) -> RunDirectory:
         recipe = yaml.safe_dump(plan.recipe.model_dump(mode="json", exclude_none=True))
@@ -138,5 +143,7 @@ def run_all(runs: RealRuns, cases: Iterable[Case], results: Results, *, boundary
                 record["boundary"] = earlier.get("boundary") or list(runs.boundary(runs.plan(case)))
         except (RuntimeError, ProblemError, subprocess.TimeoutExpired) as error:
             record = earlier | {"case": case.facts(), "failed": str(error)[-600:]}
+        if "measured" in record:
+            record["measured"].setdefault("commit", results.conditions["commit"])
         results.add(case.name, record)
         print(f"{case.name}: {record.get('failed', 'done')[:100]}", flush=True)
