@@ -8,7 +8,7 @@ from engine.planning.capabilities import STRATEGY_TITLES, Capability, reason_aga
 from engine.planning.case import ADAPTER_FIELDS, Case
 from engine.planning.memory import Method, Optimizer, Setup, Strategy, trainable_params
 from engine.planning.plan import MemoryEstimate, PlanOption
-from engine.planning.search import Choice, Space, find_setup, shared_gpus
+from engine.planning.search import SMALL_PARAMS, Choice, Space, find_setup, shared_gpus
 from engine.text import human_bytes, human_duration
 
 _VERDICT_ORDER = ("chosen", "fits", "tight", "too_large", "impossible")
@@ -37,10 +37,20 @@ class _Row:
 
 
 def make_options(case: Case) -> list[PlanOption]:
-    """Return the ranked table of a plan: what it took first, then what fits, the fastest first, then the rest."""
+    """Return the ranked table of a plan: what it took first, then what fits, then the rest.
+
+    Of what fits, a method as it is comes before a method with something changed, and methods come in the order in which
+    the plan would take them by itself.
+    """
     taken = _taken(case)
     rows = [taken, *(_option(case, row, taken) for row in _rows(case, taken))]
-    return sorted(rows, key=lambda row: (_VERDICT_ORDER.index(row.verdict), row.time_s or 0.0))
+    preferred = _METHODS if case.plan.model.num_params <= SMALL_PARAMS else ("lora", "qlora", "full")
+
+    def rank(row: PlanOption) -> tuple[int, bool, int, float]:
+        changed = any(not path.startswith("method.") for path in row.changes)
+        return _VERDICT_ORDER.index(row.verdict), changed, preferred.index(row.method), row.time_s or 0.0
+
+    return sorted(rows, key=rank)
 
 
 def method_changes(case: Case, method: Method) -> dict[str, Any]:

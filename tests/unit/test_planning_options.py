@@ -139,6 +139,15 @@ def test_the_product_is_the_effective_batch_whatever_is_asked(
         assert row.num_gpus <= max(1, gpus)
 
 
+def test_what_fits_is_ranked_as_the_plan_would_take_it() -> None:
+    def fitting(name: str) -> list[str]:
+        found = plan({"method": {"name": "qlora"}}, hardware=with_gpus(gpu(80)), model=hub_model(name))
+        return [row.method for row in found.options if row.verdict == "fits" and set(row.changes) == {"method.name"}]
+
+    assert fitting("Qwen/Qwen3-1.7B") == ["lora", "full"]
+    assert fitting("HuggingFaceTB/SmolLM2-135M-Instruct") == ["full", "lora"]
+
+
 def test_what_cannot_run_is_shown_with_its_reason_and_never_recommended() -> None:
     found = plan(hardware=many_gpus(8), model=hub_model())
     shared = [row for row in found.options if row.strategy != "single"]
