@@ -6,13 +6,12 @@ from pathlib import Path
 from engine.hardware.probe import read_hardware
 from engine.planning import calibration_store
 from engine.planning.calibration import Calibration, MachineKey, machine_key
+from engine.planning.case import setup_of
 from engine.planning.duration import reached_flops
-from engine.planning.memory import Setup
-from engine.planning.plan import Device, Plan
+from engine.planning.plan import Device
 from engine.recipe.problems import ProblemError
 from engine.runs.home import home_folders
 from engine.runs.picture import Picture, open_picture
-from engine.training.batching import Batching
 from engine.training.context import RunContext
 from engine.training.event_log import EventLog
 
@@ -102,23 +101,9 @@ def measured_flops(context: RunContext, picture: Picture) -> dict[str, float] | 
     tokens = sum(order.padded_tokens_of_step(step) for step in range(first, last))
     rate = reached_flops(
         context.plan.model,
-        run_setup(context.plan, context.batching),
+        setup_of(context.plan),
         tokens_per_step=tokens / steps,
         accumulation=context.batching.accumulation,
         step_s=elapsed_s / steps,
     )
     return None if rate is None else {context.recipe.training.precision or "float32": rate}
-
-
-def run_setup(plan: Plan, batching: Batching) -> Setup:
-    """Return what decides on memory and speed of a run, as the planner puts it."""
-    training, method = plan.recipe.training, plan.recipe.method
-    return Setup(
-        device=plan.device.kind,
-        method=method.name or "lora",
-        precision=training.precision or "float32",
-        micro_batch=batching.micro_batch,
-        max_length=training.max_length or 1,
-        activation_checkpointing=bool(training.activation_checkpointing),
-        packed=bool(training.packing),
-    )

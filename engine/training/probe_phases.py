@@ -105,10 +105,7 @@ def probe_recipe(request: ProbeRequest) -> Recipe:
         "max_new_tokens": min(GENERATED_TOKENS, evaluation.max_new_tokens or GENERATED_TOKENS),
         "sample_prompts": None,
     }
-    training = recipe.training.model_copy(update={"micro_batch": request.micro_batch})
-    return recipe.model_copy(
-        update={"evaluation": evaluation.model_copy(update=shortened), "training": training, "name": "probe"}
-    )
+    return recipe.model_copy(update={"evaluation": evaluation.model_copy(update=shortened), "name": "probe"})
 
 
 def carry_out(request: ProbeRequest, meter: Meter, notebook: Notebook) -> None:
@@ -180,7 +177,8 @@ def _evaluate_once(probed: ProbedRun, model: Any) -> None:
         return
     tokenizer = probed.loaded.tokenizer
     renderer = Renderer(tokenizer, recipe.training.max_length, recipe.data.system_prompt)
-    measure(model, tokenizer, renderer, probed.request.held_out, recipe, phase="before", step=0)
+    rows, micro_batch = probed.request.held_out, probed.request.micro_batch
+    measure(model, tokenizer, renderer, rows, recipe, phase="before", step=0, micro_batch=micro_batch)
 
 
 def first_line(error: BaseException) -> str:
