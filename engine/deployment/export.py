@@ -4,6 +4,7 @@ import json
 import math
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -186,7 +187,7 @@ class _Export:
             return self._whole(store_as(model, self.dtype), trained)
 
         exported = _unless_out_of_memory(export)
-        if exported is None and model.device.type != "cpu":
+        if exported is None and not in_host_memory(model):
             model.to("cpu")
             give_back_memory()
             exported = _unless_out_of_memory(export)
@@ -203,11 +204,13 @@ class _Export:
     def _merged_where_it_fits(self, model: PeftModel) -> list[Exported]:
         """Merge on the model's device, else in the host's memory; nothing, with a notice, where neither suffices."""
         exported = _unless_out_of_memory(lambda: self._merged(model))
-        if exported is None and causal_model(model).device.type != "cpu":
+        if exported is None and not in_host_memory(causal_model(model)):
             self._tell_memory("note", "The device has not enough memory to merge the adapter; trying in host RAM.")
             exported = self.merged_on_host()
         if exported is None:
-            command = shlex.join(["python", "-P", "-m", "engine.deployment.merge_later", str(self.run_directory.path)])
+            command = shlex.join(
+                [sys.executable, "-P", "-m", "engine.deployment.merge_later", str(self.run_directory.path)]
+            )
             self._tell_memory(
                 "warning",
                 "There was not enough memory to merge the adapter into the base model. The adapter is whole, and works "
@@ -363,6 +366,11 @@ class _Export:
             # Unlike a run directory, this is for others too: as open as the person's umask says.
             staging.chmod(0o777 & ~_umask())
         self.record(exported, delivered=True)
+
+
+def in_host_memory(model: PreTrainedModel) -> bool:
+    """Return whether a model lies in the host's memory, so that there is no other place to try."""
+    return model.device.type == "cpu"
 
 
 def _unless_out_of_memory(work: Callable[[], Exported]) -> Exported | None:
