@@ -196,19 +196,28 @@ class EngineBackend:
 
     def plan(self, layered: Layered, model: "ModelProfile", data: "DataProfile") -> "Plan":
         """Plan the run on this machine."""
+        from engine.planning import calibration_store
+        from engine.planning.calibration import machine_key
+        from engine.planning.derive import choose_device
         from engine.planning.model_profile import hub_cache
         from engine.planning.planner import make_plan
 
         resolved = Layered(_absolute(layered.tree), layered.sources)
-        return make_plan(resolved, self._hardware(hub_cache()), model, data, home=home_folders())
+        home, hardware = home_folders(), self._hardware(hub_cache())
+        calibration = calibration_store.read(home.cache, machine_key(hardware, choose_device(hardware)[0]))
+        return make_plan(resolved, hardware, model, data, home=home, calibration=calibration)
 
     async def rehearse(self, plan: "Plan") -> "Plan":
         """Rehearse the plan in a process of its own; results are kept in the cache folder."""
+        import asyncio
+
         from engine.planning.planner import with_memory
         from engine.planning.rehearsed import estimate_from
 
         result = await self._rehearsing().of(plan)
-        return with_memory(plan, estimate_from(result, plan))
+        estimate = estimate_from(result, plan, plan.machine.calibration)
+        # The ranked table is made anew, which would hold up the keys for a moment.
+        return await asyncio.to_thread(with_memory, plan, estimate)
 
     def recipe_text(self, tree: Mapping[str, Any]) -> str:
         """Return the recipe as YAML."""

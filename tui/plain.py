@@ -5,7 +5,7 @@ The same steps over the same draft as on the screens. Every prompt accepts `?` f
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,12 @@ import typer
 
 from engine.recipe.problems import ProblemError
 from engine.text import clean, clean_line, human_bytes, human_count
-from tui.plain_plan import HEADERS, PlainOption, breakdown_lines, plain_options
-from tui.preparation import Prepared, absolute_sources, model_profile, prepare
+from tui.plain_plan import HEADERS, PlainOption, plain_options
+from tui.plan_text import length_line
+from tui.preparation import Prepared, absolute_sources, deepened, model_profile, prepare, worth_rehearsing
 from tui.verbs.output import print_problems, print_table
 from tui.verbs.recipes import print_plan
 from tui.wizard.draft import STEP_TITLES, Draft, StepName, forget_draft, new_draft, newest_draft, save_draft
-from tui.wizard.option_words import length_words
 
 if TYPE_CHECKING:
     from engine.helper import InspectionHelper
@@ -200,10 +200,10 @@ def _ask_method(draft: Draft, helper: "InspectionHelper") -> Draft:
         plan = _plan(draft, helper)
         options = plain_options(plan)
         rows = [(f"{number}.", *option.cells) for number, option in enumerate(options, 2)]
-        print_table(HEADERS, [("1.", "Decide for me", "", "", "", "the best that fits, also if data change"), *rows])
-        if words := length_words(plan):
-            typer.echo(f"Sequence length: {words}. It is changed in the next step (training.max_length=...).")
-        typer.echo("~ is a formula; the review rehearses what was chosen.")
+        print_table(HEADERS, [("1.", "Decide for me", "", "", "", "the best that fits"), *rows])
+        if words := length_line(plan.lengths, plan.recipe.training.max_length):
+            typer.echo(f"Sequence length: {words}. The next step changes it (training.max_length=...).")
+        typer.echo("~ is a formula. Type ? for settings, quality and why not of each.")
         taken = _ask_option(options, draft)
         if taken is None:
             return draft.without("method.name", *draft.taken)
@@ -273,9 +273,9 @@ def _review(draft: Draft, helper: "InspectionHelper") -> Prepared | None:
         print_problems(error.problems)
         _ask("Go back with b", "b", "The draft is not complete or not valid; go back and change it.")
         raise _GoBack from None
+    if worth_rehearsing(prepared.plan):
+        prepared = replace(prepared, plan=deepened(prepared.plan, typer.echo))
     print_plan(prepared.plan)
-    for line in breakdown_lines(prepared.plan.memory):
-        typer.echo(line)
     if prepared.plan.blocked:
         _ask("This plan must not be started; go back with b", "b", "Each problem above names what to change.")
         raise _GoBack

@@ -382,7 +382,7 @@ def ways_of(chosen: str, length: int, machine: Machine) -> list[Way]:
             title="Cut rows at 128 tokens",
             changes={"training.max_length": 128},
             price="Cuts 59 % of the rows.",
-            memory=memory_of(chosen, 128, machine),
+            memory=memory_of("qlora", 128, machine),
         ),
     ]
 
@@ -393,7 +393,7 @@ def findings_of(chosen: str, length: int, machine: Machine) -> list[Finding]:
     if free is None or needed <= free:
         return []
     message = f"Needs about {needed / GIB:.1f} GiB, {free / GIB:.1f} GiB free."
-    return [Finding(code="memory.full", message=message, fix="Choose LoRA.", path="method.name")]
+    return [Finding(code="memory.does_not_fit", message=message, fix="Choose LoRA.")]
 
 
 def make_plan(

@@ -206,3 +206,17 @@ def test_steps_and_ages_are_said_in_words() -> None:
 
 def test_draft_titles_cover_every_step() -> None:
     assert set(drafts.STEP_TITLES) == set(drafts.STEPS)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+async def test_every_row_keeps_to_one_line_on_a_narrow_terminal(
+    width: int, backend: FakeBackend, tmp_path: Path
+) -> None:
+    backend.run_rows = some_runs(tmp_path)
+    app = home_app(backend)
+    async with app.run_test(size=(width, 24)) as pilot:
+        await ready(pilot)
+        listed = app.screen.query_one(OptionList)
+        lines = {index for index, _ in listed._lines}
+        headings = 2
+        assert len(listed._lines) == len(lines) + headings, "only a heading has a second line, which is empty"

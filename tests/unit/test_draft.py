@@ -57,6 +57,21 @@ def test_another_option_takes_back_what_the_option_before_it_set() -> None:
     assert second.you == {"training.epochs": 2.0, "method.name": "lora"}
 
 
+def test_own_answers_that_an_option_replaced_come_back_with_the_next_one() -> None:
+    draft = new_draft().with_values({"method.rank": 32, "method.name": "lora"})
+    full = draft.taking({"method.name": "full", "method.rank": None})
+    assert full.you == {"method.name": "full", "method.rank": None}
+    assert draft_from_json(draft_to_json(full)) == full
+    assert full.taking({"method.name": "qlora"}).you == {"method.name": "qlora", "method.rank": 32}
+    assert full.with_value("method.rank", 8).taking({"method.name": "lora"}).you["method.rank"] == 8
+    assert full.untaken().you == draft.you
+
+
+def test_unanswered_takes_back_person_and_preset() -> None:
+    draft = new_draft(preset="p", preset_tree={"method": {"name": "lora"}}).with_value("method.name", "full")
+    assert draft.unanswered("method.name").value("method.name") is None
+
+
 def test_what_the_person_sets_after_taking_an_option_stays() -> None:
     draft = new_draft().taking({"method.name": "qlora", "training.optimizer": "paged_adamw_8bit"})
     typed = draft.with_value("training.optimizer", "adamw").taking({"method.name": "lora"})

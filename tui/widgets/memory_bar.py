@@ -31,6 +31,7 @@ UP_TO = "╌"
 LIMIT, BEYOND, FAR = "┃", "»", "→"
 LIMIT_SHARE = 0.85
 """Where the free memory ends on the axis of a range bar: the rest shows by how much a tight one reaches beyond it."""
+_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 FEW_TIMES = 2.5
 """A stack that needs less than this part of the free memory has an axis of its own: its parts would have no room."""
 
@@ -91,9 +92,7 @@ def of_free(span: Span) -> str:
     if not span.free:
         return human_bytes(span.expected)
     free = human_bytes(span.free)
-    number, _, _unit = free.partition(" ")
-    # What is free is shown as a number of its unit: the need on the same scale.
-    need = span.expected / span.free * float(number)
+    need = span.expected / _UNITS[free.partition(" ")[2]]
     return f"{'<0.1' if need < 0.1 else f'{need:.1f}' if need < 100 else f'{need:.0f}'} of {free}"
 
 
@@ -127,6 +126,19 @@ def component_bar(components: Mapping[str, int], width: int) -> Content:
         glyph, style = pattern_of(index)
         parts.append((glyph * cells, style))
     return Content.assemble(*parts)
+
+
+SMALL_SHARE = 0.04
+OTHERS = "other"
+
+
+def largest_components(components: Mapping[str, int]) -> dict[str, int]:
+    """Return the components with the small ones summed up at the end, where there are several small ones."""
+    total = sum(components.values())
+    small = {name: size for name, size in components.items() if 0 < size < SMALL_SHARE * total}
+    if len(small) < 2:
+        return dict(components)
+    return {name: size for name, size in components.items() if name not in small} | {OTHERS: sum(small.values())}
 
 
 def component_legend(components: Mapping[str, int]) -> list[Content]:

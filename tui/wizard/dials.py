@@ -1,6 +1,6 @@
 """Two numbers that change a plan in place: the sequence length and the effective batch, on one row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from textual import events
@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 
-from tui.wizard.option_words import share_words
+from tui.plan_text import covered
 
 if TYPE_CHECKING:
     from engine.planning.plan import Plan
@@ -101,12 +101,16 @@ def dials_of(plan: "Plan | None", own: frozenset[str], width: int) -> list[Dial]
         return [Dial(LENGTH, names[0], "?", "", "← →"), Dial(BATCH, names[1], "?", "", "- +")]
     training = plan.recipe.training
     length, batch = training.max_length, training.effective_batch
-    covered = next((choice.covered_share for choice in plan.lengths if choice.max_length == length), None)
-    covers = "" if covered is None else ("covers " if long else "") + share_words(covered)
+    here = next((choice for choice in plan.lengths if choice.max_length == length), None)
+    covers = "" if here is None else ("covers " if long else "") + covered(here)
     return [
         Dial(LENGTH, names[0], str(length or "?"), covers, "← →", LENGTH in own),
         Dial(BATCH, names[1], str(batch), "", "- +", BATCH in own),
     ]
+
+
+def _cells(dials: list[Dial], *, roomy: bool) -> int:
+    return sum(len(text) for dial in dials for text, *_ in dial.pieces(roomy=roomy))
 
 
 class Dials(Widget):
@@ -146,7 +150,9 @@ class Dials(Widget):
         """Return the row."""
         width = self.content_size.width
         dials = dials_of(self._plan, self._own, width)
-        roomy = sum(len(text) for dial in dials for text, *_ in dial.pieces(roomy=True)) + 4 <= width
+        roomy = _cells(dials, roomy=True) + 4 <= width
+        if _cells(dials, roomy=False) + 2 > width:
+            dials = [replace(dial, note="") for dial in dials]
         self._spans = []
         parts: list[tuple[str, str]] = []
         column = 0

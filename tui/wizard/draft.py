@@ -64,6 +64,7 @@ class Draft:
         draft_id: Names the draft's file; one per wizard.
         saved_at: Unix seconds of the last save.
         taken: Paths whose answers came with the option of the plan that was taken last; another one takes them back.
+        replaced: The person's own answers that this option replaced; they come back with the next one.
     """
 
     you: Mapping[str, Any] = field(default_factory=dict)
@@ -74,6 +75,7 @@ class Draft:
     draft_id: str = ""
     saved_at: float = 0.0
     taken: frozenset[str] = frozenset()
+    replaced: Mapping[str, Any] = field(default_factory=dict)
 
     def value(self, path: str, default: Any = None) -> Any:
         """Return the answer at `path`, the preset's value, or `default`."""
@@ -95,16 +97,33 @@ class Draft:
 
     def with_values(self, changes: Mapping[str, Any]) -> "Draft":
         """Return the draft with answers set by the person."""
-        return replace(self, you={**self.you, **changes}, taken=self.taken - set(changes))
+        return replace(self._released(*changes), you={**self.you, **changes})
 
     def taking(self, changes: Mapping[str, Any]) -> "Draft":
         """Return the draft with the answers of an option, without those of the option taken before."""
-        return replace(self.without(*self.taken).with_values(changes), taken=frozenset(changes))
+        before = self.untaken()
+        replaced = {path: before.you[path] for path in changes if path in before.you}
+        return replace(before, you={**before.you, **changes}, taken=frozenset(changes), replaced=replaced)
+
+    def untaken(self) -> "Draft":
+        """Return the draft as it was before an option was taken, with what the person answered since."""
+        kept = {path: value for path, value in self.you.items() if path not in self.taken}
+        return replace(self, you={**kept, **self.replaced}, taken=frozenset(), replaced={})
 
     def without(self, *paths: str) -> "Draft":
         """Return the draft with the person's answers at `paths` taken back."""
         kept = {path: value for path, value in self.you.items() if path not in paths}
-        return replace(self, you=kept, taken=self.taken - set(paths))
+        return replace(self._released(*paths), you=kept)
+
+    def unanswered(self, path: str) -> "Draft":
+        """Return the draft as if neither the person nor the preset had answered `path`."""
+        rest = {name: value for name, value in self.preset_values.items() if name != path}
+        return replace(self.without(path), preset_values=rest)
+
+    def _released(self, *paths: str) -> "Draft":
+        """Return the draft in which the answers at `paths` belong to no option any more."""
+        replaced = {path: value for path, value in self.replaced.items() if path not in paths}
+        return replace(self, taken=self.taken - set(paths), replaced=replaced)
 
     def at_step(self, step: StepName) -> "Draft":
         """Return the draft with `step` open."""
@@ -147,6 +166,7 @@ def draft_to_json(draft: Draft) -> dict[str, Any]:
         "draft_id": draft.draft_id,
         "saved_at": draft.saved_at,
         "taken": sorted(draft.taken),
+        "replaced": dict(draft.replaced),
     }
 
 
@@ -168,7 +188,9 @@ def draft_from_json(document: Any) -> Draft:
             "saved_at": int() | float() as saved_at,
         } if step in STEPS and all(name in STEPS for name in visited) and "/" not in draft_id:
             taken = _known_paths(document.get("taken"), you)
-            return Draft(you, preset, preset_values, step, frozenset(visited), draft_id, saved_at, taken)
+            replaced = document.get("replaced")
+            kept = {path: replaced[path] for path in taken if path in replaced} if isinstance(replaced, dict) else {}
+            return Draft(you, preset, preset_values, step, frozenset(visited), draft_id, saved_at, taken, kept)
     raise ProblemError(Problem("draft.damaged", "The draft is damaged or from another version.", "Start a new run."))
 
 

@@ -14,7 +14,7 @@ from tui.wizard.draft import STEPS, Draft, StepName, step_of
 
 if TYPE_CHECKING:
     # pydantic costs 100 ms: the first step must not wait for it.
-    from engine.planning.plan import Plan
+    from engine.planning.plan import Plan, PlanOption
     from engine.planning.profiles import DataProfile, Finding, ModelProfile
 
 Progress = Literal["none", "busy", "done", "failed"]
@@ -45,6 +45,7 @@ class Facts:
 
     Attributes:
         plan: The newest plan; while `plan_state` is busy it is the one of the answers before.
+        automatic: The option that a plan takes when nobody chooses a method.
         rehearsal: How far the rehearsal of that plan is; its result is in the plan itself.
     """
 
@@ -57,6 +58,7 @@ class Facts:
     preview_problem: str = ""
     plan_state: Inspected = field(default_factory=Inspected)
     plan: "Plan | None" = None
+    automatic: "PlanOption | None" = None
     rehearsal: Inspected = field(default_factory=Inspected)
     answer_problems: tuple[Problem, ...] = ()
 
@@ -139,6 +141,14 @@ def _plan_problems(step: StepName, facts: Facts) -> list[Problem]:
     )
 
 
+def fit_problems(facts: Facts) -> list[Problem]:
+    """Return why the plan does not fit the memory; the way on stays open, since every setting may change that."""
+    if facts.plan is None or facts.plan_state.progress != "done":
+        return []
+    found = [problem_of(finding) for finding in facts.plan.findings if finding.code.startswith("memory.")]
+    return blocking(found)
+
+
 def blocked_reason(step: StepName, draft: Draft, facts: Facts) -> str:
     """Return why the step after `step` cannot be opened, as a short sentence; empty when it can."""
     reason = _missing_reason(step, draft, facts)
@@ -199,7 +209,7 @@ def step_mark(step: StepName, draft: Draft, facts: Facts) -> Mark:
     """Return how a step is marked in the rail."""
     answered = {"objective": "objective", "model": "model.base", "data": "data.source"}.get(step)
     known = step in draft.visited or (answered is not None and bool(draft.value(answered)))
-    if known and blocking(step_problems(step, draft, facts)):
+    if known and (blocking(step_problems(step, draft, facts)) or (step == "method" and fit_problems(facts))):
         return "problem"
     if step == draft.step:
         return "current"

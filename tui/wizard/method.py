@@ -1,6 +1,7 @@
 """Step 4: which weights learn: the plan's ranked table, live as sequence length and effective batch change."""
 
-from typing import ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -13,14 +14,18 @@ from textual.widgets.option_list import Option
 from engine.recipe.problems import ProblemError, blocking
 from engine.text import clean_line
 from tui.backend import find_choice
+from tui.plan_text import length_line
 from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import Explanation
 from tui.widgets.labels import problem_label
 from tui.wizard.dials import BATCH, LENGTH, Dials, next_batch, next_length
-from tui.wizard.facts import Facts, problem_of, step_problems
+from tui.wizard.facts import Facts, fit_problems, step_problems
 from tui.wizard.option_rows import OptionRow, option_details, option_rows, table_heading, way_details
-from tui.wizard.option_words import answers_of, answers_of_way, chosen_option, length_words
+from tui.wizard.option_words import answers_of, answers_of_way, can_fit, chosen_option, recommended
 from tui.wizard.step_view import Answered, Explained, StepView
+
+if TYPE_CHECKING:
+    from engine.planning.plan import PlanOption
 
 ROOMY_ROWS = 22
 """Rows of the step from which the details say everything."""
@@ -42,8 +47,9 @@ class MethodStep(StepView):
 
     def compose(self) -> ComposeResult:
         """Yield question, numbers, editor, table, details and state."""
-        yield Static(Content("Which weights should learn?"), classes="question")
-        yield Dials()
+        with Horizontal(id="method-question"):
+            yield Static(Content("Which weights should learn?"), classes="question")
+            yield Dials()
         with Horizontal(id="editor"):
             yield Static(id="editor-title")
             yield Input(id="editor-input", compact=True)
@@ -94,9 +100,14 @@ class MethodStep(StepView):
         own = frozenset(path for path in (LENGTH, BATCH) if path in self.draft.you)
         self.query_one(Dials).show(plan, own)
         self.query_one("#method-heading", Static).update(table_heading(plan, self._width))
-        self._show_rows([] if plan is None else option_rows(plan, self._width))
+        self._show_rows([] if plan is None else option_rows(plan, self._best, self._width))
         self._show_details()
         self.query_one("#method-status", Static).update(self._status())
+
+    @property
+    def _best(self) -> "PlanOption | None":
+        plan = self.facts.plan
+        return None if plan is None else recommended(plan, self.facts.automatic)
 
     def _show_rows(self, rows: list[OptionRow]) -> None:
         listed = self.query_one(OptionList)
@@ -113,6 +124,9 @@ class MethodStep(StepView):
             listed.highlighted = ids.index(kept) if kept in ids else self._start_index()
         if not self._moved:
             listed.highlighted = self._start_index()
+        if rows and rows[0].kind == "heading" and listed.highlighted == 1:
+            # The heading says what these rows are; the cursor alone would scroll it away.
+            self.call_after_refresh(listed.scroll_to, y=0, animate=False)
 
     def _start_index(self) -> int | None:
         """Return the row of the chosen option; of the first way where the plan does not fit."""
@@ -134,8 +148,8 @@ class MethodStep(StepView):
         lines: list[Content] = []
         if plan is not None and row is not None and row.option is not None:
             roomy = self.size.height >= ROOMY_ROWS
-            lines = option_details(row.option, plan, self._width, roomy=roomy)
-            if roomy and (words := length_words(plan)):
+            lines = option_details(row.option, plan, self._best, self._width, roomy=roomy)
+            if roomy and (words := length_line(plan.lengths, plan.recipe.training.max_length)):
                 lines.append(
                     Content.assemble(("length ", "$accent"), (clean_line(words, max_chars=self._width - 7), ""))
                 )
@@ -149,6 +163,10 @@ class MethodStep(StepView):
         problems = blocking(step_problems("method", self.draft, self.facts)) or list(self.facts.plan_state.problems)
         if problems:
             return problem_label(problems[0])
+        if too_large := fit_problems(self.facts):
+            # The fix that the finding names is in the rows above: the ways.
+            fix = too_large[0].fix if self.facts.plan is None or not self.facts.plan.ways else ""
+            return problem_label(replace(too_large[0], fix=fix))
         return estimate_state(self.facts, self._width)
 
     # --- choosing -----------------------------------------------------------------------------------------------------
@@ -173,21 +191,19 @@ class MethodStep(StepView):
             return
         if row.way is not None:
             self._moved = False
-            self.post_message(Answered(answers_of_way(row.way)))
+            changes = answers_of_way(row.way)
+            self.post_message(Answered(changes, taken="method.name" in changes))
         elif row.option is not None and row.option.verdict == "impossible":
             self.notify(clean_line(row.option.why_not), title="Cannot run here", severity="warning", markup=False)
         elif row.option is not None:
-            fits = row.option.verdict != "too_large" and not self._blocked()
             # One that does not fit can be chosen: the ways to make it fit are offered then.
-            self._moved = fits
-            self.post_message(Answered(answers_of(row.option), advance=fits, taken=True))
-
-    def _blocked(self) -> bool:
-        """Whether the option in force must not be started, and is the one under the cursor."""
-        plan, row = self.facts.plan, self._row
-        if plan is None or row is None or row.option is None or row.option.verdict != "chosen":
-            return False
-        return bool(blocking([problem_of(finding) for finding in plan.findings])) and bool(plan.ways)
+            advance = can_fit(row.option)
+            self._moved = advance
+            if row.option.verdict == "chosen":
+                # What the option means is in force already; only the choice itself is kept.
+                self.post_message(Answered({"method.name": row.option.method}, advance=advance))
+            else:
+                self.post_message(Answered(answers_of(row.option), advance=advance, taken=True))
 
     # --- length and batch ---------------------------------------------------------------------------------------------
 
@@ -232,14 +248,14 @@ class MethodStep(StepView):
         )
         line.placeholder = f"{now}   (enter sets, empty resets, esc leaves)"
         self.query_one("#editor-title", Static).update(Content(f" {_TITLES[path]} "))
-        self.query_one(Dials).display = False
+        self.query_one("#method-question").display = False
         self.query_one("#editor").display = True
         line.focus()
 
     def _close_editor(self) -> None:
         self._editing, self._refused = "", ""
         self.query_one("#editor").display = False
-        self.query_one(Dials).display = True
+        self.query_one("#method-question").display = True
         self.focus_start()
         self.show()
 
@@ -264,6 +280,9 @@ def estimate_state(facts: Facts, width: int) -> Content:
         return Content.styled("◌ Comparing the methods on this machine…", "$primary")
     chosen = chosen_option(plan)
     name = clean_line(chosen.title if chosen is not None else plan.recipe.method.name or "", max_chars=24)
+    if "busy" in (facts.model_state.progress, facts.data_state.progress):
+        reading = "model" if facts.model_state.progress == "busy" else "data"
+        return Content.styled(f"◌ Reading the {reading} anew…", "$primary")
     if facts.plan_state.progress == "busy":
         return Content.styled("◌ Planning anew…", "$primary")
     if state.progress == "busy":

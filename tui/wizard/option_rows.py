@@ -1,5 +1,6 @@
 """The rows of the method step: a table that gains columns with the width. Plain data, no widget."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -8,7 +9,15 @@ from textual.content import Content
 
 from engine.text import clean_line, human_bytes, human_count
 from tui.widgets.labels import fit
-from tui.widgets.memory_bar import Span, component_bar, component_legend, flow, of_free, range_bar
+from tui.widgets.memory_bar import (
+    Span,
+    component_bar,
+    component_legend,
+    flow,
+    largest_components,
+    of_free,
+    range_bar,
+)
 from tui.wizard.option_words import (
     SHORT_PRECISIONS,
     about,
@@ -18,22 +27,21 @@ from tui.wizard.option_words import (
     fits,
     peak_words,
     range_words,
-    recommended,
     settings_words,
     verdict_words,
 )
 
 if TYPE_CHECKING:
-    from engine.planning.plan import Plan, PlanOption, Way
+    from engine.planning.plan import MemoryEstimate, Plan, PlanOption, Way
 
 RowKind = Literal["option", "heading", "way"]
-MARK_WIDTH = 4
+MARK_WIDTH = 5
 MEMORY_WIDTH = 18
 TIME_WIDTH = 12
 SPEED_WIDTH = 9
 DISK_WIDTH = 10
 PRECISION_WIDTH = 6
-REST_LEAST = 16
+REST_LEAST = 22
 BAR_LEAST, BAR_GOOD, BAR_MOST = 8, 14, 40
 
 
@@ -74,7 +82,7 @@ class Columns:
     def within(cls, width: int, options: "Sequence[PlanOption]") -> "Columns":
         """Return the columns of a table of `width` cells, most needed first."""
         longest = max((len(option.title) for option in options), default=0)
-        title = max(10, min(longest, 14 if width < 64 else 18 if width < 100 else 26)) + 1
+        title = max(10, min(longest, 14 if width < 64 else 21 if width < 100 else 26)) + 1
         left = width - MARK_WIDTH - title - MEMORY_WIDTH - 1 - BAR_LEAST
         taken: dict[str, int] = {}
         optional = (
@@ -85,24 +93,29 @@ class Columns:
             ("rest", REST_LEAST),
         )
         for name, cells in optional:
-            if left < cells:
+            # The reasons stand under the table too: they come after a bar that is easy to read.
+            if left < cells + (BAR_GOOD - BAR_LEAST if name == "rest" else 0):
                 break
             taken[name] = cells
             left -= cells
         bar = BAR_LEAST + left
         if taken.get("rest"):
-            # The bar is read at a glance; the reasons come first where there is room for both.
             reason = max((len(option.why_not) for option in options), default=0) + 2
-            more = max(0, min(left, reason - REST_LEAST, left - (BAR_GOOD - BAR_LEAST)))
+            more = max(0, min(reason - REST_LEAST, bar - BAR_GOOD))
             taken["rest"] += more
             bar -= more
         return cls(title, max(0, min(BAR_MOST, bar)) if bar >= 5 else 0, **taken)
 
 
-def option_rows(plan: "Plan", width: int) -> list[OptionRow]:
-    """Return every option best first, then the ways that fit where the plan does not."""
+def option_rows(plan: "Plan", best: "PlanOption | None", width: int) -> list[OptionRow]:
+    """Return every option best first; above them the ways that fit where the plan does not.
+
+    Args:
+        plan: The plan in force.
+        best: The recommended option of it.
+        width: Cells of a row.
+    """
     columns = Columns.within(width, plan.options)
-    best = recommended(plan)
     scale = max((option.memory.high_bytes for option in plan.options), default=0)
     rows: list[OptionRow] = []
     seen: dict[str, int] = {}
@@ -111,14 +124,15 @@ def option_rows(plan: "Plan", width: int) -> list[OptionRow]:
         seen[name] = seen.get(name, 0) + 1
         content = _option_content(option, columns, best is option, scale)
         rows.append(OptionRow(f"option-{name}-{seen[name]}", "option", content, option=option))
-    if plan.ways:
-        heading = Content.styled("  To make it fit, enter takes one of these:", "bold $accent")
-        rows.append(OptionRow("heading-ways", "heading", heading))
-        rows += [
-            OptionRow(f"way-{number}", "way", _way_content(way, columns, width), way=way)
-            for number, way in enumerate(plan.ways)
-        ]
-    return rows
+    if not plan.ways:
+        return rows
+    heading = Content.styled("   It does not fit. Enter takes one of these, and it does:", "bold $accent")
+    ways = [
+        OptionRow(f"way-{number}", "way", _way_content(way, columns, width), way=way)
+        for number, way in enumerate(plan.ways)
+    ]
+    below = Content.styled("   All options:", "bold $accent")
+    return [OptionRow("heading-ways", "heading", heading), *ways, OptionRow("heading-options", "heading", below), *rows]
 
 
 def table_heading(plan: "Plan | None", width: int) -> Content:
@@ -144,7 +158,7 @@ def _option_content(option: "PlanOption", columns: Columns, best: bool, scale: f
     parts.append((fit(clean_line(option.title), columns.title - 1) + " ", weight))
     if option.verdict == "impossible":
         room = _width_after_title(columns)
-        parts.append((fit(f"cannot run here: {clean_line(option.why_not)}", room), "$text-disabled"))
+        parts.append((fit(f"cannot run: {clean_line(option.why_not)}", room), "$text-disabled"))
         return Content.assemble(*parts)
     span = Span.of(option.memory)
     if columns.bar:
@@ -165,7 +179,7 @@ def _mark(option: "PlanOption", best: bool) -> list[tuple[str, str]]:
             dot = ("!", "bold $warning")
         case _:
             dot = ("✗", "$text-disabled")
-    return [(" ", ""), star, dot, (" ", "")]
+    return [(" ", ""), star, (" ", ""), dot, (" ", "")]
 
 
 def _numbers(option: "PlanOption", columns: Columns, runs: bool) -> list[tuple[str, str]]:
@@ -197,7 +211,7 @@ def _way_content(way: "Way", columns: Columns, width: int) -> Content:
     title = clean_line(way.title, max_chars=room)
     price = clean_line(way.price, max_chars=max(0, room - len(title) - 2)) if room - len(title) > 12 else ""
     return Content.assemble(
-        ("  → ", "bold $success"),
+        ("   → ", "bold $success"),
         (title, "bold"),
         (f"  {price}".ljust(max(0, room - len(title))), "$text-muted"),
         (f"  {need}", span.style),
@@ -207,24 +221,25 @@ def _way_content(way: "Way", columns: Columns, width: int) -> Content:
 # --- the row under the cursor ----------------------------------------------------------------------------------------
 
 
-def option_details(option: "PlanOption", plan: "Plan", width: int, *, roomy: bool) -> list[Content]:
+def option_details(
+    option: "PlanOption", plan: "Plan", best: "PlanOption | None", width: int, *, roomy: bool
+) -> list[Content]:
     """Return what there is to know of one option: standing and reason, settings, memory by component.
 
     Args:
         option: The row under the cursor.
-        plan: For the recommended and the chosen option.
+        plan: The plan in force.
+        best: The recommended option of it.
         width: Cells of a line.
-        roomy: Whether there are lines for time and disk in words, phases and notes.
+        roomy: Whether there are lines for every component, time and disk in words, phases and notes.
     """
-    lines = [_standing(option, plan, width)]
+    lines = _standing(option, plan, best, width, 4 if roomy else 2)
     lines.append(Content.styled(fit_line(settings_words(option), width), "$text-muted"))
     if roomy and (effort := effort_words(option)):
         lines.append(Content.styled(fit_line(effort, width), "$text-muted"))
     memory = option.memory
     words = range_words(memory)
-    bar = component_bar(memory.components, max(10, width - len(words) - 1))
-    lines.append(Content.assemble(bar, (f" {words}", "")))
-    lines += flow(component_legend(memory.components), width)
+    lines += _stack(memory, words, width, roomy=roomy)
     if roomy:
         if peaks := peak_words(memory):
             lines.append(Content.assemble(("peaks  ", "$accent"), (fit_line(peaks, width - 7), "")))
@@ -232,17 +247,27 @@ def option_details(option: "PlanOption", plan: "Plan", width: int, *, roomy: boo
     return lines
 
 
-def _standing(option: "PlanOption", plan: "Plan", width: int) -> Content:
-    best, chosen = recommended(plan), chosen_option(plan)
-    words = [word for word, holds in (("★ recommended", best is option), ("● chosen", chosen is option)) if holds]
-    style = "bold $accent" if best is option else "bold $success"
-    if not words:
-        words = [verdict_words(option)]
-        style = "bold $warning" if option.verdict in ("tight", "too_large", "impossible") else "bold"
-    reason = option.why_not if option is not chosen else _own_reason(plan)
+def _stack(memory: "MemoryEstimate", words: str, width: int, *, roomy: bool) -> list[Content]:
+    components = memory.components if roomy else largest_components(memory.components)
+    bar = component_bar(components, max(10, width - len(words) - 1))
+    return [Content.assemble(bar, (f" {words}", "")), *flow(component_legend(components), width)]
+
+
+def _standing(
+    option: "PlanOption", plan: "Plan", best: "PlanOption | None", width: int, max_lines: int
+) -> list[Content]:
+    chosen = chosen_option(plan)
+    words = ["★ recommended"] if option is best else []
+    words += [f"● {verdict_words(option)}"] if option is chosen else [verdict_words(option)] if not words else []
+    style = "bold $success" if can_fit(option) else "bold $warning"
+    reason = option.why_not or (_own_reason(plan) if option is chosen else "")
     text = " ".join(as_sentence(part) for part in (reason, option.quality) if part)
     head = ", ".join(words)
-    return Content.assemble((head, style), ("  " + fit_line(text, max(10, width - len(head) - 2)), ""))
+    lines = textwrap.wrap(f"{head}  {text}", max(20, width), break_on_hyphens=False)
+    if len(lines) > max_lines:
+        lines = [*lines[: max_lines - 1], fit_line(" ".join(lines[max_lines - 1 :]), width)]
+    first = lines[0] if lines else head
+    return [Content.assemble((first[: len(head)], style), first[len(head) :]), *map(Content, lines[1:])]
 
 
 def _own_reason(plan: "Plan") -> str:
@@ -253,11 +278,13 @@ def _own_reason(plan: "Plan") -> str:
 def way_details(way: "Way", width: int) -> list[Content]:
     """Return what a way changes and costs."""
     changes = ", ".join(f"{path} = {value}" for path, value in way.changes.items())
-    lines = [Content.assemble(("its price  ", "bold $accent"), (clean_line(way.price), ""))]
+    price = textwrap.wrap(clean_line(f"{way.title}: {way.price}"), max(20, width - 11), break_on_hyphens=False)
+    lines = [
+        Content.assemble(("its price  " if number == 0 else " " * 11, "bold $accent"), (line, ""))
+        for number, line in enumerate(price[:2])
+    ]
     lines.append(Content.assemble(("it sets    ", "bold $accent"), (fit_line(changes, width - 11), "$text-muted")))
-    words = range_words(way.memory)
-    bar = component_bar(way.memory.components, max(10, width - len(words) - 1))
-    return [*lines, Content.assemble(bar, (f" {words}", "")), *flow(component_legend(way.memory.components), width)]
+    return [*lines, *_stack(way.memory, range_words(way.memory), width, roomy=False)]
 
 
 def as_sentence(text: str) -> str:

@@ -12,14 +12,18 @@ PEAKS_DIFFER = 1.01
 """Peaks closer than one percent are one peak to a reader."""
 
 
-def recommended(plan: "Plan") -> "PlanOption | None":
-    """Return the option that the plan takes by itself: the chosen one, or the best that runs when a person chose."""
-    source = plan.sources.get("method.name")
-    by_itself = source is None or source.kind in ("derived", "default")
-    for option in plan.options:
-        if option.verdict == "chosen" and by_itself and not plan.ways:
-            return option
-    return next((option for option in plan.options if fits(option)), None)
+def recommended(plan: "Plan", automatic: "PlanOption | None") -> "PlanOption | None":
+    """Return the row of the option that a plan takes when nobody chooses a method; None where that does not fit.
+
+    Args:
+        plan: The plan in force.
+        automatic: The chosen option of the plan without a chosen method.
+    """
+    if automatic is None or not can_fit(automatic):
+        return None
+    same = [row for row in plan.options if row.method == automatic.method and row.packing == automatic.packing]
+    titled = [row for row in same if row.title == automatic.title]
+    return next((row for row in (*titled, *same) if can_fit(row)), None)
 
 
 def fits(option: "PlanOption") -> bool:
@@ -123,25 +127,3 @@ def peak_words(memory: "MemoryEstimate") -> str:
         f"{clean_line(phase)} {human_bytes(size)}" + (" (highest)" if phase == highest else "")
         for phase, size in peaks.items()
     )
-
-
-def length_words(plan: "Plan") -> str:
-    """Return what the sequence length in force covers, and what the next ones would cover and cost."""
-    length = plan.recipe.training.max_length
-    here = next((choice for choice in plan.lengths if choice.max_length == length), None)
-    longer = sorted(
-        (c for c in plan.lengths if length is not None and c.max_length > length), key=lambda c: c.max_length
-    )
-    parts = [f"{length} covers {share_words(here.covered_share)} of the rows"] if here is not None else []
-    for choice in longer[:1]:
-        more = choice.memory_bytes - (here.memory_bytes if here is not None else plan.memory.expected_bytes)
-        cost = f" for {human_bytes(more)} more" if more > 0 else " for the same memory"
-        parts.append(f"{choice.max_length} covers {share_words(choice.covered_share)}{cost}")
-    return "; ".join(parts)
-
-
-def share_words(share: float) -> str:
-    """Return a share of the rows such as `99.1 %`; only all of them are 100 %."""
-    if share >= 1:
-        return "100 %"
-    return f"{min(99.9, 100 * share):.1f} %"

@@ -20,6 +20,7 @@ from tui.wizard.facts import (
     model_ready,
     plan_key,
 )
+from tui.wizard.option_words import chosen_option
 
 if TYPE_CHECKING:
     from engine.planning.plan import Plan
@@ -175,13 +176,18 @@ class Readings:
         if facts.model is None or facts.data is None:
             return
         await asyncio.sleep(PLAN_PAUSE_S)
+        make = self.screen.backend.plan
         try:
-            plan = await asyncio.to_thread(self.screen.backend.plan, draft.layered, facts.model, facts.data)
+            plan = await asyncio.to_thread(make, draft.layered, facts.model, facts.data)
+            undecided = plan
+            if draft.taken or draft.value("method.name"):
+                free = draft.untaken().unanswered("method.name")
+                undecided = await asyncio.to_thread(make, free.layered, facts.model, facts.data)
         except Exception as error:  # noqa: BLE001 - see problems_of
             found = problems_of(error, code="plan.failed")
             self._take_plan(key, plan=None, plan_state=Inspected(key, "failed", found))
             return
-        self._take_plan(key, plan=plan, plan_state=Inspected(key, "done"))
+        self._take_plan(key, plan=plan, automatic=chosen_option(undecided), plan_state=Inspected(key, "done"))
 
     def _take_plan(self, key: str, **changes: Any) -> None:
         if plan_key(self.screen.draft, self.screen.facts) == key:

@@ -58,6 +58,7 @@ class WizardScreen(SpokenErrors, Screen[None]):
         self.facts = Facts()
         self.readings = Readings(self)
         self._launching = False
+        self._swapping = 0
         self._advance_from: StepName | None = None
 
     def compose(self) -> ComposeResult:
@@ -83,14 +84,23 @@ class WizardScreen(SpokenErrors, Screen[None]):
         self._advance_from = None
         self.draft = self.draft.at_step(step)
         self._save()
-        body = self.query_one("#body", Vertical)
-        await body.remove_children()
-        await body.mount(build_step(step, StepContext(self.backend, self.draft, self.facts)))
+        await self._swap(step)
         if not self.query("#step"):
             return  # The person quit while the step was being built.
+        self.step.push_down(self.draft, self.facts)
         self.step.focus_start()
         self.readings.look()
         self._show_frame()
+
+    async def _swap(self, step: StepName) -> None:
+        """Put another step in the place of the open one; facts that come meanwhile find no widgets and wait."""
+        body = self.query_one("#body", Vertical)
+        self._swapping += 1
+        try:
+            await body.remove_children()
+            await body.mount(build_step(step, StepContext(self.backend, self.draft, self.facts)))
+        finally:
+            self._swapping -= 1
 
     def _save(self) -> None:
         if self.draft.is_empty:
@@ -126,7 +136,7 @@ class WizardScreen(SpokenErrors, Screen[None]):
             await self._advance()
 
     def _push_down(self) -> None:
-        if self.is_mounted and self.query("#step"):
+        if self.is_mounted and not self._swapping and self.query("#step"):
             self.step.push_down(self.draft, self.facts)
             self._show_frame()
 
