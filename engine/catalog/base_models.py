@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from engine.catalog.architecture import Architecture
-from engine.catalog.builtin import BUILTIN_MODEL
+from engine.catalog.builtin import BUILTIN_MODEL, builtin_path
+from engine.planning.architecture import Architecture
+from engine.planning.architectures import read_architecture
 
 if TYPE_CHECKING:
     from engine.planning.profiles import ModelProfile
@@ -70,27 +71,13 @@ class BaseModelCard:
 # The import of pydantic waits until a plan is made: a list of models must not pay for it.
 @cache
 def _profile(card: BaseModelCard) -> "ModelProfile":
-    from engine.planning.model_profile import read_model_profile
-    from engine.planning.profiles import ModelProfile
+    from engine.planning.model_folder import describe, profile_folder
 
     if card.architecture is None:
-        return read_model_profile(card.name)
-    shape = card.architecture
-    return ModelProfile(
+        return profile_folder(builtin_path(card.name), base=card.name)
+    return describe(
+        card.architecture,
         base=card.name,
-        architecture=shape.class_name,
-        model_type=shape.model_type,
-        num_params=shape.num_params(),
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.hidden_size,
-        num_layers=shape.num_layers,
-        num_heads=shape.num_heads,
-        num_kv_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
-        intermediate_size=shape.intermediate_size,
-        context_length=shape.context_length,
-        tied_embeddings=shape.tied_embeddings,
-        linear_shapes=shape.linear_shapes(),
         weights_dtype="bfloat16",
         has_chat_template=True,
         eos_token=card.tokens.eos,
@@ -99,53 +86,77 @@ def _profile(card: BaseModelCard) -> "ModelProfile":
     )
 
 
-def _qwen3(hidden: int, layers: int, heads: int, intermediate: int, *, tied: bool = True) -> Architecture:
-    return Architecture(
-        class_name="Qwen3ForCausalLM",
-        model_type="qwen3",
-        vocab_size=151936,
-        hidden_size=hidden,
-        num_layers=layers,
-        num_heads=heads,
-        num_kv_heads=8,
+def _decoder(
+    class_name: str,
+    model_type: str,
+    *,
+    vocab: int,
+    hidden: int,
+    layers: int,
+    heads: tuple[int, int],
+    head_dim: int,
+    inner: int,
+    context: int,
+    tied: bool = True,
+) -> Architecture:
+    """Return an architecture from the numbers of a `config.json`; `heads` are those of queries and of keys."""
+    return read_architecture(
+        {
+            "architectures": [class_name],
+            "model_type": model_type,
+            "vocab_size": vocab,
+            "hidden_size": hidden,
+            "num_hidden_layers": layers,
+            "num_attention_heads": heads[0],
+            "num_key_value_heads": heads[1],
+            "head_dim": head_dim,
+            "intermediate_size": inner,
+            "max_position_embeddings": context,
+            "tie_word_embeddings": tied,
+        }
+    )
+
+
+def _qwen3(hidden: int, layers: int, heads: int, inner: int, *, tied: bool = True) -> Architecture:
+    return _decoder(
+        "Qwen3ForCausalLM",
+        "qwen3",
+        vocab=151936,
+        hidden=hidden,
+        layers=layers,
+        heads=(heads, 8),
         head_dim=128,
-        intermediate_size=intermediate,
-        context_length=40960,
-        tied_embeddings=tied,
-        qk_norm=True,
+        inner=inner,
+        context=40960,
+        tied=tied,
     )
 
 
-def _qwen2(hidden: int, layers: int, heads: int, head_dim: int, intermediate: int) -> Architecture:
-    return Architecture(
-        class_name="Qwen2ForCausalLM",
-        model_type="qwen2",
-        vocab_size=151936,
-        hidden_size=hidden,
-        num_layers=layers,
-        num_heads=heads,
-        num_kv_heads=2,
+def _qwen2(hidden: int, layers: int, heads: int, head_dim: int, inner: int) -> Architecture:
+    return _decoder(
+        "Qwen2ForCausalLM",
+        "qwen2",
+        vocab=151936,
+        hidden=hidden,
+        layers=layers,
+        heads=(heads, 2),
         head_dim=head_dim,
-        intermediate_size=intermediate,
-        context_length=32768,
-        tied_embeddings=True,
-        qkv_bias=True,
+        inner=inner,
+        context=32768,
     )
 
 
-def _smollm2(hidden: int, layers: int, heads: int, kv_heads: int, intermediate: int) -> Architecture:
-    return Architecture(
-        class_name="LlamaForCausalLM",
-        model_type="llama",
-        vocab_size=49152,
-        hidden_size=hidden,
-        num_layers=layers,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
+def _smollm2(hidden: int, layers: int, heads: int, kv_heads: int, inner: int) -> Architecture:
+    return _decoder(
+        "LlamaForCausalLM",
+        "llama",
+        vocab=49152,
+        hidden=hidden,
+        layers=layers,
+        heads=(heads, kv_heads),
         head_dim=64,
-        intermediate_size=intermediate,
-        context_length=8192,
-        tied_embeddings=True,
+        inner=inner,
+        context=8192,
     )
 
 
@@ -206,18 +217,17 @@ BASE_MODELS: tuple[BaseModelCard, ...] = (
         license="llama3.2",
         gated=True,
         num_params=1_235_814_400,
-        architecture=Architecture(
-            class_name="LlamaForCausalLM",
-            model_type="llama",
-            vocab_size=128256,
-            hidden_size=2048,
-            num_layers=16,
-            num_heads=32,
-            num_kv_heads=8,
+        architecture=_decoder(
+            "LlamaForCausalLM",
+            "llama",
+            vocab=128256,
+            hidden=2048,
+            layers=16,
+            heads=(32, 8),
             head_dim=64,
-            intermediate_size=8192,
-            context_length=131072,
-            tied_embeddings=True,
+            inner=8192,
+            context=131072,
+            tied=True,
         ),
         tokens=SpecialTokens(bos="<|begin_of_text|>", eos="<|eot_id|>"),
     ),
@@ -262,18 +272,17 @@ BASE_MODELS: tuple[BaseModelCard, ...] = (
         when_not="You want system prompts or Asian languages; Qwen3 8B does better.",
         license="apache-2.0",
         num_params=7_248_023_552,
-        architecture=Architecture(
-            class_name="MistralForCausalLM",
-            model_type="mistral",
-            vocab_size=32768,
-            hidden_size=4096,
-            num_layers=32,
-            num_heads=32,
-            num_kv_heads=8,
+        architecture=_decoder(
+            "MistralForCausalLM",
+            "mistral",
+            vocab=32768,
+            hidden=4096,
+            layers=32,
+            heads=(32, 8),
             head_dim=128,
-            intermediate_size=14336,
-            context_length=32768,
-            tied_embeddings=False,
+            inner=14336,
+            context=32768,
+            tied=False,
         ),
         tokens=SpecialTokens(bos="<s>", eos="</s>"),
     ),

@@ -1,146 +1,227 @@
-"""Sizes of a decoder from its `config.json`: shapes of the linear layers and the number of weights.
+"""Sizes of a model from its `config.json`: shapes of the linear layers and the number of weights.
 
-Counts follow the module definitions of transformers 5 for the Llama, Mistral, Qwen2, Qwen3, Gemma, Phi, Phi-3, GPT-2
-and GPT-NeoX families. Every other family is read as a Llama with the biases that its configuration names; its count is
-then an estimate, and weight headers overrule it where there are weights.
+Counts follow the module definitions of transformers 5; tests hold those of `COUNTED_FAMILIES` against real models.
+Every other family is read as a Llama with the biases that its configuration names; its count is then an estimate, and
+weight headers overrule it where there are weights.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.recipe.problems import Problem, ProblemError
-
-LinearShape = tuple[str, int, int]
-
-COUNTED_FAMILIES = frozenset(
-    {"llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi", "phi3", "gpt2", "gpt_neox"}
+from engine.planning import encoders
+from engine.planning.architecture import Architecture, LinearShape
+from engine.planning.block_traits import traits_of
+from engine.planning.config_sizes import (
+    MOST_PARAMS,
+    Config,
+    check_division,
+    count,
+    flag,
+    optional_size,
+    refuse,
+    size,
 )
-_TIED_BY_DEFAULT = frozenset({"gpt2", "gemma", "gemma2", "gemma3_text", "cohere", "cohere2"})
-_PLAIN_MLP = frozenset({"gpt2", "gpt_neox", "phi", "opt", "bloom", "gptj", "gpt_neo", "gpt_bigcode", "codegen"})
-_ALIASES = {
-    "hidden_size": ("hidden_size", "n_embd", "d_model"),
-    "num_layers": ("num_hidden_layers", "n_layer", "n_layers"),
-    "num_heads": ("num_attention_heads", "n_head", "n_heads"),
-    "context_length": ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"),
-    "vocab_size": ("vocab_size",),
+
+DECODERS = frozenset(
+    {
+        *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi", "phi3", "gpt2", "gpt_neox"),
+        *("mixtral", "qwen2_moe", "qwen3_moe"),
+    }
+)
+_OTHERS: dict[str, Callable[[Config], Architecture]] = {
+    **dict.fromkeys(("bert", "roberta"), encoders.read_bert),
+    "distilbert": encoders.read_distilbert,
+    "modernbert": encoders.read_modernbert,
+    "t5": encoders.read_t5,
+    "bart": encoders.read_bart,
+    "whisper": encoders.read_whisper,
+    "vit": encoders.read_vit,
+    "resnet": encoders.read_resnet,
+    "wav2vec2": encoders.read_wav2vec2,
 }
+COUNTED_FAMILIES = DECODERS | frozenset(_OTHERS)
+_TIED_BY_DEFAULT = frozenset({"gpt2", "gemma", "gemma2", "gemma3_text", "cohere", "cohere2"})
+_HEAD_DIMS = {"gemma": 256, "gemma2": 256, "gemma3_text": 256, "qwen3": 128}
+_EXPERTS = ("num_local_experts", "num_experts")
+_FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 
 
-@dataclass(frozen=True, slots=True)
-class Decoder:
-    """Sizes of a decoder-only language model; field names as in `ModelProfile`."""
-
-    model_type: str
-    vocab_size: int
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    intermediate_size: int
-    context_length: int
-    tied_embeddings: bool
-    linear_shapes: list[LinearShape]
-    num_params: int
-    counted: bool
-    expert_params: int = 0
-
-
-def read_decoder(config: Mapping[str, Any]) -> Decoder:
-    """Return the sizes that a `config.json` gives.
+def read_architecture(config: Mapping[str, Any]) -> Architecture:
+    """Return the sizes that a `config.json` gives; of a model with several parts, those of its language model.
 
     Args:
         config: The parsed file.
 
     Raises:
-        ProblemError: A size is missing or is no positive whole number.
+        ProblemError: A size is missing, no positive whole number, or cannot be true beside the others.
     """
+    nested = config.get("text_config")
+    if isinstance(nested, Mapping) and "hidden_size" not in config:
+        outer = {key: config[key] for key in ("tie_word_embeddings", "architectures") if key in config}
+        # Images or sound pass through parts that are not counted.
+        found = replace(_read({**nested, **outer}), counted=False)
+    else:
+        found = _read(config)
+    if found.num_params > MOST_PARAMS:
+        refuse("config.json describes more than a hundred trillion weights; its sizes cannot all be true.")
+    return found
+
+
+def _read(config: Config) -> Architecture:
     family = str(config.get("model_type", ""))
-    sizes = {name: _size(config, name) for name in _ALIASES if name != "context_length"}
-    hidden, heads = sizes["hidden_size"], sizes["num_heads"]
-    kv_heads = _optional(config, "num_key_value_heads") or heads
-    head_dim = _optional(config, "head_dim") or max(1, hidden // heads)
-    intermediate = _intermediate(config, family, hidden)
-    shapes = _linear_shapes(family, hidden, heads * head_dim, kv_heads * head_dim, intermediate)
-    tied = config.get("tie_word_embeddings")
-    tied = (family in _TIED_BY_DEFAULT) if not isinstance(tied, bool) else tied
-    experts = _expert_params(config, hidden)
-    if experts:
-        shapes = shapes[: len(shapes) - len(_mlp_shapes(family, hidden, intermediate))]
-    context = next((value for key in _ALIASES["context_length"] if (value := _optional(config, key))), 2048)
-    per_layer = sum(rows * columns for _, rows, columns in shapes)
-    per_layer += _biases(config, family, shapes) + _norms(config, family, hidden, head_dim) + experts
-    decoder = Decoder(
+    return _OTHERS[family](config) if family in _OTHERS else _read_decoder(config, family)
+
+
+def _read_decoder(config: Config, family: str) -> Architecture:
+    vocab, hidden = size(config, "vocab_size"), size(config, "hidden_size")
+    layers, heads = size(config, "num_hidden_layers"), size(config, "num_attention_heads")
+    kv_heads = heads if family in ("gpt2", "gpt_neox") else optional_size(config, "num_key_value_heads") or heads
+    head_dim = _head_dim(config, family, hidden, heads)
+    check_division(config, heads, kv_heads, "attention heads", "groups of keys and values")
+    context = optional_size(config, "max_position_embeddings") or 2048
+    inner = optional_size(config, "n_inner" if family == "gpt2" else "intermediate_size") or 4 * hidden
+    tied = flag(config, "tie_word_embeddings", family in _TIED_BY_DEFAULT)
+    shapes = _linear_shapes(family, hidden, heads * head_dim, kv_heads * head_dim, inner)
+    experts = _read_experts(config, family, hidden, inner, layers)
+    dense = sum(rows * columns for _, rows, columns in shapes)
+    per_block = dense + _biases(config, family, shapes) + _norms(config, family, hidden, head_dim)
+    quantizable = layers * dense
+    if experts is not None:
+        mlp = 3 * hidden * inner
+        quantizable += experts.sparse_layers * (experts.shared_params - mlp)
+        shapes = _shapes_beside_experts(shapes, experts, hidden)
+    total = layers * per_block + _outside(family, vocab, hidden, context, tied=tied)
+    if experts is not None:
+        per_sparse = experts.params + experts.router_params + experts.shared_params - 3 * hidden * inner
+        total += experts.sparse_layers * per_sparse
+    window, windowed = _windows(config, family, layers)
+    return Architecture(
         model_type=family,
-        **sizes,
+        class_name=_class_name(config),
+        vocab_size=vocab,
+        hidden_size=hidden,
+        num_layers=layers,
+        num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
-        intermediate_size=_active_intermediate(config, intermediate),
+        intermediate_size=inner if experts is None else experts.active,
         context_length=context,
         tied_embeddings=tied,
         linear_shapes=shapes,
-        num_params=sizes["num_layers"] * per_layer + _outside(family, sizes["vocab_size"], hidden, context, tied=tied),
-        counted=family in COUNTED_FAMILIES and not experts,
-        expert_params=experts * sizes["num_layers"],
-    )
-    return decoder
-
-
-def _optional(config: Mapping[str, Any], key: str) -> int | None:
-    value = config.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
-
-
-def _size(config: Mapping[str, Any], name: str) -> int:
-    for key in _ALIASES[name]:
-        value = _optional(config, key)
-        if value is not None and value < 2**31:
-            return value
-    raise ProblemError(
-        Problem(
-            "model.config_incomplete",
-            f"config.json names no usable {_ALIASES[name][0]}: this is no decoder language model that can be planned.",
-            "Choose a model for text generation in the transformers format.",
-            "model.base",
-        )
+        num_params=total,
+        counted=family in DECODERS,
+        num_experts=0 if experts is None else experts.number,
+        experts_per_token=0 if experts is None else experts.per_token,
+        expert_params=0 if experts is None else experts.sparse_layers * experts.params,
+        quantizable_params=quantizable,
+        sliding_window=window,
+        windowed_layers=windowed,
     )
 
 
-def _intermediate(config: Mapping[str, Any], family: str, hidden: int) -> int:
-    for key in ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"):
-        value = _optional(config, key)
-        if value is not None:
-            return value
-    return 4 * hidden
+def _class_name(config: Config) -> str:
+    named = config.get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else ""
 
 
-def _active_intermediate(config: Mapping[str, Any], intermediate: int) -> int:
-    """Return the feed-forward width that one token passes; with experts, that of the chosen ones together."""
-    chosen = _optional(config, "num_experts_per_tok")
-    if not chosen or not _num_experts(config):
-        return intermediate
-    return chosen * (_optional(config, "moe_intermediate_size") or intermediate)
+def _head_dim(config: Config, family: str, hidden: int, heads: int) -> int:
+    given = optional_size(config, "head_dim") if family not in ("gpt2", "gpt_neox", "phi", "phi3") else None
+    if given is not None:
+        return given
+    if family in _HEAD_DIMS:
+        return _HEAD_DIMS[family]
+    check_division(config, hidden, heads, "a width", "attention heads")
+    return hidden // heads
 
 
-def _num_experts(config: Mapping[str, Any]) -> int:
-    return _optional(config, "num_local_experts") or _optional(config, "num_experts") or 0
+@dataclass(frozen=True, slots=True)
+class _Experts:
+    """Experts of one block.
 
-
-def _expert_params(config: Mapping[str, Any], hidden: int) -> int:
-    """Return the weights of a block's experts and router.
-
-    transformers 5 keeps experts as three-dimensional parameters, which neither bitsandbytes quantises nor
-    `all-linear` adapts, so they are not among the linear layers.
+    Attributes:
+        number: How many there are.
+        per_token: How many a token passes.
+        params: Weights of all of them.
+        router_params: Weights that choose among them.
+        shared_params: Weights of the linear layers that every token passes beside them.
+        shared: Width of the shared expert; 0 without one.
+        active: Width of the feed-forward layers that a token passes together.
+        sparse_layers: Blocks that have experts.
     """
-    experts = _num_experts(config)
-    if experts < 2:
-        return 0
-    width = _optional(config, "moe_intermediate_size") or _optional(config, "intermediate_size") or 4 * hidden
-    return experts * 3 * hidden * width + experts * hidden
+
+    number: int
+    per_token: int
+    params: int
+    router_params: int
+    shared_params: int
+    shared: int
+    active: int
+    sparse_layers: int
 
 
-def _linear_shapes(family: str, hidden: int, query: int, key_value: int, intermediate: int) -> list[LinearShape]:
+def _read_experts(config: Config, family: str, hidden: int, inner: int, layers: int) -> _Experts | None:
+    """Return the experts; transformers 5 keeps them as three-dimensional parameters.
+
+    Neither bitsandbytes quantises those nor `all-linear` adapts them, so they are not among the linear layers.
+    """
+    number = next((found for key in _EXPERTS if (found := count(config, key))), 0)
+    if number < 2:
+        return None
+    width = optional_size(config, "moe_intermediate_size") or inner
+    per_token = optional_size(config, "num_experts_per_tok") or 2
+    if per_token > number:
+        refuse(f"config.json sends each token to {per_token} of {number} experts.")
+    shared = optional_size(config, "shared_expert_intermediate_size") or 0 if family == "qwen2_moe" else 0
+    return _Experts(
+        number=number,
+        per_token=per_token,
+        params=number * 3 * hidden * width,
+        # The shared expert's own gate is a linear layer with one output.
+        router_params=number * hidden,
+        shared_params=3 * hidden * shared + (hidden if shared else 0),
+        shared=shared,
+        active=per_token * width + shared,
+        sparse_layers=_sparse_layers(config, layers),
+    )
+
+
+def _sparse_layers(config: Config, layers: int) -> int:
+    step = optional_size(config, "decoder_sparse_step") or 1
+    dense = config.get("mlp_only_layers")
+    excepted = set(dense) if isinstance(dense, list) and all(type(layer) is int for layer in dense) else set()
+    return sum(1 for layer in range(layers) if layer not in excepted and (layer + 1) % step == 0)
+
+
+def _shapes_beside_experts(shapes: list[LinearShape], experts: _Experts, hidden: int) -> list[LinearShape]:
+    attention = [shape for shape in shapes if shape[0] not in _FEED_FORWARD]
+    if not experts.shared:
+        return attention
+    return [
+        *attention,
+        ("gate_proj", hidden, experts.shared),
+        ("up_proj", hidden, experts.shared),
+        ("down_proj", experts.shared, hidden),
+    ]
+
+
+def _windows(config: Config, family: str, layers: int) -> tuple[int, int]:
+    """Return the sliding window and how many blocks look through it; nothing where it is switched off."""
+    if config.get("sliding_window") is None or config.get("use_sliding_window") is False:
+        return 0, 0
+    window = optional_size(config, "sliding_window") or 0
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list):
+        return window, sum(kind == "sliding_attention" for kind in kinds[:layers])
+    if family == "gemma2":
+        return window, (layers + 1) // 2
+    if family == "gemma3_text":
+        pattern = optional_size(config, "sliding_window_pattern") or 6
+        return window, layers - layers // pattern
+    return window, layers
+
+
+def _linear_shapes(family: str, hidden: int, query: int, key_value: int, inner: int) -> list[LinearShape]:
     match family:
         case "gpt2":
             attention = [("c_attn", hidden, 3 * hidden), ("c_proj", hidden, hidden)]
@@ -156,55 +237,47 @@ def _linear_shapes(family: str, hidden: int, query: int, key_value: int, interme
                 ("v_proj", hidden, key_value),
                 (output, query, hidden),
             ]
-    return attention + _mlp_shapes(family, hidden, intermediate)
+    return attention + _mlp_shapes(family, hidden, inner)
 
 
-def _mlp_shapes(family: str, hidden: int, intermediate: int) -> list[LinearShape]:
+def _mlp_shapes(family: str, hidden: int, inner: int) -> list[LinearShape]:
     match family:
         case "gpt2":
-            return [("c_fc", hidden, intermediate), ("c_proj", intermediate, hidden)]
+            return [("c_fc", hidden, inner), ("c_proj", inner, hidden)]
         case "gpt_neox":
-            return [("dense_h_to_4h", hidden, intermediate), ("dense_4h_to_h", intermediate, hidden)]
+            return [("dense_h_to_4h", hidden, inner), ("dense_4h_to_h", inner, hidden)]
         case "phi3":
-            return [("gate_up_proj", hidden, 2 * intermediate), ("down_proj", intermediate, hidden)]
-        case _ if family in _PLAIN_MLP:
-            return [("fc1", hidden, intermediate), ("fc2", intermediate, hidden)]
+            return [("gate_up_proj", hidden, 2 * inner), ("down_proj", inner, hidden)]
+        case _ if not traits_of(family).gated:
+            return [("fc1", hidden, inner), ("fc2", inner, hidden)]
         case _:
-            return [
-                ("gate_proj", hidden, intermediate),
-                ("up_proj", hidden, intermediate),
-                ("down_proj", intermediate, hidden),
-            ]
+            return [("gate_proj", hidden, inner), ("up_proj", hidden, inner), ("down_proj", inner, hidden)]
 
 
-def is_gated(model_type: str) -> bool:
-    """Return whether the feed-forward layer multiplies by a gate (three matrices instead of two)."""
-    return model_type not in _PLAIN_MLP
-
-
-def _biases(config: Mapping[str, Any], family: str, shapes: list[LinearShape]) -> int:
+def _biases(config: Config, family: str, shapes: list[LinearShape]) -> int:
     outputs = {name: out for name, _, out in shapes}
+    queries = ("q_proj", "k_proj", "v_proj")
     if family in ("gpt2", "phi"):
         return sum(out for _, _, out in shapes)
     if family == "gpt_neox":
-        attention = bool(config.get("attention_bias", True))
+        attention = flag(config, "attention_bias", True)
         return sum(out for name, _, out in shapes if attention or name not in ("query_key_value", "dense"))
     total = 0
-    if family == "qwen2":
-        total += sum(outputs[name] for name in ("q_proj", "k_proj", "v_proj"))
-    elif config.get("attention_bias"):
-        total += sum(out for name, out in outputs.items() if name in ("q_proj", "k_proj", "v_proj", "o_proj"))
-    if config.get("mlp_bias"):
-        total += sum(out for name, out in outputs.items() if name in ("gate_proj", "up_proj", "down_proj"))
+    if family == "qwen2" or (family == "qwen2_moe" and flag(config, "qkv_bias", True)):
+        total += sum(outputs[name] for name in queries)
+    elif flag(config, "attention_bias", False) and family not in ("qwen2_moe", "mistral", "mixtral", "phi3"):
+        total += sum(outputs.get(name, 0) for name in (*queries, "o_proj"))
+    if flag(config, "mlp_bias", False) and (family == "llama" or family not in DECODERS):
+        total += sum(outputs.get(name, 0) for name in _FEED_FORWARD)
     return total
 
 
-def _norms(config: Mapping[str, Any], family: str, hidden: int, head_dim: int) -> int:
+def _norms(config: Config, family: str, hidden: int, head_dim: int) -> int:
     match family:
         case "gpt2" | "gpt_neox":
             return 4 * hidden
         case "phi":
-            return 2 * hidden + (4 * head_dim if config.get("qk_layernorm") else 0)
+            return 2 * hidden + (4 * head_dim if flag(config, "qk_layernorm", False) else 0)
         case "gemma2":
             return 4 * hidden
         case "gemma3_text":

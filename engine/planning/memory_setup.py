@@ -121,7 +121,7 @@ def trainable_params(model: ModelProfile, setup: Setup) -> int:
 
 def linear_params(model: ModelProfile) -> int:
     """Return the weights of the linear layers inside the blocks: what 4-bit loading quantises."""
-    return model.num_layers * block_params(model)
+    return model.quantizable_params or model.num_layers * block_params(model)
 
 
 def block_params(model: ModelProfile) -> int:

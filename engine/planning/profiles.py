@@ -45,6 +45,7 @@ class ModelProfile(Profile):
         num_experts: Experts of a block; 0 for models without.
         experts_per_token: Experts that one token passes; `intermediate_size` is their width together.
         expert_params: Weights of all experts, which 4-bit loading leaves as they are.
+        quantizable_params: Weights that 4-bit loading covers; 0 takes the linear layers of all blocks.
         sliding_window: Tokens that windowed blocks look back; 0 when none does.
         windowed_layers: Blocks that look through that window.
         findings: What is wrong with the folder (no weights, pickle only, no tokenizer, ...).
@@ -75,6 +76,7 @@ class ModelProfile(Profile):
     num_experts: int = 0
     experts_per_token: int = 0
     expert_params: int = 0
+    quantizable_params: int = 0
     sliding_window: int = 0
     windowed_layers: int = 0
     has_chat_template: bool = False

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.planning.architectures import read_decoder
+from engine.planning.architectures import read_architecture
 from engine.planning.model_profile import causal_families, find_snapshot, hub_cache, read_model_profile
 from engine.planning.profiles import ModelProfile
 from engine.planning.weights import INDEX_NAME, read_weights
@@ -87,7 +87,7 @@ def test_a_sound_folder_has_its_facts_and_no_findings(model: Path) -> None:
 
 
 def test_the_count_from_the_configuration_equals_the_weights(model: Path) -> None:
-    assert read_decoder(LLAMA).num_params == read_model_profile(str(model)).num_params
+    assert read_architecture(LLAMA).num_params == read_model_profile(str(model)).num_params
 
 
 def test_tied_weights_stored_twice_count_once(model: Path) -> None:
@@ -129,20 +129,20 @@ TIED = {"tie_word_embeddings": True}
     ids=lambda value: value["model_type"] if isinstance(value, dict) else "",
 )
 def test_families_count_as_published(config: dict[str, Any], published: int) -> None:
-    assert read_decoder(config).num_params == published
+    assert read_architecture(config).num_params == published
 
 
 @pytest.mark.parametrize("family", ["gemma", "gemma2", "gpt2"])
 def test_families_that_tie_without_saying_so_count_once(family: str) -> None:
     config = sizes(family, 1000, 64, 2, 4, 128)
-    assert read_decoder({**config, "tie_word_embeddings": True}) == read_decoder(
+    assert read_architecture({**config, "tie_word_embeddings": True}) == read_architecture(
         {key: value for key, value in config.items() if key != "tie_word_embeddings"}
     )
 
 
 def test_experts_count_but_are_no_linear_layers() -> None:
     experts = {"num_local_experts": 8, "num_experts_per_tok": 2}
-    decoder = read_decoder(sizes("mixtral", 32000, 4096, 32, 32, 14336, num_key_value_heads=8, **experts))
+    decoder = read_architecture(sizes("mixtral", 32000, 4096, 32, 32, 14336, num_key_value_heads=8, **experts))
     assert decoder.num_params == 46_702_792_704
     assert {name for name, _, _ in decoder.linear_shapes} == {"q_proj", "k_proj", "v_proj", "o_proj"}
     assert decoder.intermediate_size == 2 * 14336
@@ -174,12 +174,43 @@ def test_a_broken_configuration_is_refused(model: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"])
-@pytest.mark.parametrize("value", [None, -1, "8", True, 2**40])
-def test_sizes_that_are_no_sizes_are_refused(model: Path, key: str, value: Any) -> None:
+@pytest.mark.parametrize("value", [-1, 0, "8", True, 8.0, 2**40, 10**400, [8]])
+def test_sizes_that_are_no_sizes_are_refused_by_name(model: Path, key: str, value: Any) -> None:
     (model / "config.json").write_text(json.dumps(LLAMA | {key: value}))
     with pytest.raises(ProblemError) as caught:
         read_model_profile(str(model))
+    problem = caught.value.problems[-1]
+    assert problem.code == "model.config_implausible"
+    assert key in problem.message
+    assert len(problem.message) < 200
+    assert problem.fix
+
+
+@pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"])
+def test_sizes_that_are_missing_are_named(model: Path, key: str) -> None:
+    (model / "config.json").write_text(json.dumps(LLAMA | {key: None}))
+    with pytest.raises(ProblemError) as caught:
+        read_model_profile(str(model))
     assert caught.value.problems[-1].code == "model.config_incomplete"
+    assert key in caught.value.problems[-1].message
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"num_attention_heads": 3}, "heads"),
+        ({"num_attention_heads": 4, "num_key_value_heads": 3}, "groups"),
+        ({"num_hidden_layers": 9999, "hidden_size": 2**25, "intermediate_size": 2**25}, "trillion"),
+        ({"num_experts": 4, "num_experts_per_tok": 5}, "experts"),
+        ({"head_dim": -64}, "head_dim"),
+        ({"intermediate_size": 1.5}, "intermediate_size"),
+        ({"max_position_embeddings": "4k"}, "max_position_embeddings"),
+    ],
+)
+def test_sizes_that_cannot_be_true_together_are_refused(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(ProblemError, match=word) as caught:
+        read_architecture(LLAMA | changes)
+    assert [problem.code for problem in caught.value.problems] == ["model.config_implausible"]
 
 
 def test_other_kinds_of_models_are_named(tmp_path: Path) -> None:
@@ -255,7 +286,7 @@ def test_a_damaged_file_is_named(model: Path, kind: str) -> None:
     profile = read_model_profile(str(model))
     assert codes(profile) == ["model.shard_broken"]
     assert "model.safetensors" in profile.findings[0].message
-    assert profile.num_params == read_decoder(LLAMA).num_params
+    assert profile.num_params == read_architecture(LLAMA).num_params
 
 
 def shard(model: Path, names: Mapping[str, str] | None = None) -> None:
@@ -275,7 +306,7 @@ def test_shards_are_read_through_the_index(model: Path) -> None:
     profile = read_model_profile(str(model))
     assert codes(profile) == []
     assert profile.weights_dtype == "bfloat16"
-    assert profile.num_params == read_decoder(LLAMA).num_params
+    assert profile.num_params == read_architecture(LLAMA).num_params
 
 
 def test_a_missing_shard_and_a_missing_tensor_are_named(model: Path) -> None:

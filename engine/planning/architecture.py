@@ -1,0 +1,58 @@
+"""A model as a few numbers: enough to count weights, to size adapters and to estimate memory, without any file."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+LinearShape = tuple[str, int, int]
+Kind = Literal["decoder", "encoder", "encoder-decoder", "vision", "audio"]
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Sizes of a model; what is read from any `config.json` and what a catalogue entry carries.
+
+    Attributes:
+        model_type: Family name, such as `llama`.
+        class_name: Class of the transformers library, such as `LlamaForCausalLM`; empty when the file names none.
+        vocab_size: Rows of the embedding matrix; 0 for models without words.
+        hidden_size: Width of the residual stream.
+        num_layers: Blocks, of encoder and decoder together.
+        num_heads: Query heads of a block.
+        num_kv_heads: Key and value heads of a block.
+        head_dim: Width of a head.
+        intermediate_size: Inner width of the feed-forward layers that one token passes.
+        context_length: Longest sequence that the model was built for, in tokens.
+        tied_embeddings: The output layer shares its weights with the embedding.
+        linear_shapes: `(name, in, out)` of each linear layer of one block; of a decoder's block where there are two.
+        num_params: Number of weights; tied weights count once.
+        counted: Whether the family was held against real models; otherwise the count is an estimate.
+        kind: What it reads and writes.
+        num_experts: Experts of a block; 0 without.
+        experts_per_token: Experts that one token passes.
+        expert_params: Weights of all experts of all blocks.
+        quantizable_params: Weights of linear layers inside the blocks, which 4-bit loading covers.
+        sliding_window: Tokens that windowed blocks look back; 0 when none does.
+        windowed_layers: Blocks that look through that window.
+    """
+
+    model_type: str
+    class_name: str
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    context_length: int
+    tied_embeddings: bool
+    num_params: int
+    counted: bool
+    linear_shapes: list[LinearShape] = field(default_factory=list, hash=False)
+    kind: Kind = "decoder"
+    num_experts: int = 0
+    experts_per_token: int = 0
+    expert_params: int = 0
+    quantizable_params: int = 0
+    sliding_window: int = 0
+    windowed_layers: int = 0

@@ -1,0 +1,285 @@
+"""Facts of a model folder: its `config.json` held against its weight headers and its tokenizer files."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from engine.planning.architecture import Architecture
+from engine.planning.architectures import read_architecture
+from engine.planning.profiles import Finding, ModelProfile
+from engine.planning.tokenizer_facts import TokenizerFacts, read_tokenizer_facts
+from engine.planning.weights import Weights, read_weights
+from engine.recipe.problems import Problem, ProblemError
+from engine.text import clean_line, human_count
+
+MAX_CONFIG_BYTES = 4_000_000
+_CAUSAL_BLOCK = re.compile(r"MODEL_FOR_CAUSAL_LM_MAPPING_NAMES\s*=\s*OrderedDict\((.*?)\n\)", re.DOTALL)
+_CAUSAL_ENTRY = re.compile(r'\(\s*"([^"]+)",\s*"([^"]+)"\s*\)')
+
+
+def _problem(code: str, message: str, fix: str) -> ProblemError:
+    return ProblemError(Problem(code, message, fix, "model.base"))
+
+
+def profile_folder(folder: Path, *, base: str, revision: str | None = None) -> ModelProfile:
+    """Return the facts of a model folder.
+
+    Args:
+        folder: Local folder.
+        base: What the recipe calls the model.
+        revision: Commit of a hub snapshot; None for a folder of the person's own.
+
+    Raises:
+        ProblemError: `config.json` is missing, no JSON object, or lacks the sizes of a language model.
+    """
+    config = read_config(folder)
+    family = str(config.get("model_type", ""))
+    architectures = config.get("architectures")
+    named = architectures[0] if isinstance(architectures, list) and architectures else ""
+    findings = _architecture_findings(config, family, str(named))
+    try:
+        architecture = read_architecture(config)
+    except ProblemError as error:
+        # What it is says more than which number it lacks.
+        raise ProblemError(*(_as_problem(finding) for finding in findings), *error.problems) from None
+    weights = read_weights(folder)
+    tokenizer = read_tokenizer_facts(folder, config)
+    findings += _weight_findings(folder, weights, architecture, config, downloaded=revision is not None)
+    findings += _tokenizer_findings(tokenizer)
+    if ("auto_map" in config or tokenizer.remote_code) and family not in causal_families():
+        findings.append(_remote_code(base))
+    return _profile(folder, base, revision, architecture, weights, tokenizer, findings)
+
+
+def _profile(
+    folder: Path,
+    base: str,
+    revision: str | None,
+    architecture: Architecture,
+    weights: Weights,
+    tokenizer: TokenizerFacts,
+    findings: list[Finding],
+) -> ModelProfile:
+    stored = weights.num_params(tied=architecture.tied_embeddings) if weights.whole and not weights.quantized() else 0
+    if not stored and not architecture.counted:
+        message = f"The number of weights is estimated from config.json: {human_count(architecture.num_params)}."
+        findings.append(_finding("model.size_estimated", message, severity="note"))
+    return describe(
+        architecture,
+        base=base,
+        folder=str(folder.absolute()),
+        revision=revision,
+        architecture=architecture.class_name or causal_families().get(architecture.model_type, ""),
+        num_params=stored or architecture.num_params,
+        weights_bytes=weights.file_bytes,
+        weights_dtype=weights.dtype(),
+        has_chat_template=tokenizer.has_chat_template,
+        eos_token=tokenizer.eos_token,
+        pad_token=tokenizer.pad_token,
+        bos_token=tokenizer.bos_token,
+        findings=findings,
+    )
+
+
+def describe(found: Architecture, **facts: Any) -> ModelProfile:
+    """Return the profile of an architecture with the facts that no configuration gives.
+
+    Args:
+        found: Sizes of the model.
+        **facts: Fields of `ModelProfile`; they overrule what the architecture says.
+    """
+    sizes = asdict(found)
+    facts.setdefault("architecture", sizes.pop("class_name"))
+    sizes.pop("class_name", None)
+    return ModelProfile(**{**sizes, **facts})
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the parsed `config.json` of a model folder.
+
+    Raises:
+        ProblemError: The file is missing, unreadable, too large, not strict JSON or no object.
+    """
+    path = folder / "config.json"
+    shown = clean_line(folder, max_chars=160)
+    if not path.is_file():
+        raise _no_config(folder, shown)
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError("it is too large to be a configuration")
+        config = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        if not isinstance(config, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError, RecursionError) as error:
+        why = clean_line(error, max_chars=120)
+        raise _problem(
+            "model.config_broken", f"config.json in {shown} cannot be read: {why}.", "Copy or download the model again."
+        ) from None
+    return config
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _no_config(folder: Path, shown: str) -> ProblemError:
+    if (folder / "adapter_config.json").is_file():
+        return _problem(
+            "model.adapter_only",
+            f"{shown} holds an adapter, not a base model.",
+            "Give the base model that the adapter was trained on, or a merged model.",
+        )
+    return _problem(
+        "model.no_config",
+        f"There is no config.json in {shown}.",
+        "Give the folder that holds config.json and the safetensors files.",
+    )
+
+
+@cache
+def causal_families() -> dict[str, str]:
+    """Return `{model_type: class name}` of the text generation models that the installed transformers knows.
+
+    The table is read from the library's source, because importing it takes seconds. Empty when it cannot be read.
+    """
+    spec = importlib.util.find_spec("transformers")
+    if spec is None or spec.origin is None:
+        return {}
+    try:
+        text = (Path(spec.origin).parent / "models/auto/modeling_auto.py").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    block = _CAUSAL_BLOCK.search(text)
+    return dict(_CAUSAL_ENTRY.findall(block[1])) if block else {}
+
+
+def _finding(code: str, message: str, fix: str = "", *, severity: str = "error") -> Finding:
+    return Finding.model_validate(
+        {"code": code, "message": message, "fix": fix, "path": "model.base", "severity": severity}
+    )
+
+
+def _as_problem(finding: Finding) -> Problem:
+    return Problem(finding.code, finding.message, finding.fix, finding.path, finding.severity)
+
+
+def _architecture_findings(config: Mapping[str, Any], family: str, named: str) -> list[Finding]:
+    families = causal_families()
+    if named and not named.endswith(("ForCausalLM", "LMHeadModel")) and named not in families.values():
+        return [
+            _finding(
+                "model.not_causal_lm",
+                f"{clean_line(named, max_chars=80)} is no text generation model.",
+                "Choose a decoder language model, such as one whose architecture ends in ForCausalLM.",
+            )
+        ]
+    if families and family not in families and "auto_map" not in config:
+        return [
+            _finding(
+                "model.architecture_unknown",
+                f"The installed transformers knows no model type {clean_line(family or '(none)', max_chars=60)}.",
+                "Install a newer transformers, or choose another model.",
+            )
+        ]
+    return []
+
+
+def _weight_findings(
+    folder: Path, weights: Weights, architecture: Architecture, config: Mapping[str, Any], *, downloaded: bool
+) -> list[Finding]:
+    if downloaded and not weights.present and not any(folder.glob("*.bin")):
+        return [_finding("model.not_downloaded", "The weights are not on this machine yet.", severity="note")]
+    findings = list(weights.findings)
+    if quantized := already_quantized(config, weights):
+        findings.append(quantized)
+    elif weights.whole:
+        findings += _size_findings(weights, architecture)
+    return findings
+
+
+def already_quantized(config: Mapping[str, Any], weights: Weights | None = None) -> Finding | None:
+    """Return the finding that the weights are packed integers, by configuration or files; None when they are not."""
+    if "quantization_config" not in config and (weights is None or not weights.quantized()):
+        return None
+    return _finding(
+        "model.already_quantized",
+        "The weights of this model are stored quantised, and cannot be trained as they are.",
+        "Take the original model; QLoRA quantises it while loading.",
+    )
+
+
+def _size_findings(weights: Weights, architecture: Architecture) -> list[Finding]:
+    """Compare the configuration with the files: what is missing would be filled with random numbers."""
+    stored = weights.num_layers()
+    if stored and stored != architecture.num_layers:
+        return [
+            _finding(
+                "model.layers_mismatch",
+                f"config.json asks for {architecture.num_layers} layers, the weight files hold {stored}.",
+                "Copy or download the model again; missing layers would start from random numbers.",
+            )
+        ]
+    for name, tensor in weights.tensors.items():
+        if name.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight")):
+            wanted = (architecture.vocab_size, architecture.hidden_size)
+            if tensor.shape != wanted:
+                return [
+                    _finding(
+                        "model.shape_mismatch",
+                        f"config.json describes an embedding of {wanted[0]} x {wanted[1]}, "
+                        f"the weight files hold {' x '.join(map(str, tensor.shape))}.",
+                        "Use the config.json that belongs to these weights.",
+                    )
+                ]
+    return []
+
+
+def _tokenizer_findings(tokenizer: TokenizerFacts) -> list[Finding]:
+    if not tokenizer.present:
+        return [
+            _finding(
+                "model.no_tokenizer",
+                "There are no tokenizer files beside the weights.",
+                "Copy tokenizer.json and tokenizer_config.json of the model into its folder.",
+            )
+        ]
+    findings: list[Finding] = []
+    if not tokenizer.has_chat_template:
+        findings.append(
+            _finding(
+                "model.no_chat_template",
+                "The tokenizer brings no chat template; ChatML is used unless model.chat_template names another.",
+                severity="note",
+            )
+        )
+    if not tokenizer.eos_token:
+        findings.append(
+            _finding(
+                "model.no_eos_token",
+                "The tokenizer names no end-of-text token; the run says which one it takes.",
+                severity="note",
+            )
+        )
+    if not tokenizer.pad_token:
+        findings.append(
+            _finding(
+                "model.no_pad_token",
+                "The tokenizer names no padding token; the run says which one it takes.",
+                severity="note",
+            )
+        )
+    return findings
+
+
+def _remote_code(base: str) -> Finding:
+    return Finding(
+        code="model.remote_code",
+        message=f"{clean_line(base, max_chars=120)} needs Python files of its own to run on this machine.",
+        fix="Read those files first; then set model.trust_remote_code to true, or choose another model.",
+        path="model.trust_remote_code",
+    )
