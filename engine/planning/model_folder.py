@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -51,6 +51,8 @@ def profile_folder(folder: Path, *, base: str, revision: str | None = None) -> M
     tokenizer = read_tokenizer_facts(folder, config)
     findings += _weight_findings(folder, weights, architecture, config, downloaded=revision is not None)
     findings += _tokenizer_findings(tokenizer)
+    findings += _vocabulary_findings(tokenizer, architecture)
+    findings += _expert_findings(architecture)
     if ("auto_map" in config or tokenizer.remote_code) and family not in causal_families():
         findings.append(_remote_code(base))
     return _profile(folder, base, revision, architecture, weights, tokenizer, findings)
@@ -197,7 +199,7 @@ def _weight_findings(
     findings = list(weights.findings)
     if quantized := already_quantized(config, weights):
         findings.append(quantized)
-    elif weights.whole:
+    elif weights.whole and architecture.kind == "decoder" and "text_config" not in config:
         findings += _size_findings(weights, architecture)
     return findings
 
@@ -224,62 +226,56 @@ def _size_findings(weights: Weights, architecture: Architecture) -> list[Finding
                 "Copy or download the model again; missing layers would start from random numbers.",
             )
         ]
+    expected = _expected_shapes(architecture)
     for name, tensor in weights.tensors.items():
-        if name.endswith(("embed_tokens.weight", "wte.weight", "embed_in.weight")):
-            wanted = (architecture.vocab_size, architecture.hidden_size)
-            if tensor.shape != wanted:
-                return [
-                    _finding(
-                        "model.shape_mismatch",
-                        f"config.json describes an embedding of {wanted[0]} x {wanted[1]}, "
-                        f"the weight files hold {' x '.join(map(str, tensor.shape))}.",
-                        "Use the config.json that belongs to these weights.",
-                    )
-                ]
+        wanted = expected.get(name.removesuffix(".weight").rsplit(".", 1)[-1]) if name.endswith(".weight") else None
+        # GPT-2 stores its matrices the other way round.
+        if wanted and ".experts." not in name and tuple(sorted(tensor.shape)) not in wanted:
+            return [_shape_mismatch(name, tensor.shape, sorted(wanted)[0])]
     return []
 
 
-def _tokenizer_findings(tokenizer: TokenizerFacts) -> list[Finding]:
-    if not tokenizer.present:
-        return [
-            _finding(
-                "model.no_tokenizer",
-                "There are no tokenizer files beside the weights.",
-                "Copy tokenizer.json and tokenizer_config.json of the model into its folder.",
-            )
-        ]
-    findings: list[Finding] = []
-    if not tokenizer.has_chat_template:
-        findings.append(
-            _finding(
-                "model.no_chat_template",
-                "The tokenizer brings no chat template; ChatML is used unless model.chat_template names another.",
-                severity="note",
-            )
-        )
-    if not tokenizer.eos_token:
-        findings.append(
-            _finding(
-                "model.no_eos_token",
-                "The tokenizer names no end-of-text token; the run says which one it takes.",
-                severity="note",
-            )
-        )
-    if not tokenizer.pad_token:
-        findings.append(
-            _finding(
-                "model.no_pad_token",
-                "The tokenizer names no padding token; the run says which one it takes.",
-                severity="note",
-            )
-        )
-    return findings
+def _expected_shapes(architecture: Architecture) -> dict[str, set[tuple[int, ...]]]:
+    """Return `{last part of a weight's name: shapes it may have, smaller side first}` by the configuration."""
+    embedding = tuple(sorted((architecture.vocab_size, architecture.hidden_size)))
+    expected: dict[str, set[tuple[int, ...]]] = {name: {embedding} for name in ("embed_tokens", "wte", "embed_in")}
+    if not architecture.counted:
+        return expected
+    for name, rows, columns in architecture.linear_shapes:
+        if not (architecture.num_experts and name in ("gate_proj", "up_proj", "down_proj")):
+            expected.setdefault(name, set()).add(tuple(sorted((rows, columns))))
+    return expected
 
 
-def _remote_code(base: str) -> Finding:
-    return Finding(
-        code="model.remote_code",
-        message=f"{clean_line(base, max_chars=120)} needs Python files of its own to run on this machine.",
-        fix="Read those files first; then set model.trust_remote_code to true, or choose another model.",
-        path="model.trust_remote_code",
+def _shape_mismatch(name: str, stored: Sequence[int], wanted: Sequence[int]) -> Finding:
+    by_files, by_config = (" x ".join(map(str, sorted(shape))) for shape in (stored, wanted))
+    return _finding(
+        "model.shape_mismatch",
+        f"config.json describes {clean_line(name, max_chars=80)} as {by_config}, the weight files hold {by_files}.",
+        "Use the config.json that belongs to these weights.",
     )
+
+
+def _vocabulary_findings(tokenizer: TokenizerFacts, architecture: Architecture) -> list[Finding]:
+    """Say when the tokenizer can write ids that the model has no embedding for."""
+    if tokenizer.highest_id is None or not 0 < architecture.vocab_size <= tokenizer.highest_id:
+        return []
+    return [
+        _finding(
+            "model.vocabulary_too_large",
+            f"The tokenizer knows token {tokenizer.highest_id}, the model has {architecture.vocab_size} embeddings.",
+            "Use the tokenizer that the model was trained with.",
+        )
+    ]
+
+
+def _expert_findings(architecture: Architecture) -> list[Finding]:
+    if not architecture.num_experts:
+        return []
+    share = f"{human_count(architecture.expert_params)} of {human_count(architecture.num_params)} weights"
+    message = (
+        f"{share} are experts: all of them are in memory, 4-bit loading leaves them in 16 bits, and adapters of "
+        "all-linear do not reach them."
+    )
+    fix = "Choose QLoRA only if the whole model fits in 16 bits."
+    return [_finding("model.experts_stay_whole", message, fix, severity="note")]

@@ -400,3 +400,50 @@ def test_text_from_a_model_cannot_act_on_the_terminal(model: Path) -> None:
     assert all("\x1b" not in finding.message + finding.fix for finding in profile.findings)
     assert profile.findings
     assert json.loads(text)
+
+
+@pytest.mark.parametrize("layer", ["self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"])
+def test_weights_of_other_shapes_than_the_configuration_says_are_refused_before_the_run(
+    model: Path, layer: str
+) -> None:
+    tensors = shapes() | {f"model.layers.1.{layer}.weight": (5, 8)}
+    write_shard(model / "model.safetensors", tensors)
+    found = [finding for finding in read_model_profile(str(model)).findings if finding.severity == "error"]
+    assert [finding.code for finding in found] == ["model.shape_mismatch"]
+    assert layer in found[0].message
+    assert "5 x 8" in found[0].message
+
+
+def test_another_width_than_that_of_the_weights_is_refused(model: Path) -> None:
+    (model / "config.json").write_text(json.dumps(LLAMA | {"hidden_size": 16}))
+    assert "model.shape_mismatch" in codes(read_model_profile(str(model)))
+
+
+def test_a_tokenizer_that_knows_more_words_than_the_model_is_refused(model: Path) -> None:
+    entry = {"added_tokens": [{"id": 32, "content": "<end>"}], "model": {"vocab": {"a": 0}}}
+    (model / "tokenizer.json").write_text(json.dumps(entry))
+    assert "model.vocabulary_too_large" in codes(read_model_profile(str(model)))
+    entry["added_tokens"][0]["id"] = 31
+    (model / "tokenizer.json").write_text(json.dumps(entry))
+    assert "model.vocabulary_too_large" not in codes(read_model_profile(str(model)))
+    settings = {"added_tokens_decoder": {"99": {"content": "<x>"}, "no number": {}}}
+    (model / "tokenizer_config.json").write_text(json.dumps(TOKENIZER | settings))
+    assert "model.vocabulary_too_large" in codes(read_model_profile(str(model)))
+
+
+def test_experts_are_told_of(tmp_path: Path) -> None:
+    config = LLAMA | {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": 4}
+    folder = write_model(tmp_path / "moe", config)
+    profile = read_model_profile(str(folder))
+    assert "model.experts_stay_whole" in codes(profile)
+    assert profile.num_experts == 4
+    assert profile.expert_params == 2 * 4 * 3 * 8 * 12
+
+
+def test_the_language_model_of_a_model_with_several_parts_is_read() -> None:
+    nested = {"model_type": "gemma3", "text_config": sizes("gemma3_text", 100, 32, 2, 4, 64, head_dim=8, **TIED)}
+    alone = read_architecture(nested["text_config"])
+    found = read_architecture(nested)
+    assert (found.hidden_size, found.num_params) == (alone.hidden_size, alone.num_params)
+    assert alone.counted
+    assert not found.counted
