@@ -279,3 +279,49 @@ def _expert_findings(architecture: Architecture) -> list[Finding]:
     )
     fix = "Choose QLoRA only if the whole model fits in 16 bits."
     return [_finding("model.experts_stay_whole", message, fix, severity="note")]
+
+
+def _tokenizer_findings(tokenizer: TokenizerFacts) -> list[Finding]:
+    if not tokenizer.present:
+        return [
+            _finding(
+                "model.no_tokenizer",
+                "There are no tokenizer files beside the weights.",
+                "Copy tokenizer.json and tokenizer_config.json of the model into its folder.",
+            )
+        ]
+    findings: list[Finding] = []
+    if not tokenizer.has_chat_template:
+        findings.append(
+            _finding(
+                "model.no_chat_template",
+                "The tokenizer brings no chat template; ChatML is used unless model.chat_template names another.",
+                severity="note",
+            )
+        )
+    if not tokenizer.eos_token:
+        findings.append(
+            _finding(
+                "model.no_eos_token",
+                "The tokenizer names no end-of-text token; the run says which one it takes.",
+                severity="note",
+            )
+        )
+    if not tokenizer.pad_token:
+        findings.append(
+            _finding(
+                "model.no_pad_token",
+                "The tokenizer names no padding token; the run says which one it takes.",
+                severity="note",
+            )
+        )
+    return findings
+
+
+def _remote_code(base: str) -> Finding:
+    return Finding(
+        code="model.remote_code",
+        message=f"{clean_line(base, max_chars=120)} needs Python files of its own to run on this machine.",
+        fix="Read those files first; then set model.trust_remote_code to true, or choose another model.",
+        path="model.trust_remote_code",
+    )
