@@ -4,6 +4,7 @@ The same steps over the same draft as on the screens. Every prompt accepts `?` f
 `q` to leave; an empty line takes what stands in brackets. A wrong answer is explained and asked again.
 """
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import typer
 from engine.recipe.problems import ProblemError
 from engine.text import clean, clean_line, human_bytes, human_count
 from tui.plain_plan import HEADERS, PlainOption, plain_options
-from tui.plan_text import length_line
+from tui.plan_text import WIDTH, length_line
 from tui.preparation import Prepared, absolute_sources, deepened, model_profile, prepare, worth_rehearsing
 from tui.verbs.output import print_problems, print_table
 from tui.verbs.recipes import print_plan
@@ -199,8 +200,12 @@ def _ask_method(draft: Draft, helper: "InspectionHelper") -> Draft:
     while True:
         plan = _plan(draft, helper)
         options = plain_options(plan)
-        rows = [(f"{number}.", *option.cells) for number, option in enumerate(options, 2)]
-        print_table(HEADERS, [("1.", "Decide for me", "", "", "", "the best that fits"), *rows])
+        numbered = [(f"{number}.", option) for number, option in enumerate(options, 2)]
+        rows = [(number, *option.cells) for number, option in numbered if not option.is_way]
+        print_table(HEADERS, [("1.", "Decide for me", "", "", "the best that fits"), *rows])
+        for number, option in numbered:
+            if option.is_way:
+                typer.echo("\n".join(textwrap.wrap(f"{number}  {option.more}", WIDTH, subsequent_indent="    ")))
         if words := length_line(plan.lengths, plan.recipe.training.max_length):
             typer.echo(f"Sequence length: {words}. The next step changes it (training.max_length=...).")
         typer.echo("~ is a formula. Type ? for settings, quality and why not of each.")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.text import clean_line, human_count
+from engine.text import clean_line
 from tui.widgets.memory_bar import Span, of_free
 from tui.wizard.option_words import (
     about,
@@ -20,7 +20,7 @@ from tui.wizard.option_words import (
 if TYPE_CHECKING:
     from engine.planning.plan import Plan, PlanOption
 
-HEADERS = ("", "Method", "Memory", "Time", "tokens/s", "")
+HEADERS = ("", "Method", "Memory", "Time", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class PlainOption:
 
     Attributes:
         answers: What taking it answers; None where this machine cannot run it.
-        cells: Its row of the table, without the number.
+        cells: Its row of the table, without the number; empty for a way, which is a sentence.
         more: What `?` says of it.
         why_not: Why it cannot be taken.
         name: A word that may be typed instead of the number; empty for none.
@@ -50,11 +50,8 @@ def plain_options(plan: "Plan") -> list[PlainOption]:
     best = recommended(plan, chosen) if source is not None and source.kind == "derived" else None
     found = [_plain_option(option, best is option, chosen is option) for option in plan.options]
     for way in plan.ways:
-        need = of_free(Span.of(way.memory))
-        price = clean_line(way.price)
-        cells = (clean_line(way.title), need, "", "", "makes it fit")
-        more = f"{way.title}: {price} Needs {range_words(way.memory)}."
-        found.append(PlainOption(answers_of_way(way), cells, more, is_way=True))
+        more = f"{clean_line(way.title)}: makes it fit ({of_free(Span.of(way.memory))}). {clean_line(way.price)}"
+        found.append(PlainOption(answers_of_way(way), (), more, is_way=True))
     return found
 
 
@@ -62,12 +59,10 @@ def _plain_option(option: "PlanOption", best: bool, chosen: bool) -> PlainOption
     formula = "~" if option.memory.depth == "formula" else ""
     words = ["recommended"] if best else []
     words += [verdict_words(option)] if chosen or not best else []
-    speed = human_count(option.tokens_per_s) if option.tokens_per_s is not None else ""
     cells = (
         clean_line(option.title),
         formula + of_free(Span.of(option.memory)),
         about(option.time_s),
-        speed,
         ", ".join(words),
     )
     parts = [option.quality, option.why_not, settings_words(option), effort_words(option), range_words(option.memory)]

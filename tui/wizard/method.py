@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ROOMY_ROWS = 22
 """Rows of the step from which the details say everything."""
+_STEP_HELP = Explanation("Method", "Which weights learn decides on memory, time and how much the model can change.")
 _TITLES = {LENGTH: "Sequence length in tokens", BATCH: "Effective batch in rows"}
 
 
@@ -77,8 +78,10 @@ class MethodStep(StepView):
         self._moved = True
 
     def focus_start(self) -> None:
-        """Focus the table."""
+        """Focus the table, and explain the step while there is no row to explain."""
         self.query_one(OptionList).focus()
+        if not self._rows:
+            self.post_message(Explained(_STEP_HELP))
 
     def leave_transient(self) -> bool:
         """Close the editor without taking what was typed."""
