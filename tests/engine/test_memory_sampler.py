@@ -11,7 +11,15 @@ import pytest
 from engine.hardware.readings import Unavailable
 from engine.planning.plan import Device
 from engine.training import memory as memory_module
-from engine.training.device_memory import CudaMeter, HostMeter, NvmlDevice, clear_resident_peak, peak_resident_bytes
+from engine.training.device_memory import (
+    CudaMeter,
+    HostMeter,
+    NvmlDevice,
+    Peak,
+    clear_resident_peak,
+    meter_for,
+    peak_resident_bytes,
+)
 from engine.training.memory import MemorySampler
 
 MIB = 2**20
@@ -235,6 +243,20 @@ def test_a_context_that_nobody_tells_is_unknown(nvml: Any, cuda: FakeCuda, monke
 def test_free_memory_is_the_drivers_word_else_the_lesser_of_cuda_and_host(cuda: FakeCuda) -> None:
     assert CudaMeter(nvml_device(FakeNvml(free=3 * MIB, used=1)), cuda).free_bytes() == 3 * MIB
     assert CudaMeter(nvml_device(FakeNvml()), cuda).free_bytes() == 7 * MIB
+
+
+def test_a_gpu_meter_counts_each_phase_anew(cuda: FakeCuda) -> None:
+    meter = CudaMeter(nvml_device(FakeNvml()), cuda)
+    cuda.use(9 * MIB, 12 * MIB)
+    cuda.use(2 * MIB, 4 * MIB)
+    meter.begin()
+    cuda.use(5 * MIB, 6 * MIB)
+    assert meter.peak() == Peak(5 * MIB, 6 * MIB)
+
+
+def test_the_meter_is_that_of_the_plans_device() -> None:
+    assert meter_for(Device(kind="cpu")).kind == "rss"
+    assert meter_for(Device(kind="cuda", uuid="GPU-1")).kind == "device"
 
 
 def test_a_driver_that_hangs_is_not_waited_for() -> None:
