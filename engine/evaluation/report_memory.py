@@ -173,6 +173,10 @@ def _over_time(memory: Mapping[str, Any], curves: Mapping[str, Curve]) -> str:
     return f'<div class="card"><h3>Over the run</h3>{legend(lines)}{chart}</div>'
 
 
+def _share(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else "&lt;1 %"
+
+
 def _components(components: Mapping[str, Any]) -> str:
     """Return what the prediction is made of, largest first."""
     sizes = {str(name): int(size) for name, size in components.items() if isinstance(size, int | float) and size > 0}
@@ -181,7 +185,7 @@ def _components(components: Mapping[str, Any]) -> str:
         return ""
     rows = "\n".join(
         f"<tr><td>{escape_html(clean_line(name).replace('_', ' '))}</td>"
-        f'<td class="number">{human_bytes(size)}</td><td class="number">{100 * size / total:.0f} %</td>'
+        f'<td class="number">{human_bytes(size)}</td><td class="number">{_share(size / total)}</td>'
         f'<td class="bars"><div class="bar after"><i style="width:{100 * size / total:.1f}%"></i></div></td></tr>'
         for name, size in sorted(sizes.items(), key=lambda item: -item[1])
     )
