@@ -25,6 +25,9 @@ ENGINE_LIBRARIES = (
     "rouge-score",
     "scikit-learn",
     "jiwer",
+    # Optional, and never asked for: a plan says what it could do with them.
+    "flash-attn",
+    "deepspeed",
 )
 _CUDA_LINE = re.compile(r"^cuda(?:\s*:[^=]*)?\s*=\s*(?:'([^']*)'|\"([^\"]*)\"|None)\s*$", re.MULTILINE)
 # Two digits of the major version, the rest is the minor one: `libbitsandbytes_cuda128.so` is for CUDA 12.8.

@@ -45,13 +45,22 @@ def ways_that_fit(case: Case, *, smaller: Callable[[], list[ModelProfile]]) -> l
         smaller: Returns base models of the catalogue to fall back on, the largest first.
     """
     found = [(offer, way) for offer in _offers(case, smaller) if (way := _planned(case, offer))]
-    taken: list[tuple[_Offer, Way]] = []
-    for offer, way in found:
-        if all(offer.kinds != other.kinds for other, _ in taken):
-            taken.append((offer, way))
-    taken += [pair for pair in found if pair not in taken]
-    kept = taken[:NUM_WAYS]
-    return [way for pair in found if pair in kept for way in (pair[1],)]
+    # What asks for more than another way needs only fills up the list, and so does a second of one kind.
+    spare = [pair for pair in found if not _asks_for_more(pair[1], found)]
+    ranked = [way for pairs in (_one_of_each(spare), _one_of_each(found), found) for _, way in pairs]
+    kept = list(dict.fromkeys(way.title for way in ranked))[:NUM_WAYS]
+    return [way for _, way in found if way.title in kept]
+
+
+def _one_of_each(found: list[tuple[_Offer, Way]]) -> list[tuple[_Offer, Way]]:
+    """Return the first way of every kind."""
+    return list({offer.kinds: (offer, way) for offer, way in reversed(found)}.values())[::-1]
+
+
+def _asks_for_more(way: Way, found: list[tuple[_Offer, Way]]) -> bool:
+    """Return whether another way fits with a part of what this one changes."""
+    changes = way.changes.items()
+    return any(other.changes.items() < changes for _, other in found)
 
 
 def _offers(case: Case, smaller: Callable[[], list[ModelProfile]]) -> Iterator[_Offer]:

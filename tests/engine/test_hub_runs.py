@@ -169,7 +169,7 @@ def test_a_typed_hub_model_runs_end_to_end(hub: Hub, model: Served, tmp_path: Pa
         f"objective: chat\nmodel: {{base: made/model}}\ndata: {{source: {tmp_path}/rows.jsonl}}\n"
         "training: {max_steps: 2, effective_batch: 2}\nevaluation: {metrics: [perplexity]}\n"
     )
-    planned = command(hub, tmp_path, "plan", str(recipe), "--json")
+    planned = command(hub, tmp_path, "plan", str(recipe), "--fast", "--json")
     assert planned.returncode == 0, planned.stderr
     plan = json.loads(planned.stdout)
     plan = plan.get("plan", plan)

@@ -90,7 +90,7 @@ def test_problems_are_json_for_scripts(tmp_path: Path) -> None:
 
 
 def test_a_value_changed_on_the_command_line_is_yours_in_the_plan(tmp_path: Path) -> None:
-    done = ftwizard("plan", "quickstart", "--set", "training.epochs=2", "--json", home=tmp_path)
+    done = ftwizard("plan", "quickstart", "--set", "training.epochs=2", "--fast", "--json", home=tmp_path)
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert plan["recipe"]["training"]["epochs"] == 2
@@ -121,7 +121,7 @@ def test_a_preset_prints_as_a_recipe_that_reads_back(tmp_path: Path) -> None:
     text = ftwizard("presets", "quickstart", home=tmp_path).stdout
     recipe = tmp_path / "copy.yaml"
     recipe.write_text(text)
-    done = ftwizard("plan", str(recipe), "--json", home=tmp_path)
+    done = ftwizard("plan", str(recipe), "--fast", "--json", home=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

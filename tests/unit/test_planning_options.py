@@ -299,6 +299,15 @@ def test_ways_differ_in_kind_before_they_differ_in_size() -> None:
     assert found.ways[0].changes == {"method.name": "qlora"}
 
 
+def test_ways_that_ask_for_more_than_another_only_fill_up_the_list() -> None:
+    found = plan({"method": {"name": "full"}}, hardware=with_gpus(gpu(24)), model=hub_model("Qwen/Qwen3-4B"))
+    changes = [way.changes.items() for way in found.ways]
+    more = [place for place, one in enumerate(changes) if any(other < one for other in changes)]
+    assert {"method.name": "lora"}.items() in changes
+    assert len(more) < len(changes) == 3
+    assert len({frozenset(way.changes) for way in found.ways}) == 3
+
+
 def test_a_setting_that_only_costs_time_is_let_loose_first() -> None:
     you = {"method": {"name": "qlora"}, "training": {"micro_batch": 16, "activation_checkpointing": False}}
     found = plan(you, hardware=with_gpus(gpu(16)), model=hub_model("Qwen/Qwen3-4B"), data=DATA)
