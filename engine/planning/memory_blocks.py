@@ -141,12 +141,19 @@ class _Block:
         if self.fused():
             # SDPA turns the shared mask into one of the arithmetic's format, in each block.
             return kept + 4 * self.model.num_heads + (width * setup.max_length if self.masked else 0)
+        if self.plain_dropout():
+            # The softmax, the noise of dropout and their product.
+            return kept + 3 * width * self.model.num_heads * setup.max_length
         # Scores: the softmax in float32, and its narrow copy for the product with the values.
         per_score = 4 + (width if width < 4 else 0) + (3 * width if self.traits.capped_scores else 0)
         return kept + per_score * self.model.num_heads * setup.max_length
 
     def fused(self) -> bool:
-        return self.setup.attention != "eager" and not self.traits.capped_scores
+        return self.setup.attention != "eager" and not self.traits.capped_scores and not self.plain_dropout()
+
+    def plain_dropout(self) -> bool:
+        """Whether scores are dropped where no fused kernel can do it: on a processor."""
+        return self.traits.dropout and self.setup.device == "cpu" and self.setup.attention != "eager"
 
     def feed_forward(self) -> float:
         """Return what the activation and the gate keep; the product is an input of the last layer."""
@@ -169,7 +176,9 @@ class _Block:
         return width * (2 * chosen * model.hidden_size + model.intermediate_size) + 8 * model.num_experts
 
     def dropout(self) -> float:
-        return 2.0 * self.model.hidden_size if self.traits.dropout else 0.0
+        # Two masks: one byte per number on a GPU, numbers of the arithmetic's format on a processor.
+        mask = 1 if self.setup.device == "cuda" else self.setup.width
+        return 2.0 * mask * self.model.hidden_size if self.traits.dropout else 0.0
 
     def passing(self) -> float:
         """Return what comes and goes while a block computes its gradients."""

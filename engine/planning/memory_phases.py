@@ -209,7 +209,8 @@ class _Run:
         copies = {COPIES: self.copies() + (setup.width * self.embedding if setup.full else 0)} if self.copies() else {}
         base = {**self.resting(0), **copies}
         hidden = tokens * model.hidden_size * (4 if setup.full else setup.width)
-        chunk = 3 * EVALUATION_CHUNK_BYTES
+        # Logits in the arithmetic's format and in float32, and their log-softmax.
+        chunk = 3 * min(EVALUATION_CHUNK_BYTES, 4 * tokens * model.vocab_size)
         yield {**base, ACTIVATIONS: round(share * self.block.evaluating) + self.mask(), HEAD: 0}
         yield {**base, ACTIVATIONS: 2 * hidden, HEAD: chunk}
         if setup.generate:

@@ -1,0 +1,97 @@
+"""The memory formula against real training on the processor: PyTorch's own allocator events are the truth."""
+
+import pytest
+from transformers import AutoConfig
+
+from engine.planning.memory import Setup, estimate_memory, memory_components
+from engine.planning.model_profile import profile_folder
+from tests.engine.measured_training import measured_training_peak, plan_of, save_model
+
+TOLERANCE = {"gpt_neox": 0.12, "gpt2": 0.12}
+USUAL_TOLERANCE = 0.08
+"""Tiny models: tensors that do not grow with the model, such as positions, weigh more than in real ones."""
+SIZES = {
+    "vocab_size": 768,
+    "hidden_size": 192,
+    "intermediate_size": 640,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 1,
+}
+FAMILIES = {
+    "llama": {"tie_word_embeddings": False},
+    "qwen3": {"head_dim": 32, "tie_word_embeddings": True},
+    "gemma": {"head_dim": 32},
+    "gpt_neox": {},
+    "gpt2": {"n_embd": 192, "n_inner": 640, "n_layer": 6, "n_head": 6, "n_positions": 512},
+}
+CASES = [
+    ("llama", "lora", "float32", False, 1),
+    ("llama", "full", "float32", True, 2),
+    ("llama", "full", "bfloat16", False, 1),
+    ("llama", "qlora", "bfloat16", True, 2),
+    ("qwen3", "full", "float32", False, 2),
+    ("qwen3", "lora", "bfloat16", True, 1),
+    ("gemma", "lora", "float32", False, 2),
+    ("gpt_neox", "lora", "bfloat16", False, 1),
+    ("gpt2", "full", "float32", False, 1),
+]
+
+
+def setup_of(plan, **changes):
+    recipe = plan.recipe
+    return Setup(
+        device=plan.device.kind,
+        method=recipe.method.name,
+        precision=recipe.training.precision,
+        micro_batch=plan.steps.micro_batch,
+        max_length=recipe.training.max_length,
+        activation_checkpointing=bool(recipe.training.activation_checkpointing),
+        accumulates=plan.steps.accumulation > 1,
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Return a function that gives the folder of a tiny model of a family, made once."""
+    made = {}
+
+    def folder(family):
+        if family not in made:
+            sizes = FAMILIES[family] if family == "gpt2" else SIZES | FAMILIES[family]
+            shared = {key: SIZES[key] for key in ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")}
+            config = AutoConfig.for_model(family, **(shared | sizes))
+            made[family] = save_model(tmp_path_factory.mktemp(family), config)
+        return made[family]
+
+    return folder
+
+
+@pytest.mark.parametrize(("family", "method", "precision", "checkpointing", "accumulation"), CASES)
+def test_the_formula_meets_what_training_took(folders, family, method, precision, checkpointing, accumulation):
+    training = {"precision": precision, "activation_checkpointing": checkpointing}
+    plan = plan_of(
+        folders(family), method=method, micro_batch=4, accumulation=accumulation, longest=192, training=training
+    )
+    measured = measured_training_peak(plan)
+    setup = setup_of(plan, rank=plan.recipe.method.rank or 16)
+    counted = sum(memory_components(plan.model, setup).values())
+    assert counted == pytest.approx(measured, rel=TOLERANCE.get(family, USUAL_TOLERANCE)), (
+        family,
+        method,
+        precision,
+        counted,
+        measured,
+    )
+    estimate = estimate_memory(plan.model, setup, available_bytes=None, where="host RAM")
+    assert estimate.low_bytes <= measured + estimate.components["process"] <= estimate.high_bytes
+
+
+def test_the_folders_of_the_cases_are_counted_exactly(folders):
+    for family in FAMILIES:
+        assert profile_folder(folders(family), base="x").counted
