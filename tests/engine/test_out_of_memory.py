@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import engine.evaluation.metrics.exact_match
+import engine.evaluation.metrics.perplexity
+import engine.evaluation.metrics.token_accuracy  # noqa: F401 - five seconds of imports, once instead of in each fork
 import engine.worker
 from engine.data.rendering import Renderer
 from engine.evaluation.generation import Answerer
@@ -89,14 +92,8 @@ def too_many_rows(self, model, inputs, *_) -> bool:
     return self.state.global_step == 4 and len(inputs["input_ids"]) > 2
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    ],
-)
-def test_a_lack_of_memory_in_a_step_costs_no_step_and_keeps_the_curve(tmp_path: Path, recipe, straight, error):
+def test_a_lack_of_memory_in_a_step_costs_no_step_and_keeps_the_curve(tmp_path: Path, recipe, straight):
+    error = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
     run = make_run(tmp_path / "run", recipe)
     assert carry_to_the_end(run, fails(RunTrainer, "compute_loss", error, too_many_rows)) == (0, 2)
     assert loss_curve(run) == pytest.approx(loss_curve(straight), rel=1e-4)

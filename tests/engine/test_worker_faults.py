@@ -242,23 +242,6 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_curve(
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_out_of_memory_with_one_row_names_the_longest(tmp_path: Path, tiny_model_folder: Path, commands: Path):
-    def full() -> None:
-        without_evaluation()
-
-        def refused(self, *arguments, **keywords):
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
-
-        RunTrainer.compute_loss = refused
-
-    run = make_run(tmp_path / "run", quick_recipe(tiny_model_folder, commands, micro_batch=1))
-    assert carry(run, full) == 1
-    failure = events_of(run, "worker.failed")[-1]
-    assert failure["code"] == "training.out_of_memory"
-    assert "commands.jsonl:" in failure["message"]
-    assert "shorter sequence length" in failure["fix"]
-
-
 def test_the_same_device_fault_at_the_same_step_stops(tmp_path: Path, tiny_model_folder: Path, commands: Path):
     def broken() -> None:
         without_evaluation()
