@@ -17,7 +17,7 @@ from tui.backend import find_choice
 from tui.plan_text import length_line
 from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import Explanation
-from tui.widgets.labels import problem_label
+from tui.widgets.labels import hanging, problem_label
 from tui.wizard.dials import BATCH, LENGTH, Dials, next_batch, next_length
 from tui.wizard.facts import Facts, fit_problems, step_problems
 from tui.wizard.option_rows import OptionRow, option_details, option_rows, table_heading, way_details
@@ -153,9 +153,9 @@ class MethodStep(StepView):
             roomy = self.size.height >= ROOMY_ROWS
             lines = option_details(row.option, plan, self._best, self._width, roomy=roomy)
             if roomy and (words := length_line(plan.lengths, plan.recipe.training.max_length)):
-                lines.append(
-                    Content.assemble(("length ", "$accent"), (clean_line(words, max_chars=self._width - 7), ""))
-                )
+                label = "length"
+                wrapped = hanging(f"{words}.", len(label) + 1, self._width).lstrip()
+                lines.append(Content.assemble((f"{label} ", "$accent"), wrapped))
         elif row is not None and row.way is not None:
             lines = way_details(row.way, self._width)
         self.query_one("#method-details", Static).update(Content("\n").join(lines))

@@ -278,7 +278,7 @@ def _own_reason(plan: "Plan") -> str:
 def way_details(way: "Way", width: int) -> list[Content]:
     """Return what a way changes and costs."""
     changes = ", ".join(f"{path} = {value}" for path, value in way.changes.items())
-    price = textwrap.wrap(clean_line(f"{way.title}: {way.price}"), max(20, width - 11), break_on_hyphens=False)
+    price = textwrap.wrap(clean_line(way.price), max(20, width - 11), break_on_hyphens=False)
     lines = [
         Content.assemble(("its price  " if number == 0 else " " * 11, "bold $accent"), (line, ""))
         for number, line in enumerate(price[:2])
