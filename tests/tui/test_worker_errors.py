@@ -52,7 +52,7 @@ async def test_the_monitor_and_the_result_say_what_broke(
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         app.open_result(tmp_path)
         await wait_for(pilot, lambda: "The report cannot be read." in shown(pilot))
-        assert "RuntimeError: the driver said" in " ".join(shown(pilot).split())
+        await wait_for(pilot, lambda: "RuntimeError: the driver said" in " ".join(shown(pilot).split()), "the words")
         app.open_monitor(tmp_path, replacing=True)
         await wait_for(pilot, lambda: "The run cannot be read." in shown(pilot))
 
