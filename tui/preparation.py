@@ -252,22 +252,21 @@ def worth_rehearsing(plan: "Plan") -> bool:
 
 
 def deepened(plan: "Plan", say: Callable[[str], None]) -> "Plan":
-    """Return a plan rehearsed, or as it was with a note why not; ctrl+c leaves the formula's answer.
+    """Return a plan rehearsed, or as it was with a note why not.
 
     Args:
         plan: A plan of the formula.
         say: Shows a line while the rehearsal goes on.
     """
-    say("Rehearsing the run without weights; ctrl+c keeps the formula's answer.")
+    say("Rehearsing the run without weights ...")
     try:
         return rehearse(plan)
-    except KeyboardInterrupt:
-        return _not_rehearsed(plan, "you stopped the rehearsal")
     except ProblemError as error:
-        return _not_rehearsed(plan, error.problems[0].message.rstrip("."))
+        return not_rehearsed(plan, error.problems[0].message.rstrip("."))
 
 
-def _not_rehearsed(plan: "Plan", why: str) -> "Plan":
+def not_rehearsed(plan: "Plan", why: str) -> "Plan":
+    """Return a plan with a note why its memory is the formula's."""
     from engine.planning.profiles import Finding
 
     message = f"The memory is the formula's, not rehearsed: {clean_line(why, max_chars=300)}."

@@ -35,11 +35,23 @@ def plan(reference: str, changes: Sequence[str], *, as_json: bool, gpu: str | No
         made = prepare(layered, helper, reference=reference, gpu=gpu or "", assume=True).plan
     finally:
         helper.close()
+    if not fast:
+        made = _rehearsed(made)
     if as_json:
         print_json(made.model_dump(mode="json"))
     else:
         print_plan(made, command=("ftwizard", "run", reference, *(word for c in changes for word in ("--set", c))))
     return EXIT_WRONG_USE if made.blocked else 0
+
+
+def _rehearsed(made: "Plan") -> "Plan":
+    """Return a plan rehearsed; ctrl+c keeps the formula's answer, as nothing is started here."""
+    from tui.preparation import deepened, not_rehearsed
+
+    try:
+        return deepened(made, lambda line: typer.echo(f"{line} ctrl+c keeps the formula's answer.", err=True))
+    except KeyboardInterrupt:
+        return not_rehearsed(made, "you stopped the rehearsal")
 
 
 def print_plan(made: "Plan", *, command: Sequence[str] = ()) -> None:

@@ -15,7 +15,8 @@ from engine.runs.home import home_folders
 from engine.runs.listing import newest_live_run
 from engine.text import clean_line
 from tui.monitor.follower import RunFollower
-from tui.preparation import Prepared, prepare, read_reference
+from tui.plan_text import way_lines
+from tui.preparation import Prepared, deepened, prepare, read_reference, worth_rehearsing
 from tui.progress import exit_code_of, follow_plain
 from tui.summary import print_summary, read_report
 from tui.terminal import examine_terminal
@@ -39,11 +40,30 @@ def run(reference: str, changes: Sequence[str], *, detach: bool, plain: bool, as
             prepared = prepare(layered, helper, reference=reference)
         finally:
             helper.close()
+        if worth_rehearsing(prepared.plan):
+            prepared = Prepared(prepared.layered, deepened(prepared.plan, _quiet if as_json else _say))
         if not as_json:
             print_problems(finding for finding in prepared.plan.findings if finding.severity != "error")
+            _say_ways(prepared)
         _refuse_blocked(prepared)
         started = launch_prepared(prepared, standby)
     return _watch(started, detach=detach, plain=plain, as_json=as_json)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _quiet(_: str) -> None:
+    """Say nothing: a script reads JSON."""
+
+
+def _say_ways(prepared: Prepared) -> None:
+    """Print the ways that make a plan fit, each with its price, where it does not."""
+    if prepared.plan.ways:
+        typer.echo("Ways to make it fit:", err=True)
+    for line in way_lines(prepared.plan.ways):
+        typer.echo(line, err=True)
 
 
 def _refuse_blocked(prepared: Prepared) -> None:
