@@ -3,6 +3,7 @@
 Imports everything heavy; `engine.worker` imports it once the lock is held, or early in a standby worker.
 """
 
+import contextlib
 import json
 import platform
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from engine.recipe.problems import Problem, ProblemError
 from engine.runs.checkpoints import Checkpoint, CheckpointStore
 from engine.runs.directory import RunDirectory
 from engine.runs.disk import private_folder, write_atomically
+from engine.runs.home import home_folders
 from engine.training.batching import Batching
 from engine.training.calibrate import MachineLog, learn_from_run
 from engine.training.context import RunContext
@@ -40,6 +42,8 @@ from engine.training.run import evaluate, train
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate", "safetensors")
 PARITY_ROWS = 4
+SMALL_REHEARSAL_LIMIT_S = 30.0
+"""A small model is rehearsed in 1 to 10 s; its comparison is not worth more waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,10 @@ def probe_run(
     if not reason:
         return Probed(carried.batching, None if known is None else known.context_bytes)
     carried.events.write("state.changed", state="preparing", reason=f"probing the memory: {reason}")
+    # Only a run that is probed needs it.
+    from engine.planning.rehearse import Rehearsals
+
+    rehearsals = Rehearsals(home_folders().cache, timeout_s=SMALL_REHEARSAL_LIMIT_S)
     probe = Probe(
         run=carried.run,
         plan=plan,
@@ -187,9 +195,11 @@ def probe_run(
         desk=carried.desk,
         attempts=carried.attempts,
         machine=machine,
+        rehearser=rehearsals,
     )
     small = known is None or len(known.memory_ratios) < ENOUGH_RATIOS
-    batching, findings = probe.fit(carried.batching, small=small)
+    with contextlib.closing(rehearsals):
+        batching, findings = probe.fit(carried.batching, small=small)
     carried.events.write("state.changed", state="preparing", reason="")
     return Probed(batching, findings.context_bytes if plan.device.kind == "cuda" else None)
 

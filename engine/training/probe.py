@@ -32,6 +32,7 @@ from engine.training.order import StepOrder
 from engine.training.probe_request import NOTES, Findings, Note, ProbeRequest, ProbeSegment, findings_of
 from engine.training.recovery import Attempts, halved
 from engine.training.requests import RequestDesk
+from engine.training.small_rehearsal import Rehearser, small_ratio
 
 SCRATCH = "probe"
 COMMAND = (sys.executable, "-P", "-m", "engine.training.probe_process")
@@ -89,6 +90,7 @@ class Probe:
         desk: Where requests of viewers arrive; asked for stops meanwhile.
         attempts: Keeps a cut of a step that fits.
         machine: Keeps what was measured.
+        rehearser: Asked for rehearsals of the small models.
     """
 
     run: RunDirectory
@@ -100,6 +102,7 @@ class Probe:
     desk: RequestDesk
     attempts: Attempts
     machine: MachineLog
+    rehearser: Rehearser
 
     def fit(self, batching: Batching, *, small: bool) -> tuple[Batching, Findings]:
         """Return how a step is to be cut so that it fits, and what was measured of it.
@@ -115,8 +118,10 @@ class Probe:
         while True:
             request = self.request(batching, small=small)
             findings = carry_out(request, self.desk, limit_s=limit_s(self.plan))
-            self._tell(findings, batching)
-            self._learn(findings, batching)
+            ratio = self.ratio(findings, batching)
+            self._tell(findings, batching, ratio)
+            if self.plan.device.kind == "cuda":
+                self.machine.learn(context_bytes=findings.context_bytes, memory_ratio=ratio)
             if findings.fits is not False:
                 return batching, findings
             if batching.micro_batch == 1 or findings.ended_in in ("context", "loading"):
@@ -161,7 +166,7 @@ class Probe:
             small_layers=list(SMALL_LAYERS) if small and self.plan.device.kind == "cuda" else [],
         )
 
-    def _tell(self, findings: Findings, batching: Batching) -> None:
+    def _tell(self, findings: Findings, batching: Batching, ratio: float | None) -> None:
         self.events.write(
             "memory.probed",
             fits=findings.fits,
@@ -170,7 +175,7 @@ class Probe:
             context_bytes=findings.context_bytes,
             tensor_bytes=findings.tensor_bytes if findings.phases else None,
             phases=findings.phases,
-            ratio=self.ratio(findings, batching),
+            ratio=ratio,
             micro_batch=batching.micro_batch,
             accumulation=batching.accumulation,
             outcome=findings.outcome,
@@ -181,19 +186,20 @@ class Probe:
         if findings.fits is None:
             self._notice("warning", "probe.failed", _failed_words(findings))
 
-    def _learn(self, findings: Findings, batching: Batching) -> None:
-        if self.plan.device.kind == "cuda":
-            ratio = self.ratio(findings, batching)
-            self.machine.learn(context_bytes=findings.context_bytes, memory_ratio=ratio)
-
     def ratio(self, findings: Findings, batching: Batching) -> float | None:
-        """Return measured over rehearsed peak of tensors; None where the plan did not rehearse this cut."""
-        memory, planned = self.plan.memory, self.plan.steps.micro_batch
-        if memory.depth != "simulated" or not memory.allocated_bytes or batching.micro_batch != planned:
+        """Return measured over rehearsed peak of tensors; None where there is nothing to compare.
+
+        Of the whole model where the plan rehearsed this cut, else of the small models.
+        """
+        if self.plan.device.kind == "cpu" or batching.micro_batch != self.plan.steps.micro_batch:
             return None
-        if findings.outcome != "measured" or self.plan.device.kind == "cpu":
+        memory = self.plan.memory
+        if findings.outcome == "measured" and memory.depth == "simulated" and memory.allocated_bytes:
+            return round(findings.tensor_bytes / memory.allocated_bytes, 5)
+        if not findings.small:
             return None
-        return round(findings.tensor_bytes / memory.allocated_bytes, 5)
+        ratio = small_ratio(self.plan, self.folder, findings.small, self.run.path / SCRATCH, self.rehearser)
+        return None if ratio is None else round(ratio, 5)
 
     def _notice(self, severity: str, code: str, message: str) -> None:
         self.events.write("notice.raised", severity=severity, code=code, message=message)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from engine.models.tokenizers import load_tokenizer
 from engine.objectives.sequences import cut_sequences
 from engine.planning.calibration import Calibration, MachineKey
 from engine.planning.plan import Device, MemoryEstimate, Plan
+from engine.planning.rehearsal import RehearsalResult
+from engine.recipe.problems import Problem, ProblemError
 from engine.runs.control import request
 from engine.runs.directory import RunDirectory
 from engine.training import probe as probe_module
@@ -30,6 +33,7 @@ from engine.training.probe_phases import Notebook, carry_out
 from engine.training.probe_request import NOTES, Findings, Note, ProbeRequest, findings_of
 from engine.training.recovery import Attempts
 from engine.training.small_models import small_config
+from engine.training.small_rehearsal import small_ratio
 from tests.engine.forked import ForkedWorker, carry
 from tests.engine.made_runs import events_of, loss_curve, made_plan, made_recipe, make_run, write_rows
 from tests.engine.tiny_models import command_rows
@@ -164,7 +168,7 @@ def made_probe(tmp_path: Path, model: Path, data: Path, **training: Any) -> Prob
     run.path.mkdir()
     sequences = cut_sequences(rendered, 64, packed=bool(recipe.training.packing))
     nobody: Any = None
-    return Probe(run, plan, model, sequences, command_rows(6), nobody, nobody, Attempts(), nobody)
+    return Probe(run, plan, model, sequences, command_rows(6), nobody, nobody, Attempts(), nobody, nobody)
 
 
 def test_a_probe_reads_the_largest_steps_and_the_first_of_them_again(tmp_path, tiny_model_folder, commands) -> None:
@@ -401,10 +405,88 @@ def test_a_probe_that_takes_too_long_is_ended_and_the_run_goes_on(tmp_path, tiny
     assert "took too long" in notice["message"]
 
 
-def test_the_probe_does_not_outlive_its_worker() -> None:
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+@pytest.mark.parametrize("finished", [True, False], ids=["in the middle of its work", "while it is asked"])
+def test_the_probe_does_not_outlive_its_worker(finished, tmp_path, tiny_model_folder, commands) -> None:
+    asked = made_probe(tmp_path, tiny_model_folder, commands).request(Batching(4, 1), small=False)
+    Path(asked.scratch).mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(probe_module.COMMAND, stdin=subprocess.PIPE, env=environment)
     assert process.stdin is not None
-    process.stdin.write(b'{"unfinished')
+    process.stdin.write(asked.model_dump_json().encode() + (b"\n" if finished else b""))
     process.stdin.close()
-    assert process.wait(timeout=60) == 2
+    assert process.wait(timeout=120) == (1 if finished else 2)
+    assert not [note for note in read_notes(Path(asked.scratch) / NOTES) if note.outcome]
+
+
+# --- against the rehearsal ------------------------------------------------------------------------------------------
+
+
+class Rehearsed:
+    """Answers with these peaks, by depth; refuses where there is none."""
+
+    def __init__(self, peaks: dict[int, int], confidence: str = "normal") -> None:
+        self.peaks, self.confidence = peaks, confidence
+
+    def of_blocking(self, plan: Plan) -> RehearsalResult:
+        layers = plan.model.num_layers
+        document = json.loads((Path(str(plan.model.folder)) / "config.json").read_text())
+        assert document["num_hidden_layers"] == layers
+        if layers not in self.peaks:
+            raise ProblemError(Problem("rehearsal.failed", "No.", "None."))
+        return RehearsalResult(
+            key="k",
+            device_kind="cuda",
+            peaks={"training": self.peaks[layers]},
+            peak_phase="training",
+            components={},
+            num_layers=layers,
+            cpu_s=1.0,
+            confidence=self.confidence,
+        )
+
+
+def deep_model(tmp_path: Path) -> Path:
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "num_hidden_layers": 32}))
+    return folder
+
+
+def of_small(tmp_path: Path, small: dict[int, int], rehearsed: Rehearsed) -> float | None:
+    plan = planned()
+    plan = plan.model_copy(update={"model": plan.model.model_copy(update={"num_layers": 32})})
+    ratio = small_ratio(plan, deep_model(tmp_path), small, tmp_path / "scratch", rehearsed)
+    assert not (tmp_path / "scratch").exists()
+    return ratio
+
+
+def test_small_models_are_compared_at_the_depth_of_the_whole_one(tmp_path: Path) -> None:
+    # Per block 110 measured and 100 rehearsed, beside 1000 that do not grow: 4520 over 4200.
+    ratio = of_small(tmp_path, {2: 1220, 4: 1440}, Rehearsed({2: 1200, 4: 1400}))
+    assert ratio == pytest.approx((1000 + 32 * 110) / (1000 + 32 * 100))
+
+
+@pytest.mark.parametrize(
+    ("small", "rehearsed"),
+    [
+        ({2: 1220, 4: 1440}, Rehearsed({2: 1200})),
+        ({2: 1220, 4: 1440}, Rehearsed({2: 1200, 4: 1400}, "low")),
+        ({4: 1440}, Rehearsed({2: 1200, 4: 1400})),
+        ({2: 9000, 4: 10}, Rehearsed({2: 1200, 4: 1400})),
+    ],
+    ids=["not rehearsed", "low confidence", "one depth", "nonsense"],
+)
+def test_small_models_that_cannot_be_compared_say_nothing(tmp_path: Path, small, rehearsed) -> None:
+    assert of_small(tmp_path, small, rehearsed) is None
+
+
+def test_the_whole_model_is_compared_where_its_cut_was_rehearsed(tmp_path, tiny_model_folder, commands) -> None:
+    probe = made_probe(tmp_path, tiny_model_folder, commands)
+    memory = probe.plan.memory.model_copy(update={"depth": "simulated", "allocated_bytes": 500})
+    plan = probe.plan.model_copy(update={"memory": memory, "device": Device(kind="cuda")})
+    probe = replace(probe, plan=plan, rehearser=Rehearsed({}))
+    findings = found(*TRAINED, Note(outcome="measured"))
+    assert probe.ratio(findings, Batching(4, 1)) == 1.2
+    assert probe.ratio(findings, Batching(2, 2)) is None, "another cut than the plan's was not rehearsed"
+    on_host = replace(probe, plan=plan.model_copy(update={"device": Device(kind="cpu")}))
+    assert on_host.ratio(findings, Batching(4, 1)) is None, "resident memory is no measure of tensors"
