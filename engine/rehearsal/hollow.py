@@ -181,7 +181,7 @@ class HollowMode(TorchDispatchMode):
             return self._noted(func(*args, **kwargs))
         if kind.writes or kind.written_names:
             return self._written(func, kind, args, kwargs)
-        return self._by_shape(func, args, kwargs)
+        return self.by_shape(func, args, kwargs)
 
     def real(self, func: Any, *args: Any, **kwargs: Any) -> Any:
         """Carry out an operation for real and take note of its results."""
@@ -218,13 +218,14 @@ class HollowMode(TorchDispatchMode):
         targets = [args[index] for index in kind.writes if index < len(args)]
         targets += [kwargs[name] for name in kind.written_names if name in kwargs]
         if kind.fresh_returns:
-            return self._by_shape(func, args, kwargs)
+            return self.by_shape(func, args, kwargs)
         num_returns = len(func._schema.returns)
         if num_returns == 0:
             return None
         return targets[0] if num_returns == 1 else tuple(targets[:num_returns])
 
-    def _by_shape(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
+    def by_shape(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
+        """Return hollow results of the shapes that an operation would give."""
         return self._filled(self._specs(func, args, kwargs))
 
     def _specs(self, func: OpOverload, args: Any, kwargs: Any) -> Any:
@@ -342,10 +343,27 @@ def _index(mode: HollowMode, func: OpOverload, args: Any, kwargs: Any) -> Any:
             places += list(index.nonzero().unbind(1))
     if func in (_ATEN.index_put_.default, _ATEN._index_put_impl_.default):
         return args[0]
-    return mode._by_shape(func, (args[0], places, *args[2:]), kwargs)
+    return mode.by_shape(func, (args[0], places, *args[2:]), kwargs)
+
+
+def _both(mode: HollowMode, func: OpOverload, args: Any, kwargs: Any) -> Any:
+    """Keep what is known of `a & b` and `a | b` from one side alone: a generation at its last token is finished."""
+    settles = 0 if func is _ATEN.bitwise_and.Tensor else 1
+    for side, other in (args, args[::-1]):
+        # 1 settles an `or` of booleans only, 0 an `and` of anything.
+        able = settles == 0 or side.dtype == torch.bool
+        known = able and side.numel() <= MAX_FRACTIONS and not mode.is_hollow(side)
+        if known and mode.is_hollow(other) and bool((side == settles).all()):
+            shape = torch.broadcast_shapes(side.shape, other.shape)
+            return mode.real(torch.full, shape, settles, dtype=torch.result_type(side, other))
+    if mode.is_hollow(args[0]) or mode.is_hollow(args[1]):
+        return mode.by_shape(func, args, kwargs)
+    return mode.real(func, *args, **kwargs)
 
 
 _SPECIAL: dict[OpOverload, Special] = {
+    _ATEN.bitwise_and.Tensor: _both,
+    _ATEN.bitwise_or.Tensor: _both,
     _ATEN._local_scalar_dense.default: _scalar,
     _ATEN.all.default: _answer_all,
     _ATEN.any.default: _answer_all,

@@ -24,13 +24,15 @@ class Peak:
 
 
 def find_peaks(trace: Trace) -> dict[str, Peak]:
-    """Return the peak of each phase, phases in the order they began; a phase that came twice counts once."""
-    phases = _phases(trace)
+    """Return the peak of each phase, in the order they began; a phase in which nothing happens has what was there."""
+    live = list(_live_bytes(trace))
+    starts = [(0, "loading"), *trace.marks]
+    ends = [*(start for start, _ in starts[1:]), len(live)]
     peaks: dict[str, Peak] = {}
-    for event, live in enumerate(_live_bytes(trace)):
-        phase = next(phases)
-        if phase not in peaks or live > peaks[phase].num_bytes:
-            peaks[phase] = Peak(live, event)
+    for (start, phase), end in zip(starts, ends, strict=True):
+        for event in range(max(0, start - 1), end):
+            if phase not in peaks or live[event] > peaks[phase].num_bytes:
+                peaks[phase] = Peak(live[event], event)
     return peaks
 
 
@@ -45,15 +47,6 @@ def _live_bytes(trace: Trace) -> Iterator[int]:
         else:
             live -= sizes.pop(storage)
         yield live
-
-
-def _phases(trace: Trace) -> Iterator[str]:
-    """Yield the phase of each event."""
-    starts = [(0, "loading"), *trace.marks]
-    for place, (start, name) in enumerate(starts):
-        end = starts[place + 1][0] if place + 1 < len(starts) else len(trace.events)
-        for _ in range(start, end):
-            yield name
 
 
 def alive_at(trace: Trace, event: int) -> dict[int, int]:

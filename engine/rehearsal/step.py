@@ -38,12 +38,18 @@ GRADIENTS = "gradients"
 STATES = "optimizer states"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Rehearsed:
-    """A run after its training: what evaluation, saving and merging work on."""
+    """A run after its training: what evaluation, saving and merging work on.
+
+    Attributes:
+        plan: As the person has it.
+        recipe: Of the two steps that were taken.
+    """
 
     plan: Plan
     recipe: Recipe
+    config: PretrainedConfig
     model: Any
     trainer: RunTrainer
     tokenizer: PreTrainedTokenizerBase
@@ -94,7 +100,7 @@ def train(plan: Plan, config: PretrainedConfig, mode: HollowMode, tracer: Tracer
         tracer.phase("training")
         trainer.train()
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    return Rehearsed(plan, recipe, model, trainer, tokenizer)
+    return Rehearsed(plan, recipe, config, model, trainer, tokenizer)
 
 
 def _watch(trainer: RunTrainer, tracer: Tracer) -> None:

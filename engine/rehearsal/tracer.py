@@ -38,11 +38,7 @@ class Tracer:
         num_bytes = storage.nbytes()
         if num_bytes == 0:
             return
-        number = self._next
-        self._next += 1
-        self._numbers[address] = number
-        self.trace.events.append((number, num_bytes))
-        self.trace.names[number] = self.component
+        number = self._numbers[address] = self._take(num_bytes, self.component)
         self._references[number] = weakref.ref(storage, self._released(address, number))
 
     def _released(self, address: int, number: int) -> Callable[[object], None]:
@@ -53,17 +49,23 @@ class Tracer:
 
         return release
 
-    def passing(self, num_bytes: int, component: str = TEMPORARY) -> None:
-        """Write down memory that a kernel takes and gives back while it runs."""
-        self.trace.names[self._next] = component
-        self.trace.events += [(self._next, num_bytes), (self._next, 0)]
-        self._next += 1
+    @contextmanager
+    def held(self, num_bytes: int) -> Iterator[None]:
+        """Write down memory that a kernel takes for itself while it runs."""
+        number = self._take(num_bytes, self.component)
+        yield
+        self.trace.events.append((number, 0))
 
     def standing(self, num_bytes: int, component: str) -> None:
         """Write down memory that is taken and never given back."""
-        self.trace.names[self._next] = component
-        self.trace.events.append((self._next, num_bytes))
+        self._take(num_bytes, component)
+
+    def _take(self, num_bytes: int, component: str) -> int:
+        number = self._next
         self._next += 1
+        self.trace.names[number] = component
+        self.trace.events.append((number, num_bytes))
+        return number
 
     def name(self, tensors: Iterable[torch.Tensor], component: str) -> None:
         """Say what storages are for; those that nobody has seen are written down now."""

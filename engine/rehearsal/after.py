@@ -1,0 +1,166 @@
+"""After training: an evaluation batch, a checkpoint and the export, on hollow tensors."""
+
+from collections.abc import Callable
+
+import torch
+from peft import PeftModel
+from transformers import DynamicCache
+
+from engine.deployment.adapter import merge
+from engine.deployment.parity import MAX_PROMPT_TOKENS, prompt_logits
+from engine.deployment.weights import narrower, store_as, stored_dtype
+from engine.evaluation.evaluate import DEFAULT_MAX_LENGTH, DEFAULT_NEW_TOKENS, NUM_SAMPLES
+from engine.evaluation.generation import Answerer, context_length, generation_share
+from engine.evaluation.isolation import undisturbed
+from engine.evaluation.prompts import CONTINUATION_TOKENS
+from engine.evaluation.scoring import TokenRow, TokenScorer, autocast_like_training, causal_model
+from engine.methods import lora
+from engine.models.loading import compute_dtype
+from engine.rehearsal.hollow import HollowMode
+from engine.rehearsal.models import build_model
+from engine.rehearsal.rows import longest_lengths
+from engine.rehearsal.step import Rehearsed
+from engine.rehearsal.tracer import Tracer
+from engine.training.checkpoints import learnt_tensors
+
+MAX_ROWS = 64
+PARITY_ROWS = 4
+_DECODED_TOKENS = 2
+_LOGITS_CHANGED = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "output_multiplier",
+    "lm_head_multiplier",
+)
+"""Settings of families whose logits are more than the output layer's product; evaluation then holds all of them."""
+
+
+def evaluate(rehearsed: Rehearsed, mode: HollowMode, tracer: Tracer) -> None:
+    """Measure the longest held-out rows and answer the longest prompts, as the evaluation after training does."""
+    config = causal_model(rehearsed.model).config.get_text_config()
+    mode.same_values = not any(vars(config).get(name) for name in _LOGITS_CHANGED)
+    with undisturbed(rehearsed.model):
+        with tracer.part("evaluation batch"):
+            _score(rehearsed)
+        with tracer.part("generation and its cache"):
+            _answer(rehearsed, mode)
+    mode.same_values = True
+
+
+def _max_batch_tokens(rehearsed: Rehearsed) -> int:
+    training = rehearsed.recipe.training
+    return rehearsed.plan.steps.micro_batch * (training.max_length or DEFAULT_MAX_LENGTH)
+
+
+def _score(rehearsed: Rehearsed) -> None:
+    plan = rehearsed.plan
+    available = min(MAX_ROWS, plan.recipe.evaluation.max_rows, max(1, plan.data.num_held_out))
+    lengths = longest_lengths(plan, available)
+    rows = max(1, min(available, _max_batch_tokens(rehearsed) // lengths[0]))
+    scorer = TokenScorer(rehearsed.model, precision=compute_dtype(rehearsed.recipe))
+    scorer.score([TokenRow([1] * length, [1] * length) for length in lengths[:rows]])
+
+
+def _answer(rehearsed: Rehearsed, mode: HollowMode) -> None:
+    """Read the prompts and write the last token: in between, only the cache grows."""
+    plan, model = rehearsed.plan, rehearsed.model
+    context = context_length(model)
+    prompt = min(longest_lengths(plan, 1)[0], context - 1)
+    new_tokens = min(_max_new_tokens(rehearsed), context - prompt)
+    share = generation_share(model, activation_checkpointing=bool(plan.recipe.training.activation_checkpointing))
+    asked = min(plan.recipe.evaluation.generate_rows + NUM_SAMPLES, max(1, plan.data.num_held_out))
+    fitting = int(share * _max_batch_tokens(rehearsed)) // (prompt + new_tokens)
+    rows = max(1, min(MAX_ROWS, asked, fitting))
+    decoded = min(_DECODED_TOKENS, new_tokens)
+    precision = compute_dtype(rehearsed.recipe)
+    answerer = Answerer(
+        model,
+        rehearsed.tokenizer,
+        max_new_tokens=decoded,
+        max_batch_tokens=rows * (prompt + decoded),
+        precision=precision,
+    )
+    answerer.answer([[1] * prompt] * rows, lambda number: None)
+    with autocast_like_training(causal_model(model), precision)():
+        _write_last_token(rehearsed, mode, rows, prompt + new_tokens)
+
+
+def _max_new_tokens(rehearsed: Rehearsed) -> int:
+    limit = rehearsed.recipe.evaluation.max_new_tokens or DEFAULT_NEW_TOKENS
+    return min(limit, CONTINUATION_TOKENS) if rehearsed.recipe.objective == "domain-adaptation" else limit
+
+
+def _write_last_token(rehearsed: Rehearsed, mode: HollowMode, rows: int, length: int) -> None:
+    """Compute one token with keys and values of all `length - 1` before it."""
+    model = causal_model(rehearsed.model)
+    cache = DynamicCache(config=model.config)
+    ids = torch.ones((rows, 1), dtype=torch.int64)
+    model(input_ids=ids, past_key_values=cache, use_cache=True)
+    for place, layer in enumerate(cache.layers):
+        _, heads, _, width = layer.keys.shape
+        before = (rows, heads, length - 2, width)
+        cache.update(mode.hollow(before, layer.keys.dtype), mode.hollow(before, layer.keys.dtype), place)
+    everything = torch.ones((rows, length), dtype=torch.int64)
+    model(input_ids=ids, attention_mask=everything, past_key_values=cache, use_cache=True)
+
+
+def save(rehearsed: Rehearsed, mode: HollowMode, tracer: Tracer) -> None:
+    """Copy what a checkpoint holds to host memory; on a GPU that takes nothing from the device."""
+    if rehearsed.plan.device.kind == "cuda":
+        return
+    optimizer = rehearsed.trainer.optimizer
+    assert optimizer is not None
+    with tracer.part("copies for the checkpoint"):
+        # Weights and states are written one after the other (`engine.training.checkpoints`).
+        for tensors in (learnt_tensors(rehearsed.model).values(), _states(optimizer)):
+            copies = [tensor.detach().to("cpu", copy=True).contiguous() for tensor in tensors]
+            copies.clear()
+
+
+def _states(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [value for values in optimizer.state.values() for value in values.values() if torch.is_tensor(value)]
+
+
+def export(rehearsed: Rehearsed, mode: HollowMode, tracer: Tracer) -> None:
+    """Merge the adapter as `engine.deployment.export` does, and compute the logits that are compared."""
+    prompt = min(MAX_PROMPT_TOKENS, longest_lengths(rehearsed.plan, 1)[0])
+    dtype = stored_dtype(rehearsed.plan.model.weights_dtype)
+    on_cuda = rehearsed.plan.device.kind == "cuda"
+    with tracer.part("merged model"):
+        kept = [_logits(rehearsed.model, prompt, on_cuda=on_cuda)]
+        if not isinstance(rehearsed.model, PeftModel):
+            model = store_as(causal_model(rehearsed.model), narrower(dtype, rehearsed.model.dtype))
+        elif not rehearsed.recipe.delivery.merge or (on_cuda and rehearsed.recipe.method.name == "qlora"):
+            # The export takes host memory for the second base model where the GPU has no room for it.
+            return
+        else:
+            whole = _whole(rehearsed, mode)
+            kept.append(_logits(whole, prompt, on_cuda=on_cuda))
+            model = merge(whole, narrower(dtype, causal_model(whole).dtype))
+        kept.append(_logits(model, prompt, on_cuda=on_cuda))
+
+
+def _whole(rehearsed: Rehearsed, mode: HollowMode) -> PeftModel:
+    """Return the adapter on the base model in full precision: of a 4-bit model, beside the trained one."""
+    if rehearsed.recipe.method.name != "qlora":
+        return rehearsed.model
+    method = rehearsed.recipe.method.model_copy(update={"name": "lora"})
+    recipe = rehearsed.recipe.model_copy(update={"method": method})
+    plan = rehearsed.plan.model_copy(update={"recipe": recipe})
+    return lora.apply(build_model(plan, rehearsed.config, mode), recipe)
+
+
+def _logits(model: torch.nn.Module, length: int, *, on_cuda: bool) -> list[torch.Tensor]:
+    """Return the logits of the compared rows where they are kept; from a GPU they go to host memory one by one."""
+    if not on_cuda:
+        return prompt_logits(model, [[1] * length] * PARITY_ROWS)
+    prompt_logits(model, [[1] * length])
+    return []
+
+
+STAGES: dict[str, Callable[[Rehearsed, HollowMode, Tracer], None]] = {
+    "evaluation": evaluate,
+    "saving": save,
+    "merging": export,
+}
