@@ -145,7 +145,7 @@ class _Block:
             # The softmax, the noise of dropout and their product.
             return kept + 3 * width * self.model.num_heads * setup.max_length
         # Scores: the softmax in float32, and its narrow copy for the product with the values.
-        per_score = 4 + (width if width < 4 else 0) + (3 * width if self.traits.capped_scores else 0)
+        per_score = 4 + (width if width < 4 else 0) + (width if self.traits.capped_scores else 0)
         return kept + per_score * self.model.num_heads * setup.max_length
 
     def fused(self) -> bool:
@@ -191,7 +191,7 @@ class _Block:
             # PEFT widens the input of an adapter to float32 before autocast narrows it again.
             wide = 6 * inner
         streams = 10 * hidden if setup.autocast else 8 * hidden
-        scores = 0 if self.fused() else 4 * setup.width * self.model.num_heads * setup.max_length
+        scores = 0 if self.fused() else 1.5 * setup.width * self.model.num_heads * setup.max_length
         return wide + streams + scores
 
     def evaluating(self) -> float:
