@@ -21,6 +21,7 @@ from engine.runs.disk import disk_problem, private_folder, write_atomically
 
 FOLDER = "rehearsals"
 LOG_NAME = "rehearsal.log"
+COMMAND = [sys.executable, "-P", "-m", "engine.rehearsal"]
 TIMEOUT_S = 180.0
 REHEARSAL_VERSION = 1
 """Raised when a rehearsal of the same plan would give other numbers."""
@@ -225,7 +226,7 @@ def _spawn(cache: Path) -> subprocess.Popen[bytes]:
         private_folder(cache)
         with open(cache / LOG_NAME, "wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-P", "-m", "engine.rehearsal"],
+                COMMAND,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -33,19 +33,18 @@ class Tracer:
         """Write down the storage of a tensor, the first time it is seen."""
         storage = tensor.untyped_storage()
         address = storage._cdata
-        if address in self._numbers or self._off:
-            return
         num_bytes = storage.nbytes()
-        if num_bytes == 0:
+        if address in self._numbers or num_bytes == 0:
             return
-        number = self._numbers[address] = self._take(num_bytes, self.component)
+        number = self._take(0 if self._off else num_bytes, self.component)
+        self._numbers[address] = number
         self._references[number] = weakref.ref(storage, self._released(address, number))
 
     def _released(self, address: int, number: int) -> Callable[[object], None]:
         def release(_: object) -> None:
             del self._numbers[address]
             del self._references[number]
-            self.trace.events.append((number, 0))
+            self._give(number)
 
         return release
 
@@ -54,7 +53,7 @@ class Tracer:
         """Write down memory that a kernel takes for itself while it runs."""
         number = self._take(num_bytes, self.component)
         yield
-        self.trace.events.append((number, 0))
+        self._give(number)
 
     def standing(self, num_bytes: int, component: str) -> None:
         """Write down memory that is taken and never given back."""
@@ -63,16 +62,21 @@ class Tracer:
     def _take(self, num_bytes: int, component: str) -> int:
         number = self._next
         self._next += 1
-        self.trace.names[number] = component
-        self.trace.events.append((number, num_bytes))
+        if num_bytes:
+            self.trace.names[number] = component
+            self.trace.events.append((number, num_bytes))
         return number
+
+    def _give(self, number: int) -> None:
+        if number in self.trace.names:
+            self.trace.events.append((number, 0))
 
     def name(self, tensors: Iterable[torch.Tensor], component: str) -> None:
         """Say what storages are for; those that nobody has seen are written down now."""
         for tensor in tensors:
             self.note(tensor)
             number = self._numbers.get(tensor.untyped_storage()._cdata)
-            if number is not None:
+            if number in self.trace.names:
                 self.trace.names[number] = component
 
     def phase(self, name: str) -> None:

@@ -1,0 +1,179 @@
+"""The rehearsal against real training on the processor: the same tensors, live at the same time."""
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from engine.planning.plan import Device
+from engine.planning.rehearse import Rehearsals
+from engine.recipe.problems import ProblemError
+from engine.rehearsal.hollow import CannotRehearseError, HollowMode
+from engine.rehearsal.run import rehearse
+from engine.rehearsal.tracer import Tracer
+from tests.engine.measured_training import measured_training_peak, plan_of, save_model
+
+LARGEST_ERROR = 0.005
+BF16 = {"precision": "bfloat16"}
+CHECKPOINTED = {"activation_checkpointing": True}
+
+
+def tiny_config(family, **changes):
+    width, layers, positions = 128, 3, 512
+    if family == "gpt2":
+        sizes = {"n_embd": width, "n_layer": layers, "n_head": 4, "n_positions": positions}
+    else:
+        sizes = {
+            "hidden_size": width,
+            "intermediate_size": 352,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": positions,
+        }
+    if family in ("qwen3", "gemma2"):
+        sizes["head_dim"] = 64
+    return AutoConfig.for_model(family, **{"vocab_size": 1000, "pad_token_id": 0} | sizes | changes)
+
+
+CASES = [
+    ("llama", {"method": "full"}),
+    ("llama", {"method": "full", "training": BF16 | CHECKPOINTED}),
+    ("llama", {"method": "lora", "method_": {"dropout": 0.1}}),
+    ("llama", {"method": "lora", "training": BF16 | CHECKPOINTED, "longest": 160}),
+    ("llama", {"method": "lora", "training": BF16 | {"packing": True}, "usual": 20}),
+    ("llama", {"method": "lora", "micro_batch": 1, "accumulation": 1, "longest": 128}),
+    ("llama", {"method": "qlora", "training": BF16}),
+    ("llama", {"method": "full", "training": {"optimizer": "adamw_8bit"}}),
+    ("qwen3", {"method": "qlora", "usual": 20}),
+    ("gpt2", {"method": "lora", "training": BF16}),
+    ("gemma2", {"method": "full"}),
+    ("phi3", {"method": "lora"}),
+]
+
+
+@pytest.mark.parametrize(("family", "setup"), CASES, ids=lambda part: part if isinstance(part, str) else str(part))
+def test_rehearsed_peak_is_the_measured_peak(tmp_path, family, setup):
+    plan = plan_of(save_model(tmp_path, tiny_config(family)), **setup)
+    rehearsed = rehearse(plan, "key").peaks["training"]
+    measured = measured_training_peak(plan)
+    assert abs(rehearsed / measured - 1) < LARGEST_ERROR, (rehearsed, measured)
+
+
+def rehearsed_on(device, folder, **setup):
+    plan = plan_of(folder, **setup)
+    return rehearse(plan.model_copy(update={"device": Device(kind=device, name="GPU")}), "key")
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("llama"), tiny_config("llama", num_hidden_layers=2, vocab_size=8000))
+
+
+def test_components_sum_up_to_the_peak(llama):
+    result = rehearsed_on("cpu", llama, method="lora")
+    assert sum(result.components.values()) == result.peaks[result.peak_phase]
+    assert result.peak_phase == max(result.peaks, key=result.peaks.get)
+    assert {"model weights", "adapter", "optimizer states"} <= set(result.components)
+    assert set(result.peaks) == {"training", "evaluation", "saving", "merging"}
+    assert result.confidence == "normal"
+
+
+def test_weights_and_states_have_their_exact_size(llama):
+    result = rehearsed_on("cpu", llama, method="full")
+    config = AutoConfig.from_pretrained(llama)
+    with torch.device("meta"):
+        from transformers import AutoModelForCausalLM
+
+        params = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    assert 4 * params <= result.components["model weights"] <= 4 * params + 4096
+    assert 8 * params <= result.components["optimizer states"] <= 8 * params + 4096
+
+
+def test_gpu_holds_no_logits(llama):
+    long = {"longest": 256, "training": BF16}
+    gpu, processor = (
+        rehearsed_on("cuda", llama, method="lora", **long),
+        rehearsed_on("cpu", llama, method="lora", **long),
+    )
+    assert gpu.peaks["training"] - gpu.components["cuBLAS workspace"] < processor.peaks["training"] / 1.2
+    assert gpu.reserved_low_bytes <= gpu.reserved_high_bytes
+    assert gpu.smallest_card_bytes >= gpu.peaks[gpu.peak_phase]
+    assert processor.reserved_low_bytes is None
+
+
+def test_packed_rows_need_masks_on_a_gpu(llama):
+    same = {"method": "lora", "micro_batch": 1, "longest": 512, "training": BF16}
+    plain = rehearsed_on("cuda", llama, **same)
+    packed = rehearsed_on("cuda", llama, **same | {"usual": 100, "training": BF16 | {"packing": True}})
+    assert packed.peaks["training"] > plain.peaks["training"]
+
+
+def test_float32_attention_on_a_gpu_keeps_scores_of_grouped_heads(llama):
+    # Before torch 2.14 only flash attention shares key heads, and it has no float32.
+    same = {"method": "lora", "micro_batch": 1, "longest": 512}
+    narrow, wide = rehearsed_on("cuda", llama, **same, training=BF16), rehearsed_on("cuda", llama, **same)
+    scores = 4 * 4 * 512 * 512
+    assert wide.peaks["training"] > narrow.peaks["training"] + 2 * scores
+
+
+def test_paged_states_are_not_on_the_gpu(tmp_path):
+    folder = save_model(tmp_path, tiny_config("llama", hidden_size=512, num_hidden_layers=2))
+    plain = rehearsed_on("cuda", folder, method="full", training=BF16 | {"optimizer": "adamw_8bit"})
+    paged = rehearsed_on("cuda", folder, method="full", training=BF16 | {"optimizer": "paged_adamw_8bit"})
+    assert paged.peaks["saving"] < plain.peaks["saving"]
+    assert any("host memory" in note for note in paged.notes)
+
+
+def test_model_without_files_is_rehearsed_from_its_facts(llama):
+    plan = plan_of(llama, method="lora")
+    from_files = rehearse(plan, "key")
+    from_facts = rehearse(plan.model_copy(update={"model": plan.model.model_copy(update={"folder": None})}), "key")
+    assert from_facts.peaks["training"] == from_files.peaks["training"]
+
+
+def test_unknown_family_is_a_problem(llama):
+    plan = plan_of(llama, method="lora")
+    unknown = plan.model.model_copy(update={"folder": None, "model_type": "not-a-family"})
+    with pytest.raises(ProblemError) as caught:
+        rehearse(plan.model_copy(update={"model": unknown}), "key")
+    assert caught.value.problems[0].code == "rehearsal.model_unknown"
+
+
+def test_small_whole_numbers_keep_their_content():
+    with HollowMode(Tracer().note) as mode:
+        ids = torch.arange(8)
+        hidden = torch.zeros(8, 100_000)
+        chosen = hidden[ids > 5]
+        assert int(ids.sum()) == 28
+    assert mode.is_hollow(hidden)
+    assert chosen.shape == (2, 100_000)
+
+
+def test_storages_are_released_when_the_last_view_goes():
+    tracer = Tracer()
+    with HollowMode(tracer.note):
+        large = torch.zeros(1 << 20)
+        view = large[: 1 << 10]
+        del large
+        assert not any(size == 0 for _, size in tracer.trace.events)
+        del view
+    assert tracer.trace.events[-1] == (0, 0)
+
+
+def test_more_than_the_machine_has_costs_nothing():
+    with HollowMode(Tracer().note):
+        huge = torch.zeros(1 << 36, dtype=torch.float32)
+        assert (huge @ huge).shape == ()
+
+
+def test_shape_that_depends_on_content_is_refused_by_name():
+    with HollowMode(Tracer().note), pytest.raises(CannotRehearseError, match="unique"):
+        torch.unique(torch.zeros(1 << 20) + 1)
+
+
+def test_rehearsal_process_answers(llama, tmp_path):
+    rehearsals = Rehearsals(tmp_path)
+    plan = plan_of(llama, method="lora")
+    result = rehearsals.of_blocking(plan)
+    assert result.peaks["training"] == rehearse(plan, "key").peaks["training"]
+    assert rehearsals.cached(plan) == result
