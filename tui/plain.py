@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from engine.recipe.problems import ProblemError
+from engine.recipe.schema import source_paths
 from engine.text import clean, clean_line, human_bytes, human_count
 from tui.plain_plan import HEADERS, PlainOption, plain_options
 from tui.plan_text import WIDTH, length_line
@@ -160,8 +161,8 @@ def _ask_data(draft: Draft, helper: "InspectionHelper") -> Draft:
             return answered
 
 
-def _as_typed(source: str | list[str]) -> str:
-    return ", ".join(source) if isinstance(source, list) else source
+def _as_typed(source: Any) -> str:
+    return ", ".join(source_paths(source))
 
 
 _DATA_HELP = (

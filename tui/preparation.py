@@ -1,5 +1,6 @@
 """From a recipe file or a preset to a plan: the road that every headless verb and the wizard's review share."""
 
+import glob
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def absolute_sources(tree: Mapping[str, Any], folders: Sequence[Path]) -> dict[s
         if isinstance(data.get("source"), str):
             data["source"] = _absolute(data["source"], folders)
         elif isinstance(data.get("source"), list):
-            data["source"] = [_absolute(source, folders) for source in data["source"]]
+            data["source"] = [_absolute_item(source, folders) for source in data["source"]]
         if isinstance(data.get("held_out"), str):
             data["held_out"] = _absolute(data["held_out"], folders)
     if isinstance(model, dict) and isinstance(model.get("base"), str):
@@ -92,13 +93,23 @@ def absolute_sources(tree: Mapping[str, Any], folders: Sequence[Path]) -> dict[s
     return changed
 
 
+def _absolute_item(item: Any, folders: Sequence[Path]) -> Any:
+    """Return an item of a list of sources: a text, or a section with `path` and `weight`."""
+    if isinstance(item, dict) and isinstance(item.get("path"), str):
+        return {**item, "path": _absolute(item["path"], folders)}
+    return _absolute(item, folders) if isinstance(item, str) else item
+
+
 def _absolute(reference: str, folders: Sequence[Path]) -> str:
-    if reference.startswith("builtin:"):
+    if reference.startswith(("builtin:", "hub:")):
         return reference
     for folder in folders:
         candidate = folder / Path(reference).expanduser()
         if candidate.exists():
             return str(candidate.resolve())
+        # A pattern names files that may come and go; its folder is what must not depend on where one stands.
+        if glob.has_magic(reference) and next(glob.iglob(str(candidate), recursive=True), None):
+            return str(candidate.absolute())
     return reference
 
 

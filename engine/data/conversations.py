@@ -38,9 +38,10 @@ REASONS = {
     "duplicate": "are equal to an earlier row",
     "in_held_out": "are equal to a held-out row",
     "row_limit": "are beyond data.max_rows",
+    "not_drawn": "were not drawn, because the file has a weight below 1",
 }
 """What each reason says after a count: `3 rows have an empty answer`."""
-_SINGULAR = {"have": "has", "are": "is", "hold": "holds", "lack": "lacks"}
+_SINGULAR = {"were": "was", "have": "has", "are": "is", "hold": "holds", "lack": "lacks"}
 
 
 def counted(reason: str, count: int) -> str:

@@ -1,18 +1,19 @@
-"""Strict readers of JSON Lines and of one JSON array; each row keeps the line it starts on."""
+"""Strict readers of JSON Lines, of one JSON array, and of an array inside an object; each row keeps its first line."""
 
 import json
-import re
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from difflib import get_close_matches
+from typing import Any, Literal
 
-from engine.data.bytes_in import data_problem, place
+from engine.data.json_window import DECODER, JsonWindow, refuse_surrogates
+from engine.data.paths import data_problem
 from engine.data.rows import RawRow
+from engine.data.text_in import TextStream, lines_of
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
 
 MAX_ERRORS = 5
 """Broken rows that one message names; the first ones show the pattern."""
-_BLANK = re.compile(r"[ \t\r\n]*")
 _KINDS = {
     list: "a list",
     str: "a string",
@@ -21,67 +22,7 @@ _KINDS = {
     bool: "true or false",
     type(None): "null",
 }
-
-
-class _DuplicateKeyError(ValueError):
-    """A JSON object names one key twice, and a reader would silently keep the last."""
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise _DuplicateKeyError(f"the key {key!r} appears twice in one object")
-            seen.add(key)
-    return values
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_refuse_constant)
-
-
-def _row_problem(name: str, line: int, column: int, cause: str, fix: str) -> Problem:
-    return Problem(
-        "data.broken_row", clean_line(f"{name}:{line}:{column}: {cause}."), clean_line(fix), path="data.source"
-    )
-
-
-def read_json_lines(text: str, name: str) -> list[RawRow]:
-    """Return the rows of a JSON Lines text.
-
-    Raises:
-        ProblemError: With up to five broken rows, each with line, column and cause.
-    """
-    rows: list[RawRow] = []
-    problems: list[Problem] = []
-    lines = text.split("\n")
-    last = max(index for index, line in enumerate(lines) if line.strip())
-    for index, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            rows.append(RawRow(f"{name}:{index + 1}", _object(line)))
-        except (ValueError, RecursionError) as error:
-            torn = index == last and index == len(lines) - 1
-            problems.append(_broken(error, line, name, index + 1, torn=torn))
-            if len(problems) == MAX_ERRORS:
-                break
-    if problems:
-        raise ProblemError(*problems)
-    return rows
-
-
-def _object(line: str) -> dict[str, Any]:
-    value = _DECODER.decode(line)
-    if not isinstance(value, dict):
-        raise TypeErrorRow(value)
-    _refuse_surrogates(line)
-    return value
+_CUT_OFF = "the file ends in the middle of a row, so it was cut off"
 
 
 class TypeErrorRow(ValueError):
@@ -91,20 +32,116 @@ class TypeErrorRow(ValueError):
         super().__init__(f"the row is {_KINDS.get(type(value), 'no object')}, not an object with named columns")
 
 
-def _refuse_surrogates(raw: str) -> None:
-    if "\\ud" not in raw and "\\uD" not in raw:
-        return
-    for match in re.finditer(r'"(?:[^"\\]|\\.)*"', raw):
-        value = json.loads(match[0])
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raise ValueError("half of a character pair (a lone surrogate) stands alone")
+def read_json(
+    stream: TextStream, kind: Literal["json", "jsonl"], problems: list[Problem], unwrap: str | None = None
+) -> Iterator[RawRow]:
+    """Yield the rows of a JSON text: lines of objects, a list of objects, or a list inside an object.
+
+    Args:
+        stream: The text.
+        kind: What the name of the file promises; both kinds are read under both names.
+        problems: Broken lines are added as they are found, before the refusal at the end.
+        unwrap: Key of the list inside the object (`data.unwrap`).
+
+    Raises:
+        ProblemError: Broken, with up to five rows, each with line, column and cause; or an object around the rows.
+    """
+    first = stream.head.lstrip()[:1]
+    window = JsonWindow(stream.chunks(), stream.name)
+    if unwrap is not None:
+        yield from _unwrapped(window, stream, unwrap)
+    elif first == "[":
+        yield from _array(window, stream.name)
+    elif first == "{" and _goes_on_below(stream.head):
+        yield from _one_object(window, stream, kind)
+    elif first == "{" or kind == "jsonl":
+        yield from _lines_or_wrapper(window, stream, problems)
+    else:
+        raise _no_json(window, stream.name)
+
+
+def _no_json(window: JsonWindow, name: str) -> ProblemError:
+    found = window.peek()
+    if not found:
+        return data_problem("blank", f"{name} holds only blank lines.", "Name a file that holds rows.")
+    line, column = window.place(window.at)
+    return data_problem(
+        "not_json",
+        f"{name}:{line}:{column}: a JSON file starts with [ or {{, this one with {found!r}.",
+        "Save the rows as JSONL, one object per line.",
+    )
+
+
+def _goes_on_below(head: str) -> bool:
+    """Return whether an object begins on the first line and does not end there."""
+    first, ended, _ = head.lstrip().partition("\n")
+    return bool(ended) and not _is_object(first) and (first.strip() == "{" or _wrapper_in(head) is not None)
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _lines_or_wrapper(window: JsonWindow, stream: TextStream, problems: list[Problem]) -> Iterator[RawRow]:
+    try:
+        yield from _lines(window.rest(), stream.name, problems)
+    except ProblemError as error:
+        key = _wrapper_in(stream.head) if error.problems[0].code == "data.row_too_long" else None
+        if key is None:
+            raise
+        raise _wrapper(stream.name, key, None) from error
+
+
+def _lines(chunks: Iterator[str], name: str, problems: list[Problem]) -> Iterator[RawRow]:
+    only: dict[str, Any] | None = None
+    num_rows = 0
+    for number, line, ended in lines_of(chunks, name):
+        if not line or line.isspace():
+            continue
+        try:
+            values = _object(line)
+        except (ValueError, RecursionError) as error:
+            problems.append(_broken(error, line, name, number, torn=not ended))
+            if len(problems) == MAX_ERRORS:
+                raise ProblemError(*problems) from error
+            continue
+        num_rows += 1
+        # The first row waits for the second: a file of one object may be a wrapper around the rows.
+        if num_rows == 1:
+            only, only_line = values, number
+            continue
+        if only is not None:
+            yield RawRow(f"{name}:{only_line}", only)
+            only = None
+        yield RawRow(f"{name}:{number}", values)
+    if problems:
+        raise ProblemError(*problems)
+    if only is not None:
+        refuse_wrapper(only, name)
+        yield RawRow(f"{name}:{only_line}", only)
+
+
+def _object(line: str) -> dict[str, Any]:
+    value = DECODER.decode(line)
+    if not isinstance(value, dict):
+        raise TypeErrorRow(value)
+    refuse_surrogates(line, value)
+    return value
+
+
+def _row_problem(name: str, line: int, column: int, cause: str, fix: str) -> Problem:
+    return Problem(
+        "data.broken_row", clean_line(f"{name}:{line}:{column}: {cause}."), clean_line(fix), path="data.source"
+    )
 
 
 def _broken(error: Exception, line: str, name: str, number: int, *, torn: bool) -> Problem:
     column = error.colno if isinstance(error, json.JSONDecodeError) else 1
     if torn and isinstance(error, json.JSONDecodeError):
-        cause = "the file ends in the middle of a row, so it was cut off"
-        return _row_problem(name, number, column, cause, "Copy or download it again, or delete this line.")
+        return _row_problem(name, number, column, _CUT_OFF, "Copy or download it again, or delete this line.")
     if line.strip() in ("{", "["):
         cause = "a row does not end on its own line"
         return _row_problem(name, number, column, cause, "Write one object per line, or save all rows as a JSON list.")
@@ -119,29 +156,25 @@ def _cause(error: Exception) -> str:
     return str(error).split("; use sys", 1)[0]
 
 
-def read_json(text: str, name: str) -> list[RawRow]:
-    """Return the rows of a `.json` text: a list of objects, or JSON Lines under the wrong name.
-
-    Raises:
-        ProblemError: Broken, or an object that wraps the rows.
-    """
-    start = _skip_blank(text, 0)
-    if text[start] == "[":
-        return list(_array(text, name, start))
-    if text[start] != "{":
-        line, column = place(text, start)
-        raise data_problem(
-            "not_json",
-            f"{name}:{line}:{column}: a JSON file starts with [ or {{, this one with {text[start]!r}.",
-            "Save the rows as JSONL, one object per line.",
-        )
+def _one_object(window: JsonWindow, stream: TextStream, kind: str) -> Iterator[RawRow]:
+    """Read an object that spans lines: the only row of a `.json` file, or a wrapper around the rows."""
+    name = stream.name
+    if (key := _wrapper_in(stream.head)) is not None:
+        raise _wrapper(name, key, None)
+    window.peek()
+    line, column = window.mark()
     try:
-        value, end = _DECODER.raw_decode(text, start)
-    except (ValueError, RecursionError):
-        return read_json_lines(text, name)
-    if _skip_blank(text, end) < len(text):
-        return read_json_lines(text, name)
-    return [RawRow(f"{name}:{place(text, start)[0]}", value)]
+        values = window.value()
+    except (ValueError, RecursionError) as error:
+        if kind == "json":
+            raise _broken_item(error, window, name) from error
+        values = None
+    if values is None or window.peek() or kind == "jsonl":
+        cause = "a row does not end on its own line"
+        fix = "Write one object per line, or save all rows as a JSON list."
+        raise ProblemError(_row_problem(name, line, column, cause, fix))
+    refuse_wrapper(values, name)
+    yield RawRow(f"{name}:{line}", values)
 
 
 def refuse_wrapper(value: dict[str, Any], name: str) -> None:
@@ -151,58 +184,147 @@ def refuse_wrapper(value: dict[str, Any], name: str) -> None:
         ProblemError: Naming the key.
     """
     for key, inner in value.items():
-        if isinstance(inner, list) and inner and all(isinstance(item, dict) for item in inner):
-            if {"from", "value"} <= set(inner[0]) or {"role", "content"} <= set(inner[0]):
+        if isinstance(inner, list) and inner and all(isinstance(item, dict) for item in inner) and _row_like(inner[0]):
+            raise _wrapper(name, key, len(inner))
+
+
+def _row_like(item: dict[str, Any]) -> bool:
+    """Return whether an item of a list may be a row; a turn of a conversation, a tool or a call is none."""
+    return not ({"from", "value"} <= set(item) or {"role", "content"} <= set(item))
+
+
+def _wrapper(name: str, key: str, num_rows: int | None) -> ProblemError:
+    holds = "the rows" if num_rows is None else f"{num_rows} rows"
+    return data_problem(
+        "wrapper",
+        f'{name} is one object whose "{key}" holds {holds}, not a list of rows.',
+        f"Set data.unwrap: {key} to read the rows inside.",
+    )
+
+
+def _wrapper_in(head: str) -> str | None:
+    """Return the key of the first list of rows in an object that may go on behind the head."""
+    window = JsonWindow(iter((head,)), "")
+    try:
+        for key in _keys(window):
+            if window.peek() != "[":
+                window.value()
                 continue
-            raise data_problem(
-                "wrapper",
-                f'{name} is one object whose "{key}" holds {len(inner)} rows, not a list of rows.',
-                f"Save that list alone, for example with: jq '.[\"{key}\"]' {name}",
-            )
+            window.at += 1
+            if window.peek() != "{":
+                return None
+            item = window.value()
+            # A list that the head shows to its end is judged once the whole object is read.
+            return key if _row_like(item) else None
+    except (ValueError, RecursionError, ProblemError):
+        return None
+    return None
 
 
-def _skip_blank(text: str, at: int) -> int:
-    match = _BLANK.match(text, at)
-    return match.end() if match else at
+def _keys(window: JsonWindow) -> Iterator[str]:
+    """Yield the keys of the object that begins here; the caller takes each value.
+
+    Raises:
+        ValueError: It is no object; `JSONDecodeError.pos` is the place.
+    """
+    _take(window, "{")
+    while window.peek() != "}":
+        key = window.value()
+        if not isinstance(key, str):
+            raise json.JSONDecodeError("Expecting property name enclosed in double quotes", window.text, window.at)
+        _take(window, ":")
+        yield key
+        if window.peek() == "}":
+            break
+        _take(window, ",")
+        if window.peek() == "}":
+            raise json.JSONDecodeError("Expecting property name after the comma", window.text, window.at)
+    window.at += 1
 
 
-def _array(text: str, name: str, start: int) -> Iterator[RawRow]:
-    at = _skip_blank(text, start + 1)
-    line, counted = place(text, at)[0], at
-    while at < len(text) and text[at] != "]":
-        line += text.count("\n", counted, at)
-        counted = at
+def _take(window: JsonWindow, character: str) -> None:
+    if window.peek() != character:
+        raise json.JSONDecodeError(f"Expecting '{character}'", window.text, window.at)
+    window.at += 1
+
+
+def _unwrapped(window: JsonWindow, stream: TextStream, unwrap: str) -> Iterator[RawRow]:
+    name, seen = stream.name, []
+    found = False
+    if window.peek() != "{":
+        raise _not_wrapped(name, unwrap, "does not begin with an object", "Remove data.unwrap.")
+    try:
+        for key in _keys(window):
+            seen.append(key)
+            if key != unwrap:
+                window.value()
+                continue
+            if found or window.peek() != "[":
+                cause = "stands there twice" if found else "holds no list"
+                raise _not_wrapped(name, unwrap, f"has a key of this name that {cause}", "Correct data.unwrap.")
+            found = True
+            yield from _items(window, name)
+    except (ValueError, RecursionError) as error:
+        raise _broken_item(error, window, name) from error
+    if not found:
+        near = get_close_matches(unwrap, seen, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "Name one of these keys."
+        listed = ", ".join(map(repr, seen[:10])) or "none"
+        raise _not_wrapped(name, unwrap, f"is an object with the keys {listed}", hint)
+    _refuse_more(window, name, "the object")
+
+
+def _not_wrapped(name: str, unwrap: str, what: str, fix: str) -> ProblemError:
+    message = clean_line(f"data.unwrap is {unwrap!r}, but {name} {what}.", max_chars=600)
+    return ProblemError(Problem("data.unwrap", message, clean_line(fix), path="data.unwrap"))
+
+
+def _array(window: JsonWindow, name: str) -> Iterator[RawRow]:
+    window.peek()
+    yield from _items(window, name)
+    _refuse_more(window, name, "the list")
+
+
+def _refuse_more(window: JsonWindow, name: str, what: str) -> None:
+    if window.peek():
+        raise _at(window, name, window.at, f"more text follows {what}", "Delete what follows it.")
+
+
+def _items(window: JsonWindow, name: str) -> Iterator[RawRow]:
+    """Yield the rows of the list that begins here, and take the bracket behind them."""
+    window.at += 1
+    while (found := window.peek()) != "]":
+        if not found:
+            cause = "the list is not closed, so the file was cut off"
+            raise _at(window, name, max(0, len(window.text) - 1), cause, "Copy or download it again.")
+        line, column = window.mark()
         try:
-            value, end = _DECODER.raw_decode(text, at)
-            if not isinstance(value, dict):
-                raise TypeErrorRow(value)
-            _refuse_surrogates(text[at:end])
+            value = window.value()
         except (ValueError, RecursionError) as error:
-            raise _broken_item(error, text, at, name) from error
+            raise _broken_item(error, window, name) from error
+        if not isinstance(value, dict):
+            cause = str(TypeErrorRow(value))
+            raise ProblemError(_row_problem(name, line, column, cause, "Correct or delete this row."))
         yield RawRow(f"{name}:{line}", value)
-        at = _skip_blank(text, end)
-        if at < len(text) and text[at] == ",":
-            at = _skip_blank(text, at + 1)
-            if at < len(text) and text[at] == "]":
-                raise _at(text, at, name, "a comma is followed by no row", "Delete the last comma.")
-        elif at < len(text) and text[at] != "]":
-            raise _at(text, at, name, "a comma is missing between two rows", "Put a comma there.")
-    if at >= len(text):
-        cause = "the list is not closed, so the file was cut off"
-        raise _at(text, len(text) - 1, name, cause, "Copy or download it again.")
-    if _skip_blank(text, at + 1) < len(text):
-        raise _at(text, _skip_blank(text, at + 1), name, "more text follows the list", "Delete what follows it.")
+        found = window.peek()
+        if found == ",":
+            window.at += 1
+            if window.peek() == "]":
+                raise _at(window, name, window.at, "a comma is followed by no row", "Delete the last comma.")
+        elif found not in ("]", ""):
+            raise _at(window, name, window.at, "a comma is missing between two rows", "Put a comma there.")
+    window.at += 1
 
 
-def _at(text: str, at: int, name: str, cause: str, fix: str) -> ProblemError:
-    line, column = place(text, at)
+def _at(window: JsonWindow, name: str, at: int, cause: str, fix: str) -> ProblemError:
+    line, column = window.place(at)
     return ProblemError(_row_problem(name, line, column, cause, fix))
 
 
-def _broken_item(error: Exception, text: str, at: int, name: str) -> ProblemError:
-    if isinstance(error, json.JSONDecodeError):
-        if error.pos >= len(text.rstrip()) or "Unterminated" in error.msg:
-            cause = "the file ends in the middle of a row, so it was cut off"
-            return _at(text, min(error.pos, len(text) - 1), name, cause, "Copy or download it again.")
-        at = error.pos
-    return _at(text, at, name, _cause(error), "Correct or delete this row.")
+def _broken_item(error: Exception, window: JsonWindow, name: str) -> ProblemError:
+    if not isinstance(error, json.JSONDecodeError):
+        return _at(window, name, window.at, _cause(error), "Correct or delete this row.")
+    if error.pos >= len(window.text.rstrip()) or "Unterminated" in error.msg:
+        last = max(0, min(error.pos, len(window.text) - 1))
+        return _at(window, name, last, _CUT_OFF, "Copy or download it again.")
+    return _at(window, name, error.pos, _cause(error), "Correct or delete this row.")

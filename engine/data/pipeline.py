@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from engine.data.conversations import canonical_rows, counted
 from engine.data.formats import Shape, find_shape
 from engine.data.lengths import estimate_lengths
-from engine.data.readers import SourceFile, hash_of, read_sources
+from engine.data.readers import ReadOptions
 from engine.data.rows import Row, Tally, last_answer, turns
+from engine.data.sources import SourceFile, hash_of, read_sources
 from engine.data.split import drop_duplicates, drop_leaked, limit_rows, split_rows
 from engine.data.traits import traits_of
+from engine.data.weights import weigh_rows, weight_notes
 from engine.planning.profiles import DataProfile, Finding
 from engine.recipe.problems import Problem, ProblemError
-from engine.recipe.schema import Recipe
+from engine.recipe.schema import DataSection, Recipe
 from engine.text import clean_line
 
 NUM_EXAMPLES = 5
@@ -41,9 +43,11 @@ def prepare(recipe: Recipe) -> PreparedData:
         ProblemError: A file is missing or broken, no column is usable, or no row is.
     """
     dropped, changed = Tally(), Tally()
-    files = read_sources(_as_list(recipe.data.source))
+    options = _read_options(recipe.data)
+    source = recipe.data.source
+    files = read_sources([source] if isinstance(source, str) else source, options)
     held_out_file, share = _held_out(recipe.data.held_out)
-    held_files = read_sources([held_out_file]) if held_out_file else []
+    held_files = read_sources([held_out_file], options) if held_out_file else []
     rows, shape = _usable(files, recipe, dropped, changed)
     held: list[Row] = []
     if held_files:
@@ -54,12 +58,14 @@ def prepare(recipe: Recipe) -> PreparedData:
     rows = limit_rows(rows, recipe.data.max_rows, recipe.training.seed, dropped)
     if not held_files:
         rows, held = split_rows(rows, share, recipe.training.seed, left_out=_dropped_sentences(dropped))
-    profile = _profile(files + held_files, shape, rows, held, dropped, changed)
+    read = weight_notes(files, rows, recipe.training.seed)
+    rows = weigh_rows(rows, {file.name: file.weight for file in files}, recipe.training.seed, dropped)
+    profile = _profile(files + held_files, shape, rows, held, dropped, changed, read)
     return PreparedData(rows, held, profile)
 
 
-def _as_list(source: str | list[str]) -> list[str]:
-    return [source] if isinstance(source, str) else source
+def _read_options(data: DataSection) -> ReadOptions:
+    return ReadOptions(encoding=data.encoding, unwrap=data.unwrap, text_unit=data.text_unit)
 
 
 def _held_out(held_out: str | float | None) -> tuple[str | None, float | None]:
@@ -108,7 +114,13 @@ def _dropped_sentences(dropped: Tally) -> str:
 
 
 def _profile(
-    files: list[SourceFile], shape: Shape, train: list[Row], held: list[Row], dropped: Tally, changed: Tally
+    files: list[SourceFile],
+    shape: Shape,
+    train: list[Row],
+    held: list[Row],
+    dropped: Tally,
+    changed: Tally,
+    weights: list[Finding],
 ) -> DataProfile:
     num_rows = sum(len(file.rows) for file in files)
     lengths, answers = estimate_lengths(train)
@@ -129,8 +141,14 @@ def _profile(
         sha256=hash_of(files),
         bytes=sum(file.num_bytes for file in files),
         examples=[example(row) for row in train[:NUM_EXAMPLES]],
-        findings=_findings(num_rows, train, dropped, changed),
+        findings=[*_remarks(files), *weights, *_findings(num_rows, train, dropped, changed)],
     )
+
+
+def _remarks(files: Sequence[SourceFile]) -> list[Finding]:
+    """Return what the readers found odd without refusing it."""
+    problems = [problem for file in files for problem in file.remarks]
+    return [Finding(**problem.to_json()) for problem in problems]
 
 
 def example(row: Row) -> dict[str, str]:
@@ -172,11 +190,11 @@ def _findings(num_rows: int, train: Sequence[Row], dropped: Tally, changed: Tall
 
 
 def _dropped_finding(reason: str, dropped: Tally, num_rows: int) -> Finding:
-    harmless = reason == "row_limit" or (
+    harmless = reason in ("row_limit", "not_drawn") or (
         reason == "duplicate" and dropped.counts[reason] < MANY_DROPPED_SHARE * num_rows
     )
     message = _dropped_sentence(reason, dropped)
-    left_out = "" if reason in ("duplicate", "row_limit") else " Left out."
+    left_out = "" if reason in ("duplicate", "row_limit", "not_drawn") else " Left out."
     return Finding(
         code=f"data.dropped.{reason}",
         message=clean_line(f"{message}.{left_out}", max_chars=600),

@@ -1,16 +1,17 @@
-"""Strict readers of CSV, TSV and Parquet. Text stays text: `NA`, `None` and `1.10` are what the cell says."""
+"""Strict, streaming reader of CSV and TSV. Text stays text: `NA`, `None` and `1.10` are what the cell says."""
 
 import csv
 import io
 import re
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from engine.data.bytes_in import data_problem
 from engine.data.json_rows import MAX_ERRORS
+from engine.data.paths import data_problem
 from engine.data.rows import RawRow
+from engine.data.text_in import MAX_ROW_CHARS, TextStream, lines_of
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
 
@@ -19,35 +20,74 @@ _SNIFFED_CHARS = 1 << 16
 _DELIMITER_NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 
 
-def read_csv(text: str, name: str, *, prefer: str = ",") -> list[RawRow]:
-    """Return the rows of a CSV or TSV text; the first record names the columns.
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a table is written, with the evidence.
+
+    Attributes:
+        delimiter: What stands between two cells.
+        quotes_are_text: A quote is a character like any other.
+        line_end: What ends a line: line feed, or the carriage return of old Macs.
+        num_columns: Columns of the header.
+        num_rows: Records looked at.
+        num_regular: Those of them with as many cells as the header.
+    """
+
+    delimiter: str
+    quotes_are_text: bool
+    line_end: Literal["\n", "\r"]
+    num_columns: int
+    num_rows: int
+    num_regular: int
+
+    def evidence(self) -> str:
+        """Return one sentence that says how the table is read and why."""
+        quotes = ", quotes taken as text" if self.quotes_are_text else ""
+        return (
+            f"Cells are cut at each {_DELIMITER_NAMES[self.delimiter]}{quotes}: "
+            f"{self.num_regular} of the first {self.num_rows} records have the {self.num_columns} cells of the header."
+        )
+
+
+def find_dialect(head: str, prefer: str = ",") -> Dialect:
+    """Return how a table is written, from its first characters.
 
     Args:
-        text: The whole file.
-        name: Name of the file for messages and row ids.
+        head: The first characters; all of a short file.
         prefer: Delimiter taken when several fit.
+    """
+    line_end: Literal["\n", "\r"] = "\r" if "\n" not in head and "\r" in head else "\n"
+    sniffed = head[:_SNIFFED_CHARS]
+    delimiter = find_delimiter(sniffed, prefer)
+    columns, regular, records = _regular_columns(sniffed, delimiter)
+    return Dialect(delimiter, _quotes_are_text(head, delimiter), line_end, columns, records, regular)
+
+
+def read_csv(stream: TextStream, dialect: Dialect, problems: list[Problem]) -> Iterator[RawRow]:
+    """Yield the rows of a CSV or TSV text; the first record names the columns.
+
+    Args:
+        stream: The text.
+        dialect: How it is written.
+        problems: Ragged rows are added as they are found, before the refusal at the end.
 
     Raises:
         ProblemError: Broken quotes, ragged rows, or a header without usable names.
     """
-    delimiter = find_delimiter(text, prefer)
-    records = _records(text, name, delimiter)
-    header = [cell.strip() for cell in next(records)[1]]
-    _check_header(header, name)
-    rows: list[RawRow] = []
-    problems: list[Problem] = []
+    name = stream.name
+    records = _records(stream, dialect)
+    header = [cell.strip() for cell in next(records, (0, []))[1]]
+    if header:
+        _check_header(header, name)
     for line, cells in records:
         if len(cells) == len(header):
-            rows.append(RawRow(f"{name}:{line}", dict(zip(header, cells, strict=True))))
+            yield RawRow(f"{name}:{line}", dict(zip(header, cells, strict=True)))
             continue
-        problems.append(_ragged(name, line, len(cells), len(header), delimiter))
+        problems.append(_ragged(name, line, len(cells), len(header), dialect.delimiter))
         if len(problems) == MAX_ERRORS:
             break
     if problems:
         raise ProblemError(*problems)
-    if not rows:
-        raise data_problem("no_rows", f"{name} has a header and no rows.", "Name a file that holds rows.")
-    return rows
 
 
 def _ragged(name: str, line: int, found: int, expected: int, delimiter: str) -> Problem:
@@ -60,11 +100,11 @@ def _ragged(name: str, line: int, found: int, expected: int, delimiter: str) -> 
     )
 
 
-def _records(text: str, name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _records(stream: TextStream, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """Yield `(first line, cells)` of each record that is not a blank line."""
-    csv.field_size_limit(2**31 - 1)
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if _quotes_are_text(text, delimiter) else csv.QUOTE_MINIMAL
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
+    csv.field_size_limit(MAX_ROW_CHARS)
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if dialect.quotes_are_text else csv.QUOTE_MINIMAL
+    reader = csv.reader(_lines(stream, dialect), delimiter=dialect.delimiter, strict=True, quoting=quoting)
     while True:
         line = reader.line_num + 1
         try:
@@ -72,16 +112,23 @@ def _records(text: str, name: str, delimiter: str) -> Iterator[tuple[int, list[s
         except StopIteration:
             return
         except csv.Error as error:
-            raise _broken_quotes(name, line, reader.line_num, str(error)) from error
+            raise _broken_quotes(stream.name, line, reader.line_num, str(error)) from error
         if cells and not (len(cells) == 1 and not cells[0].strip()):
             yield line, cells
 
 
-def _quotes_are_text(text: str, delimiter: str) -> bool:
+def _lines(stream: TextStream, dialect: Dialect) -> Iterator[str]:
+    chunks = stream.chunks()
+    if dialect.line_end == "\r":
+        chunks = (chunk.replace("\r", "\n") for chunk in chunks)
+    return (line + "\n" if ended else line for _, line, ended in lines_of(chunks, stream.name))
+
+
+def _quotes_are_text(head: str, delimiter: str) -> bool:
     """Return whether a tab-separated text writes quotes as they are, as most of its writers do."""
-    if delimiter != "\t" or '"' not in text:
+    if delimiter != "\t" or '"' not in head:
         return False
-    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    lines = [line.rstrip("\r") for line in head.split("\n")[:-1] or [head] if line.strip()]
     if len({line.count("\t") for line in lines}) > 1:
         return False
     cells = (cell for line in lines for cell in line.split("\t") if cell.startswith('"'))
@@ -89,7 +136,7 @@ def _quotes_are_text(text: str, delimiter: str) -> bool:
 
 
 def _broken_quotes(name: str, line: int, until: int, cause: str) -> ProblemError:
-    if "unexpected end" in cause:
+    if "unexpected end" in cause or "field larger" in cause:
         return data_problem(
             "unclosed_quote",
             f"{name}:{line}:1: a quote opened in this row is never closed.",
@@ -119,12 +166,18 @@ def find_delimiter(text: str, prefer: str = ",") -> str:
     """Return the delimiter that cuts the first records into the most columns of equal number."""
     head = text[:_SNIFFED_CHARS]
     order = sorted(DELIMITERS, key=lambda delimiter: delimiter != prefer)
-    scores = {delimiter: _regular_columns(head, delimiter) for delimiter in order}
+    scores = {delimiter: _score(*_regular_columns(head, delimiter)) for delimiter in order}
     best = max(order, key=lambda delimiter: scores[delimiter])
     return best if scores[best] > 1 else prefer
 
 
-def _regular_columns(head: str, delimiter: str) -> int:
+def _score(columns: int, regular: int, records: int) -> int:
+    # A delimiter that cuts the header is taken even when some rows are ragged; those are named afterwards.
+    return columns if regular >= 0.5 * records else 1
+
+
+def _regular_columns(head: str, delimiter: str) -> tuple[int, int, int]:
+    """Return columns of the header, records with as many, and all records; zeros where quotes do not match."""
     reader = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter)
     counts: Counter[int] = Counter()
     first = 0
@@ -134,42 +187,5 @@ def _regular_columns(head: str, delimiter: str) -> int:
                 first = first or len(cells)
                 counts[len(cells)] += 1
     except csv.Error:
-        return 0
-    # A delimiter that cuts the header is taken even when some rows are ragged; those are named afterwards.
-    return first if counts[first] >= 0.5 * counts.total() else 1
-
-
-def read_parquet(path: Path, name: str) -> list[RawRow]:
-    """Return the rows of a Parquet file; `file:n` is the row number.
-
-    Raises:
-        ProblemError: The file is damaged or has no rows.
-    """
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
-
-    try:
-        table = pq.ParquetFile(path)
-        rows = [values for batch in table.iter_batches() for values in batch.to_pylist()]
-    except (pa.ArrowException, OSError) as error:
-        cause = re.sub(r"\s+", " ", str(error)).rstrip(".")
-        raise data_problem(
-            "parquet_damaged", f"{name} is not a whole Parquet file: {cause}.", "Copy or download it again."
-        ) from error
-    if not rows:
-        raise data_problem("no_rows", f"{name} has columns and no rows.", "Name a file that holds rows.")
-    return [RawRow(f"{name}:{number}", _plain(values)) for number, values in enumerate(rows, 1)]
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    # Parquet writers fill absent optional keys of structs with nulls; a message `{"role", "content", "name": null}`
-    # must read as if it came from JSON.
-    return {
-        key: [
-            {inner: part for inner, part in item.items() if part is not None} if isinstance(item, dict) else item
-            for item in value
-        ]
-        if isinstance(value, list)
-        else value
-        for key, value in values.items()
-    }
+        return 0, 0, 0
+    return first, counts[first], counts.total()

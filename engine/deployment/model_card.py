@@ -251,6 +251,8 @@ def public_recipe(recipe: Recipe) -> dict[str, Any]:
 def _without_folder(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_folder(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_folder(item) for key, item in value.items()}
     if isinstance(value, str) and (Path(value).is_absolute() or value.startswith(("~", ".")) or Path(value).exists()):
         return Path(value).name
     return value

@@ -204,9 +204,8 @@ def _memory(plan: Plan, picture: Picture) -> dict[str, Any]:
 
 
 def _data(plan: Plan, picture: Picture) -> dict[str, Any]:
-    source = plan.recipe.data.source
     return {
-        "source": source if isinstance(source, list) else [source],
+        "source": plan.recipe.data.sources(),
         "sha256": plan.data.sha256,
         "num_train": picture.data.get("num_train", plan.data.num_train),
         "num_held_out": picture.data.get("num_held_out", plan.data.num_held_out),

@@ -1,4 +1,4 @@
-"""Fetches files of a hub model into the hub's own cache: continued where they were cut, checked before they count.
+"""Fetches files of a hub model or data set into the hub's cache: continued where cut, checked before they count.
 
 The layout is the one that every tool of the hub shares (blobs named by hash, snapshots of links, refs). The client's
 own download starts a file from its first byte again in every process and does not look at hashes; a worker that is
@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from huggingface_hub import constants, get_session, hf_hub_url, hf_raise_for_status
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
@@ -20,8 +21,8 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 )
 from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 
-from engine.models.hub_errors import explained, hub_problem
-from engine.models.hub_listing import BUSY, RemoteFile, RemoteModel
+from engine.models.hub_errors import Subject, explained, hub_problem
+from engine.models.hub_listing import BUSY, RemoteFile
 from engine.planning.model_profile import hub_cache
 from engine.recipe.problems import ProblemError
 from engine.text import human_bytes
@@ -34,29 +35,53 @@ RETRY_WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 SPARE_BYTES = 64 * 2**20
 
 
-def model_folder(base: str) -> Path:
-    """Return the folder of a hub model in the cache."""
-    return hub_cache() / ("models--" + base.replace("/", "--"))
+class Remote(Protocol):
+    """A model or a data set on the hub at one commit."""
+
+    @property
+    def base(self) -> str:
+        """Hub id as it was typed."""
+
+    @property
+    def revision(self) -> str | None:
+        """Branch, tag or commit as it was typed; None for the main branch."""
+
+    @property
+    def commit(self) -> str:
+        """40 hexadecimal digits."""
+
+    @property
+    def subject(self) -> Subject:
+        """What it is, in the words of messages."""
 
 
-def snapshot_folder(remote: RemoteModel) -> Path:
+def repo_folder(base: str, subject: Subject) -> Path:
+    """Return the folder of a hub model or data set in the cache."""
+    return hub_cache() / f"{subject.repo_type}s--{base.replace('/', '--')}"
+
+
+def _folder(remote: Remote) -> Path:
+    return repo_folder(remote.base, remote.subject)
+
+
+def snapshot_folder(remote: Remote) -> Path:
     """Return the folder that the files of a commit appear in."""
-    return model_folder(remote.base) / "snapshots" / remote.commit
+    return _folder(remote) / "snapshots" / remote.commit
 
 
-def missing_files(remote: RemoteModel, files: Sequence[RemoteFile]) -> list[RemoteFile]:
+def missing_files(remote: Remote, files: Sequence[RemoteFile]) -> list[RemoteFile]:
     """Return those files that are not here with the size that the hub names."""
     snapshot = snapshot_folder(remote)
     return [file for file in files if _size(snapshot / file.name) != file.size]
 
 
-def fetch(remote: RemoteModel, files: Sequence[RemoteFile], progress: Progress | None = None) -> Path:
+def fetch(remote: Remote, files: Sequence[RemoteFile], progress: Progress | None = None) -> Path:
     """Fetch what is missing of `files` and return the snapshot folder.
 
     Whatever interrupts it, what has arrived stays and the next call goes on from there.
 
     Args:
-        remote: Model and commit.
+        remote: Model or data set, and commit.
         files: Files of it.
         progress: Told about the bytes of the missing files.
 
@@ -71,7 +96,7 @@ def fetch(remote: RemoteModel, files: Sequence[RemoteFile], progress: Progress |
             _fetch_one(remote, file, told)
         _note_revision(remote)
     except (HTTPError, OfflineModeIsEnabled, OSError) as error:
-        raise explained(remote.base, remote.revision, error) from error
+        raise explained(remote.base, remote.revision, error, remote.subject) from error
     return snapshot_folder(remote)
 
 
@@ -89,21 +114,23 @@ class _Told:
             self._progress(self._done_bytes, self._total_bytes)
 
 
-def _check_space(remote: RemoteModel, missing: Sequence[RemoteFile]) -> None:
-    blobs = model_folder(remote.base) / "blobs"
+def _check_space(remote: Remote, missing: Sequence[RemoteFile]) -> None:
+    blobs = _folder(remote) / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
     needed = sum(file.size - (_size(_part(blobs, file)) or 0) for file in missing)
     free = shutil.disk_usage(blobs).free
     if missing and needed + SPARE_BYTES > free:
         raise hub_problem(
             "disk_full",
-            f"{remote.base} needs {human_bytes(needed)} in the model cache; {human_bytes(free)} are free there.",
+            f"{remote.base} needs {human_bytes(needed)} in the {remote.subject.title} cache; "
+            f"{human_bytes(free)} are free there.",
             "Free space, or set HF_HOME to a folder on a larger disk.",
+            remote.subject,
         )
 
 
-def _fetch_one(remote: RemoteModel, file: RemoteFile, told: _Told) -> None:
-    folder = model_folder(remote.base)
+def _fetch_one(remote: Remote, file: RemoteFile, told: _Told) -> None:
+    folder = _folder(remote)
     blob = folder / "blobs" / file.etag
     lock = hub_cache() / ".locks" / folder.name / f"{file.etag}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +151,7 @@ def _part(blobs: Path, file: RemoteFile) -> Path:
     return blobs / f"{file.etag}.incomplete"
 
 
-def _receive(remote: RemoteModel, file: RemoteFile, part: Path, told: _Told) -> None:
+def _receive(remote: Remote, file: RemoteFile, part: Path, told: _Told) -> None:
     """Receive the file, going on after each cut until attempts bring nothing any more."""
     if (_size(part) or 0) > file.size:
         part.unlink()
@@ -147,12 +174,13 @@ def _receive(remote: RemoteModel, file: RemoteFile, part: Path, told: _Told) -> 
             time.sleep(RETRY_WAITS_S[fruitless - 1])
 
 
-def _stream(remote: RemoteModel, file: RemoteFile, part: Path, told: _Told) -> None:
+def _stream(remote: Remote, file: RemoteFile, part: Path, told: _Told) -> None:
     have = _size(part) or 0
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    url = hf_hub_url(remote.base, file.name, revision=remote.commit, endpoint=constants.ENDPOINT)
+    kind = remote.subject.repo_type
+    url = hf_hub_url(remote.base, file.name, repo_type=kind, revision=remote.commit, endpoint=constants.ENDPOINT)
     if not file.size:
         part.touch()
         return
@@ -175,7 +203,7 @@ def _stream(remote: RemoteModel, file: RemoteFile, part: Path, told: _Told) -> N
         raise _damaged(remote, file, f"it is larger than the {file.size} bytes that the hub lists")
 
 
-def _verify(remote: RemoteModel, file: RemoteFile, part: Path) -> None:
+def _verify(remote: Remote, file: RemoteFile, part: Path) -> None:
     """Raise and remove the file when its content is not what the hub's hash names."""
     found = _content_hash(file, part)
     if found == file.etag:
@@ -195,11 +223,12 @@ def _content_hash(file: RemoteFile, part: Path) -> str:
     return digest.hexdigest()
 
 
-def _damaged(remote: RemoteModel, file: RemoteFile, why: str) -> ProblemError:
+def _damaged(remote: Remote, file: RemoteFile, why: str) -> ProblemError:
     return hub_problem(
         "download_damaged",
         f"{file.name} of {remote.base} arrived damaged: {why}.",
         "Start again, it is fetched anew; if it stays so, something between here and the hub changes files.",
+        remote.subject,
     )
 
 
@@ -214,11 +243,11 @@ def _link(blob: Path, pointer: Path) -> None:
         blob.replace(pointer)
 
 
-def _note_revision(remote: RemoteModel) -> None:
+def _note_revision(remote: Remote) -> None:
     """Write which commit a branch or tag stood at, for the time without a connection."""
     if remote.revision == remote.commit:
         return
-    ref = model_folder(remote.base) / "refs" / (remote.revision or "main")
+    ref = _folder(remote) / "refs" / (remote.revision or "main")
     ref.parent.mkdir(parents=True, exist_ok=True)
     fresh = ref.with_name(f".{ref.name}.{os.getpid()}")
     fresh.write_text(remote.commit, encoding="utf-8")

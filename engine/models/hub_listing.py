@@ -2,10 +2,10 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import (  # type: ignore[attr-defined]
@@ -13,9 +13,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     HTTPError,
     OfflineModeIsEnabled,
 )
-from huggingface_hub.hf_api import ModelInfo, RepoSibling
+from huggingface_hub.hf_api import DatasetInfo, ModelInfo, RepoSibling
 
-from engine.models.hub_errors import explained, hub_problem
+from engine.models.hub_errors import DATASET, MODEL, Subject, explained, hub_problem
 from engine.planning.weights import INDEX_NAME, SINGLE_NAME, finding_without_weights
 from engine.recipe.problems import Problem, ProblemError
 
@@ -61,6 +61,7 @@ class RemoteModel:
         names: Names of all files at the top, also of those that are never fetched.
         num_params: Elements of all tensors as the hub counted them; None when it did not.
         dtype: Number format of most of them in the words of safetensors, such as `BF16`.
+        subject: What it is, in the words of messages.
     """
 
     base: str
@@ -70,6 +71,7 @@ class RemoteModel:
     names: tuple[str, ...]
     num_params: int | None = None
     dtype: str | None = None
+    subject: Subject = MODEL
 
     def file(self, name: str) -> RemoteFile | None:
         """Return the file called `name`."""
@@ -121,6 +123,44 @@ class RemoteModel:
         return any(self.file(name) for name in (INDEX_NAME, SINGLE_NAME))
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteDataset:
+    """A data set on the hub at one commit.
+
+    Attributes:
+        base: Hub id as it was typed.
+        revision: Branch, tag or commit as it was typed; None for the main branch.
+        commit: 40 hexadecimal digits.
+        files: All files that lie inside the repository.
+        subject: What it is, in the words of messages.
+    """
+
+    base: str
+    revision: str | None
+    commit: str
+    files: tuple[RemoteFile, ...]
+    subject: Subject = DATASET
+
+
+def ask_hub_for_dataset(base: str, revision: str | None = None) -> RemoteDataset:
+    """Return what a data set consists of at the newest commit of a revision.
+
+    Args:
+        base: Hub id.
+        revision: Branch, tag or commit; the main branch when None.
+
+    Raises:
+        ProblemError: No such data set or revision, no access, no connection, with the next action.
+    """
+    try:
+        info = _asked(base, revision, HfApi().dataset_info)
+    except (HTTPError, OfflineModeIsEnabled, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise explained(base, revision, error, DATASET) from error
+    commit = _commit(base, info.sha, DATASET)
+    inside = [sibling for sibling in info.siblings or [] if _inside(sibling.rfilename)]
+    return RemoteDataset(base, revision, commit, tuple(_file(base, sibling, DATASET) for sibling in inside))
+
+
 def ask_hub(base: str, revision: str | None = None) -> RemoteModel:
     """Return what a model consists of at the newest commit of a revision.
 
@@ -132,35 +172,42 @@ def ask_hub(base: str, revision: str | None = None) -> RemoteModel:
         ProblemError: No such model or revision, no access, no connection, with the next action.
     """
     try:
-        info = _asked(base, revision)
+        info = _asked(base, revision, HfApi().model_info)
     except (HTTPError, OfflineModeIsEnabled, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise explained(base, revision, error) from error
     return _listed(base, revision, info)
 
 
-def _asked(base: str, revision: str | None) -> ModelInfo:
+Info = TypeVar("Info", ModelInfo, DatasetInfo)
+
+
+def _asked(base: str, revision: str | None, ask: Callable[..., Info]) -> Info:
     for wait_s in ASK_WAITS_S:
         try:
-            return HfApi().model_info(base, revision=revision, files_metadata=True, timeout=ASK_TIMEOUT_S)
+            return ask(base, revision=revision, files_metadata=True, timeout=ASK_TIMEOUT_S)
         except HfHubHTTPError as error:
             if error.response.status_code not in BUSY:
                 raise
         time.sleep(wait_s)
-    return HfApi().model_info(base, revision=revision, files_metadata=True, timeout=ASK_TIMEOUT_S)
+    return ask(base, revision=revision, files_metadata=True, timeout=ASK_TIMEOUT_S)
+
+
+def _commit(base: str, sha: str | None, subject: Subject) -> str:
+    if sha is None or not _COMMIT.fullmatch(sha):
+        fix = "Check HF_ENDPOINT; it must be a model hub."
+        raise hub_problem("hub_unclear", f"The hub names no commit of {base}.", fix, subject)
+    return sha
 
 
 def _listed(base: str, revision: str | None, info: ModelInfo) -> RemoteModel:
     siblings = info.siblings or []
-    if info.sha is None or not _COMMIT.fullmatch(info.sha):
-        raise hub_problem(
-            "hub_unclear", f"The hub names no commit of {base}.", "Check HF_ENDPOINT; it must be a model hub."
-        )
-    files = [file for sibling in siblings if _wanted(sibling.rfilename) and (file := _file(base, sibling))]
+    commit = _commit(base, info.sha, MODEL)
+    files = [file for sibling in siblings if _wanted(sibling.rfilename) and (file := _file(base, sibling, MODEL))]
     parameters = dict(info.safetensors.parameters) if info.safetensors else {}
     return RemoteModel(
         base=base,
         revision=revision,
-        commit=info.sha,
+        commit=commit,
         files=tuple(files),
         names=tuple(sibling.rfilename for sibling in siblings if "/" not in sibling.rfilename),
         num_params=_count(parameters),
@@ -176,11 +223,16 @@ def _count(parameters: Mapping[str, Any]) -> int | None:
 def _wanted(name: str) -> bool:
     """Return whether a file lies where a loader looks; such a name cannot lead out of the model's folder either."""
     parts = PurePosixPath(name).parts
-    plain = not any(part in ("..", ".", "/") or "\\" in part or "\0" in part for part in parts)
-    return plain and (len(parts) == 1 or (len(parts) == 2 and parts[0] == _TEMPLATES))
+    return _inside(name) and (len(parts) == 1 or (len(parts) == 2 and parts[0] == _TEMPLATES))
 
 
-def _file(base: str, sibling: RepoSibling) -> RemoteFile | None:
+def _inside(name: str) -> bool:
+    """Return whether a path stays inside the folder of its repository."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not any(part in ("..", ".", "/") or "\\" in part or "\0" in part for part in parts)
+
+
+def _file(base: str, sibling: RepoSibling, subject: Subject) -> RemoteFile:
     sha256 = sibling.lfs.sha256 if sibling.lfs else None
     size = sibling.lfs.size if sibling.lfs else sibling.size
     etag = sha256 or sibling.blob_id or ""
@@ -188,6 +240,7 @@ def _file(base: str, sibling: RepoSibling) -> RemoteFile | None:
         raise hub_problem(
             "hub_unclear",
             f"The hub gives no size and hash of {sibling.rfilename} in {base}, so a download could not be checked.",
-            "Check HF_ENDPOINT; a mirror must list files with their hashes. Or name a local folder.",
+            f"Check HF_ENDPOINT; a mirror must list files with their hashes. Or name {subject.instead}.",
+            subject,
         )
     return RemoteFile(sibling.rfilename, size, etag, sha256)

@@ -1,14 +1,15 @@
 """Choices of the plan, each with its reason in a few words. Pure arithmetic over model, data and machine."""
 
 import math
-from collections.abc import Sequence
 from pathlib import PurePath
+from typing import Any
 
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import Unavailable, known
 from engine.planning.capabilities import Surroundings, native_precision
 from engine.planning.plan import Device
 from engine.planning.profiles import DataProfile, ModelProfile
+from engine.recipe.schema import source_paths
 from engine.text import clean_line, human_count
 
 Reasoned = tuple[int, str]
@@ -133,9 +134,9 @@ def choose_held_out(data: DataProfile) -> float | None:
     return short if 0 < short < 1 and round(short * rows) == data.num_held_out else share
 
 
-def choose_name(objective: str, base: str, sources: str | Sequence[str]) -> str:
+def choose_name(objective: str, base: str, source: Any) -> str:
     """Return a title for the run, from the model and the data."""
-    first = sources if isinstance(sources, str) else sources[0]
+    first = source_paths(source)[0]
     data = PurePath(first.split(":", 1)[-1]).stem or first
     model = PurePath(base.split(":", 1)[-1]).name or base
     verb = "on" if objective == "chat" else "reads"

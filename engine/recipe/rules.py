@@ -225,8 +225,7 @@ def _held_out(facts: _Facts) -> Iterator[Problem]:
 
 
 def _sources(facts: _Facts) -> list[str]:
-    source = facts.recipe.data.source
-    return [source] if isinstance(source, str) else list(source)
+    return facts.recipe.data.sources()
 
 
 def _data_sources(facts: _Facts) -> Iterator[Problem]:

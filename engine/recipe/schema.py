@@ -94,12 +94,56 @@ class MethodSection(Section):
     )
 
 
+class WeightedSource(Section):
+    """A source of several, with how much it counts."""
+
+    path: str
+    weight: float = Field(1.0, gt=0, le=100)
+
+
+def source_paths(source: Any) -> list[str]:
+    """Return what `data.source` names, without weights.
+
+    Args:
+        source: The value of the field as a recipe file has it or as it is parsed; None gives nothing.
+    """
+    listed = source if isinstance(source, list) else [] if source is None else [source]
+    return [_source_path(item) for item in listed]
+
+
+def _source_path(item: Any) -> str:
+    if isinstance(item, WeightedSource):
+        return item.path
+    return str(item.get("path", "")) if isinstance(item, dict) else str(item)
+
+
 class DataSection(Section):
     """What the model learns from."""
 
-    source: str | list[str] = Field(
+    source: str | list[str | WeightedSource] = Field(
         title="Data",
-        description="A file, several files, or builtin:commands; JSONL, JSON, CSV, TSV, Parquet or text.",
+        description="A file, folder, pattern, hub:OWNER/NAME or builtin:commands, or a list, also of {path, weight}.",
+    )
+    encoding: str | None = Field(
+        None,
+        title="Encoding",
+        description="Encoding of text files that are not Unicode, such as windows-1252 or gb18030.",
+        json_schema_extra=_why(
+            "UTF-8, UTF-16 and UTF-32 are known for certain; others are guesses, and you say yes.", level="advanced"
+        ),
+    )
+    unwrap: str | None = Field(
+        None,
+        title="Key of the rows",
+        min_length=1,
+        description="Key that holds the list of rows where a JSON file is one object around them.",
+        json_schema_extra=_why("A file holds its rows directly.", level="advanced"),
+    )
+    text_unit: Literal["passage", "paragraph", "file"] = Field(
+        "passage",
+        title="Row of a text file",
+        description="One row of a text file: a passage of at most 1,500 characters, a paragraph or a whole file.",
+        json_schema_extra=_why("Passages fill sequences evenly and keep every word.", level="advanced"),
     )
     format: Literal["messages", "prompt_completion", "alpaca", "text"] | None = Field(
         None,
@@ -138,6 +182,10 @@ class DataSection(Section):
         description="Keep the first of rows that are equal to the letter; the number dropped is reported.",
         json_schema_extra=_why("Duplicates teach nothing new and leak into the held-out rows.", level="advanced"),
     )
+
+    def sources(self) -> list[str]:
+        """Return what `source` names, without weights."""
+        return source_paths(self.source)
 
 
 class TrainingSection(Section):

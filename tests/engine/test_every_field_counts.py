@@ -78,6 +78,8 @@ class Change:
 
 
 SHORT_RUN = {"training.max_steps": 4, "training.evaluate_every": 3, "training.checkpoint_every": 1}
+LEGACY_TABLE = {"data.source": "WORLD/legacy.csv", "data.encoding": "windows-1252"}
+PLAIN_TEXT = {"data.source": "WORLD/book.txt", "objective": "domain-adaptation"}
 CHANGES: dict[str, Change] = {
     "name": Change("Lamps", ("created.name",)),
     "objective": Change("domain-adaptation", ("prepared.sequences", "measured.samples")),
@@ -91,6 +93,9 @@ CHANGES: dict[str, Change] = {
     "method.dropout": Change(0.2, ("learner.dropout",)),
     "method.targets": Change("attention", ("learner.learning",)),
     "data.source": Change("WORLD/more.jsonl", ("rows.train",)),
+    "data.encoding": Change("koi8-r", ("rows.train",), LEGACY_TABLE),
+    "data.unwrap": Change("more", ("rows.train",), {"data.source": "WORLD/wrapped.json", "data.unwrap": "rows"}),
+    "data.text_unit": Change("paragraph", ("rows.train",), PLAIN_TEXT),
     "data.format": Change("prompt_completion", ("rows.train",)),
     "data.mapping": Change({"prompt": "prompt", "completion": "curt"}, ("rows.train",)),
     "data.held_out": Change(0.5, ("rows.held_out",)),
@@ -142,6 +147,11 @@ class World:
         (folder / "template.jinja").write_text(TEMPLATE)
         write_rows(folder / "rows.jsonl", _wide_rows(24) + _wide_rows(4))
         write_rows(folder / "more.jsonl", _wide_rows(32))
+        (folder / "legacy.csv").write_bytes(_table(24).encode("cp1252"))
+        wrapped = {"rows": _wide_rows(24), "more": _wide_rows(32)}
+        (folder / "wrapped.json").write_text(json.dumps(wrapped))
+        paragraphs = (f"{row['text']}\n{row['text']}" for row in _wide_rows(40))
+        (folder / "book.txt").write_text("\n\n".join(paragraphs))
         self._baselines: dict[tuple[str, str], dict[str, Any]] = {}
 
     def values(self, changes: dict[str, Any]) -> dict[str, Any]:
@@ -252,6 +262,12 @@ def _wide_rows(count: int) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _table(count: int) -> str:
+    """Return a table with letters outside ASCII."""
+    lines = (f"{row['prompt']},{row['completion']} déjà" for row in _wide_rows(count))
+    return "\n".join(["prompt,completion", *lines])
 
 
 def _in_world(value: Any, folder: Path) -> Any:

@@ -1,20 +1,22 @@
 """The strict readers: damaged files are refused with place, cause and next action; odd but legal ones pass."""
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.bytes_in import likely_encoding
-from engine.data.json_rows import read_json, read_json_lines
-from engine.data.readers import read_sources
+from engine.data.encoding_guess import likely_encoding
 from engine.data.rows import RawRow
-from engine.data.table_rows import find_delimiter, read_csv
+from engine.data.sources import read_sources
+from engine.data.table_rows import find_delimiter
 from engine.data.text_rows import read_text
 from engine.recipe.problems import Problem, ProblemError
 
@@ -25,6 +27,10 @@ def write(folder: Path, name: str, content: str | bytes) -> str:
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return str(path)
+
+
+def zstd(content: bytes) -> bytes:
+    return pa.Codec("zstd").compress(content, asbytes=True)
 
 
 def rows_of(path: str) -> list[RawRow]:
@@ -49,15 +55,12 @@ BAD = {
     ),
     "torn last line": ("rows.jsonl", "\n".join(GOOD) + '\n{"prompt": "How', r"rows\.jsonl:21:\d+: .*cut off"),
     "NUL byte": ("rows.jsonl", with_line(3, '{"prompt": "a\0b"}'), r"rows\.jsonl:3:14 is a NUL"),
-    "UTF-16 with mark": ("rows.jsonl", "\n".join(GOOD).encode("utf-16"), r"rows\.jsonl:1:1 is UTF-16"),
-    "UTF-16 without mark": ("rows.jsonl", "\n".join(GOOD).encode("utf-16-le"), r"rows\.jsonl:1:1 is UTF-16LE"),
-    "UTF-32": ("rows.jsonl", "\n".join(GOOD).encode("utf-32"), r"UTF-32"),
     "Latin-1 byte": (
         "rows.jsonl",
         with_line(6, '{"prompt": "café"}').encode("latin-1"),
-        r"rows\.jsonl:6:16 .*0xe9.*8859-1",
+        r"rows\.jsonl:6:16 .*0xe9.*windows-1252.*café",
     ),
-    "Windows quotes": ("rows.csv", "prompt,completion\na,“b”\n".encode("cp1252"), r"rows\.csv:2:3 .*WINDOWS-1252"),
+    "Windows quotes": ("rows.csv", "prompt,completion\na,“b”\n".encode("cp1252"), r"rows\.csv:2:3 .*windows-1252.*“b”"),
     "picture": ("rows.jsonl", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x01\x00" * 20, r"rows\.jsonl:1:1 .*binary"),
     "lone surrogate": ("rows.jsonl", with_line(5, '{"prompt": "\\ud83d"}'), r"rows\.jsonl:5:1: half of a character"),
     "empty file": ("rows.jsonl", "", r"rows\.jsonl is empty"),
@@ -96,11 +99,13 @@ BAD = {
     "header twice": ("rows.csv", "prompt,prompt\na,b\n", r"names 'prompt' twice"),
     "header without name": ("rows.csv", "prompt,\na,b\n", r"column 2 of the header"),
     "header alone": ("rows.csv", "prompt,completion\n", r"header and no rows"),
+    "two tables in one Parquet name": ("rows.parquet", "\n".join(GOOD), r"not a whole Parquet file"),
     "gzip cut off": ("rows.jsonl.gz", gzip.compress("\n".join(GOOD).encode())[:-20], r"not a whole gzip"),
     "not gzip": ("rows.jsonl.gz", "\n".join(GOOD), r"not a whole gzip"),
     "broken Parquet": ("rows.parquet", b"PAR1 nothing here PAR1", r"not a whole Parquet file"),
     "Excel": ("rows.xlsx", b"PK\x03\x04", r"an Excel workbook"),
-    "zip": ("rows.zip", b"PK\x03\x04", r"a zip archive"),
+    "zip cut off": ("rows.zip", b"PK\x03\x04", r"not a whole zip"),
+    "zip by name only": ("rows.zip", "\n".join(GOOD), r"not a whole zip"),
     "pickle": ("rows.pkl", b"\x80\x04", r"a pickle"),
     "unknown kind": ("rows.dat", "one two three", r"says nothing about its content"),
 }
@@ -129,6 +134,16 @@ LEGAL = {
     "lines named json": ("rows.json", "\n".join(GOOD)),
     "gzip": ("rows.jsonl.gz", gzip.compress("\n".join(GOOD).encode())),
     "no ending": ("rows", "\n".join(GOOD)),
+    "UTF-16 with mark": ("rows.jsonl", "\n".join(GOOD).encode("utf-16")),
+    "UTF-16 without mark": ("rows.jsonl", "\n".join(GOOD).encode("utf-16-le")),
+    "UTF-16 the other way round": ("rows.csv", ("prompt,completion\n" + "é,b\n" * 20).encode("utf-16-be")),
+    "UTF-32": ("rows.jsonl", "\n".join(GOOD).encode("utf-32")),
+    "UTF-32 without mark": ("rows.jsonl", "\n".join(GOOD).encode("utf-32-be")),
+    "Zstandard": ("rows.jsonl.zst", zstd("\n".join(GOOD).encode())),
+    "bzip2": ("rows.jsonl.bz2", bz2.compress("\n".join(GOOD).encode())),
+    "xz": ("rows.jsonl.xz", lzma.compress("\n".join(GOOD).encode())),
+    "gzip without its ending": ("rows.jsonl", gzip.compress("\n".join(GOOD).encode())),
+    "old Mac line ends": ("rows.csv", "prompt,completion\r" + "a,b\r" * 20),
     "line separators in text": ("rows.jsonl", "\n".join(row.replace("Question", "Que\u2028stion") for row in GOOD)),
     "emoji and right-to-left": ("rows.jsonl", "\n".join(row.replace("Answer", "🙂 שלום 中文") for row in GOOD)),
     "escaped surrogate pair": ("rows.jsonl", "\n".join(row.replace("Answer", "\\ud83d\\ude42") for row in GOOD)),
@@ -170,8 +185,8 @@ def test_first_five_broken_lines_are_named(tmp_path):
     assert [problem.message.split(":")[1] for problem in caught.value.problems] == ["2", "3", "4", "5", "6"]
 
 
-def test_cells_stay_the_text_they_are():
-    rows = read_csv("prompt,completion\nq,NA\nq,None\nq,null\nq,NaN\nq,1.10\nq,007\nq,\n", "t.csv")
+def test_cells_stay_the_text_they_are(tmp_path):
+    rows = rows_of(write(tmp_path, "t.csv", "prompt,completion\nq,NA\nq,None\nq,null\nq,NaN\nq,1.10\nq,007\nq,\n"))
     assert [row.values["completion"] for row in rows] == ["NA", "None", "null", "NaN", "1.10", "007", ""]
 
 
@@ -208,19 +223,13 @@ class TestPaths:
         assert problem.code == "data.file_missing"
         assert "train.jsonl?" in problem.fix
 
-    def test_folder_lists_its_files(self, tmp_path):
-        write(tmp_path, "train.jsonl", GOOD[0])
-        problem = problem_of(str(tmp_path))
-        assert problem.code == "data.is_folder"
-        assert "train.jsonl" in problem.fix
-
     def test_pipe_is_not_waited_for(self, tmp_path):
         os.mkfifo(tmp_path / "rows.jsonl")
         assert problem_of(str(tmp_path / "rows.jsonl")).code == "data.not_a_file"
 
     def test_link_that_points_to_itself(self, tmp_path):
         (tmp_path / "rows.jsonl").symlink_to(tmp_path / "rows.jsonl")
-        assert problem_of(str(tmp_path / "rows.jsonl")).code in ("data.file_missing", "data.unreadable")
+        assert problem_of(str(tmp_path / "rows.jsonl")).code == "data.link_loop"
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
     def test_forbidden_file(self, tmp_path):
@@ -251,43 +260,31 @@ class TestPaths:
 
 def test_likely_encoding_of_asian_text():
     text = "今天天气很好,我们去公园散步吧。" * 20
-    assert likely_encoding(text.encode("gb18030")) == "GB18030"
-    assert likely_encoding("Ça va très bien, garçon? déjà vu".encode("latin-1")) == "ISO-8859-1"
+    assert likely_encoding(text.encode("gb18030")) == "gb18030"
+    assert likely_encoding("Ça va très bien, garçon? déjà vu".encode("latin-1")) == "windows-1252"
 
 
 class TestText:
     def test_passages_hold_every_word_in_order(self):
         text = "\n\n".join(f"Paragraph {n} " + "word " * (n % 50) for n in range(300))
-        rows = read_text(text, "book.txt", passage_chars=400)
+        rows = list(read_text([text], "book.txt", passage_chars=400))
         assert " ".join(row.values["text"] for row in rows).split() == text.split()
         assert all(len(row.values["text"]) <= 400 for row in rows)
 
     def test_long_paragraph_is_cut_at_line_ends_and_keeps_line_numbers(self):
         text = "first\n\n" + "\n".join(f"line {n:03}" for n in range(3, 103))
-        rows = read_text(text, "book.txt", passage_chars=100)
+        rows = list(read_text([text], "book.txt", passage_chars=100))
         for row in rows[1:]:
             line = int(row.where.split(":")[1])
             assert text.split("\n")[line - 1] == row.values["text"].split("\n")[0]
 
     @given(st.text(alphabet="ab \n", max_size=300), st.integers(5, 60))
     def test_nothing_is_lost(self, text, limit):
-        rows = read_text(text, "t.txt", passage_chars=limit)
+        rows = list(read_text([text], "t.txt", passage_chars=limit))
         joined = "".join(row.values["text"] for row in rows)
         assert "".join(joined.split()) == "".join(text.split())
         assert all(0 < len(row.values["text"]) <= limit for row in rows)
 
     def test_windows_line_ends_are_blank_lines_too(self):
-        rows = read_text("one\r\n\r\ntwo\r\n", "t.txt", passage_chars=5)
+        rows = read_text(["one\r\n\r\ntwo\r\n"], "t.txt", passage_chars=5)
         assert [row.values["text"] for row in rows] == ["one", "two"]
-
-
-@given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=8), max_size=3), min_size=1, max_size=5))
-def test_what_json_writes_is_read_back(values):
-    lines = "\n".join(json.dumps(value) for value in values)
-    pretty = json.dumps(values, indent=1, ensure_ascii=False)
-    try:
-        pretty.encode()
-    except UnicodeEncodeError:
-        return
-    assert [row.values for row in read_json_lines(lines, "x")] == values
-    assert [row.values for row in read_json(pretty, "x")] == values

@@ -12,6 +12,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from engine.recipe.problems import Problem
+from engine.recipe.schema import source_paths
 from engine.text import clean_line
 from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import Explanation
@@ -288,8 +289,8 @@ def _absolute(text: str) -> str:
     return str(path.resolve()) if path.exists() else text
 
 
-def _source_text(source: str | list[str] | None) -> str:
-    return ", ".join(source) if isinstance(source, list) else str(source or "")
+def _source_text(source: Any) -> str:
+    return ", ".join(source_paths(source))
 
 
 def _file_row(path: Path) -> Content:

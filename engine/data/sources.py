@@ -1,0 +1,211 @@
+"""What `data.source` names, as files: paths, lists, folders, patterns, built-in data, hub data sets, with weights."""
+
+import glob
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.data.bytes_in import UNWATCHED, Watch
+from engine.data.paths import check_path, data_problem, unreadable
+from engine.data.readers import KIND_TITLES, PLAIN_OPTIONS, SUPPORTED, Kind, ReadOptions, open_source, suffix_kind
+from engine.data.rows import RawRow
+from engine.recipe.problems import Problem
+from engine.recipe.schema import WeightedSource
+
+HUB = "hub:"
+_NO_DATA_STEMS = ("readme", "license", "licence", "notice", "citation", "changelog", "manifest", "dataset_info")
+_EVALUATION_STEMS = frozenset({"test", "tests", "valid", "validation", "val", "dev", "eval", "evaluation", "heldout"})
+_LISTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """One local file of the data.
+
+    Attributes:
+        path: Where it lies.
+        name: What it is called in messages and row ids; different for each file.
+        weight: How often its training rows are used, as a factor.
+    """
+
+    path: Path
+    name: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of the data with all its rows: where it lies, what it is called in messages, what is in it."""
+
+    path: Path
+    name: str
+    kind: str
+    sha256: str
+    num_bytes: int
+    rows: list[RawRow]
+    weight: float = 1.0
+    evidence: str = ""
+    remarks: list[Problem] = field(default_factory=list)
+
+
+def read_sources(
+    sources: Sequence[str | WeightedSource], options: ReadOptions = PLAIN_OPTIONS, watch: Watch = UNWATCHED
+) -> list[SourceFile]:
+    """Read files in order, all rows at once; `open_source` reads one without holding its rows.
+
+    Args:
+        sources: Paths, folders, patterns, `builtin:` names or `hub:` references.
+        options: What the recipe says about reading.
+        watch: Told about the progress of each file, and asked whether to go on.
+
+    Raises:
+        ProblemError: Any file is missing or broken, with the place and the next action.
+        ReadingStoppedError: The watch asked for a stop.
+    """
+    files = expand(sources, watch)
+    remarks = _names_of_evaluation(files, sources)
+    read = [read_file(file, options, watch) for file in files]
+    if remarks:
+        read[0].remarks.extend(remarks)
+    return read
+
+
+def read_file(file: FileRef, options: ReadOptions = PLAIN_OPTIONS, watch: Watch = UNWATCHED) -> SourceFile:
+    """Read all rows of one file."""
+    with open_source(file.path, file.name, options=options, watch=watch) as source:
+        rows = list(source)
+        return SourceFile(
+            path=file.path,
+            name=file.name,
+            kind=source.kind,
+            sha256=source.sha256,
+            num_bytes=source.num_bytes,
+            rows=rows,
+            weight=file.weight,
+            evidence=source.evidence,
+            remarks=source.remarks,
+        )
+
+
+def hash_of(files: Sequence[SourceFile]) -> str:
+    """Return the sha256 of one file, or of the list of the hashes of several."""
+    if len(files) == 1:
+        return files[0].sha256
+    return hashlib.sha256("".join(f"{file.sha256}\n" for file in files).encode()).hexdigest()
+
+
+def expand(sources: Sequence[str | WeightedSource], watch: Watch = UNWATCHED) -> list[FileRef]:
+    """Return the files that sources stand for, in order, each checked to be a file that can be read.
+
+    Args:
+        sources: As in the recipe.
+        watch: Told about downloads from the hub.
+
+    Raises:
+        ProblemError: A source names nothing, files of several kinds, or a file that another one names too.
+    """
+    found: list[tuple[Path, str, float]] = []
+    for source in sources:
+        reference, weight = (source, 1.0) if isinstance(source, str) else (source.path, source.weight)
+        found += [(path, label, weight) for path, label in _files_of(reference, watch)]
+    for path, _, _ in found:
+        check_path(path)
+    doubled = [path for path, count in Counter(path.resolve() for path, _, _ in found).items() if count > 1]
+    if doubled:
+        raise data_problem("file_twice", f"{doubled[0]} is listed twice.", "Name each file once.")
+    labels = Counter(label for _, label, _ in found)
+    return [FileRef(path, label if labels[label] == 1 else str(path), weight) for path, label, weight in found]
+
+
+def _files_of(reference: str, watch: Watch) -> list[tuple[Path, str]]:
+    """Return `(path, name)` of the files that one source stands for."""
+    if reference.startswith("builtin:"):
+        from engine.catalog.builtin import builtin_path
+
+        path = builtin_path(reference)
+        return [(path, path.name)]
+    if reference.startswith(HUB):
+        from engine.models.hub_datasets import resolve_dataset
+
+        return [(path, path.name) for path in resolve_dataset(reference, watch.tell)]
+    path = Path(reference)
+    if is_pattern(reference):
+        return _of_one_kind(_matches(reference), reference)
+    if path.is_dir():
+        return _of_one_kind(_folder_files(path), reference)
+    return [(path, path.name)]
+
+
+def is_pattern(reference: str) -> bool:
+    """Return whether a path holds wildcards and is not itself the name of something that is there."""
+    return glob.has_magic(reference) and not os.path.lexists(reference)
+
+
+def _matches(pattern: str) -> list[tuple[Path, str]]:
+    paths = sorted(Path(match) for match in glob.glob(pattern, recursive=True))
+    files = [(path, path.name) for path in paths if not path.is_dir()]
+    if not files:
+        fix = "Check the pattern; * stands for any part of a name, ** for any folders."
+        raise data_problem("no_match", f"No file matches {pattern}.", fix)
+    return files
+
+
+def _folder_files(folder: Path) -> list[tuple[Path, str]]:
+    """Return the data files below a folder by their path in it; links to folders are not followed."""
+
+    def refuse(error: OSError) -> None:
+        raise unreadable(Path(error.filename or folder), error)
+
+    files: list[tuple[Path, str]] = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(parent) / name
+            if not name.startswith(".") and suffix_kind(path) is not None and not _is_paper(path):
+                files.append((path, str(path.relative_to(folder))))
+    if files:
+        return files
+    there = sorted(entry.name for entry in folder.iterdir())
+    listed = f"; it holds {', '.join(there[:_LISTED])}{' ...' if len(there) > _LISTED else ''}" if there else ""
+    raise data_problem(
+        "folder_empty", f"{folder} is a folder without data files{listed}.", f"Name files; read are {SUPPORTED}."
+    )
+
+
+def _is_paper(path: Path) -> bool:
+    """Return whether a file beside the data only tells about it."""
+    return path.name.lower().split(".")[0] in _NO_DATA_STEMS
+
+
+def _of_one_kind(files: list[tuple[Path, str]], reference: str) -> list[tuple[Path, str]]:
+    kinds: Counter[Kind | None] = Counter(suffix_kind(path) for path, _ in files)
+    if len(kinds) == 1:
+        return files
+    counts = ", ".join(
+        f"{count} {KIND_TITLES[kind] if kind else 'unknown'} {'file' if count == 1 else 'files'}"
+        for kind, count in kinds.most_common()
+    )
+    most = next((path for path, _ in files if suffix_kind(path) == kinds.most_common(1)[0][0]), files[0][0])
+    folder = Path(reference) if Path(reference).is_dir() else Path(reference).parent
+    raise data_problem(
+        "mixed_kinds",
+        f"{reference} holds files of several kinds: {counts}.",
+        f"Name those of one kind, such as {folder / ('*' + ''.join(most.suffixes[-2:]))}, or list the files.",
+    )
+
+
+def _names_of_evaluation(files: Sequence[FileRef], sources: Sequence[str | WeightedSource]) -> list[Problem]:
+    """Return a warning when a folder or pattern brought files whose names say that they are for evaluation."""
+    if len(files) <= len(sources):
+        return []
+    named = [
+        file.name for file in files if Path(file.name).name.lower().split(".")[0].split("-")[0] in _EVALUATION_STEMS
+    ]
+    if not named or len(named) == len(files):
+        return []
+    message = f"{', '.join(named[:_LISTED])} would be trained on, and its name says that it is for evaluation."
+    fix = "Name the training files alone, and set data.held_out to that file."
+    return [Problem("data.evaluation_file", message, fix, path="data.source", severity="warning")]

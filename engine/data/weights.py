@@ -1,0 +1,79 @@
+"""Weights of sources: training rows of one file used more or less often than they are there, drawn with the seed.
+
+Weights act last, on training rows alone: repeated earlier, rows would be dropped as duplicates or stand on both sides
+of the split, and evaluation would no longer see the data as it is.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from engine.data.rows import Row, Tally
+from engine.data.sources import SourceFile
+from engine.planning.profiles import Finding
+from engine.recipe.problems import Problem, ProblemError
+from engine.text import clean_line
+
+_DRAW_BITS = 64
+
+
+def weigh_rows(rows: Sequence[Row], weights: Mapping[str, float], seed: int, dropped: Tally) -> list[Row]:
+    """Return the rows, each as often as the weight of its file says.
+
+    A weight of 2.5 uses each row twice, and a drawn half of them a third time. Whether a row is drawn depends on the
+    seed and on the row's own id, so that other files and their order change nothing.
+
+    Args:
+        rows: Training rows.
+        weights: Weight of each file by its name; files without one count once.
+        seed: The run's seed.
+        dropped: Rows that are not drawn are counted here as `not_drawn`.
+
+    Raises:
+        ProblemError: No row is left.
+    """
+    if all(weights.get(name, 1.0) == 1.0 for name in weights):
+        return list(rows)
+    weighed: list[Row] = []
+    for row in rows:
+        copies = _copies(row["id"], weights.get(_file_of(row), 1.0), seed)
+        if not copies:
+            dropped.add("not_drawn", row["id"])
+        weighed += [row if number == 1 else {**row, "id": f"{row['id']}*{number}"} for number in range(1, copies + 1)]
+    if not weighed:
+        message = f"The weights of the sources leave none of the {len(rows)} training rows."
+        raise ProblemError(Problem("data.weights_too_small", message, "Raise them.", path="data.source"))
+    return weighed
+
+
+def weight_notes(files: Sequence[SourceFile], rows: Sequence[Row], seed: int) -> list[Finding]:
+    """Return one note for each file whose weight is not 1, with the numbers of rows before and after."""
+    weights = {file.name: file.weight for file in files if file.weight != 1.0}
+    there: Counter[str] = Counter()
+    used: Counter[str] = Counter()
+    for row in rows if weights else ():
+        if (name := _file_of(row)) in weights:
+            there[name] += 1
+            used[name] += _copies(row["id"], weights[name], seed)
+    return [
+        Finding(
+            code="data.weight",
+            message=clean_line(
+                f"{name} counts {weight:g} times: its {there[name]} training rows are used {used[name]} times."
+            ),
+            path="data.source",
+            severity="note",
+        )
+        for name, weight in weights.items()
+    ]
+
+
+def _file_of(row: Row) -> str:
+    name: str = row["id"].rpartition(":")[0]
+    return name
+
+
+def _copies(row_id: str, weight: float, seed: int) -> int:
+    whole = int(weight)
+    digest = hashlib.blake2b(f"{seed} {row_id}".encode("utf-8", "surrogatepass"), digest_size=_DRAW_BITS // 8).digest()
+    return whole + (int.from_bytes(digest) / 2**_DRAW_BITS < weight - whole)
