@@ -15,6 +15,8 @@ from engine.planning.memory_phases import (
     GATHERED,
     HEAD,
     Moment,
+    highest,
+    phase_moments,
     phase_peaks,
     size_of,
 )
@@ -87,7 +89,8 @@ def estimate_memory(
         where: Name of that memory, such as `GPU 0`.
         calibration: What was measured on this machine; narrows the range.
     """
-    peaks = phase_peaks(model, setup)
+    moments = phase_moments(model, setup)
+    peaks = {name: highest(found) for name, found in moments.items()}
     notes = list(_notes(model, setup))
     framework_name, framework = _framework(setup, calibration)
     elsewhere = _merges_elsewhere(model, setup, peaks, framework, available_bytes)
@@ -95,24 +98,21 @@ def estimate_memory(
         notes.append(elsewhere)
     counted = {name: peak for name, peak in peaks.items() if not (elsewhere and name == "merging")}
     top = max(counted.values(), key=size_of)
-    allocated = size_of(top)
-    moving = sum(size for name, size in top.items() if name in _MOVING)
-    slack = _slack(setup, allocated, moving)
-    low, high = _range(model, setup, allocated, moving, calibration)
-    expected = allocated + framework + slack
+    slack = _slack(setup, top)
+    # A moment with fewer bytes can reach higher, where more of it moves.
+    ranges = [_range(model, setup, moment, calibration) for name in counted for moment in moments[name]]
+    expected = size_of(top) + framework + slack
     return MemoryEstimate(
         components={**top, framework_name: framework, "slack": slack},
         expected_bytes=expected,
-        low_bytes=min(expected, round(low + 0.85 * framework)),
-        high_bytes=max(
-            expected, round(high + _most_slack(setup, allocated, moving) + _most_framework(framework, calibration))
-        ),
+        low_bytes=min(expected, round(max(low for low, _ in ranges) + 0.85 * framework)),
+        high_bytes=max(expected, round(max(high for _, high in ranges)) + _most_framework(framework, calibration)),
         available_bytes=available_bytes,
         where=where,
         basis="formula",
         depth="formula",
         peaks={name: size_of(peak) for name, peak in counted.items()},
-        allocated_bytes=allocated,
+        allocated_bytes=size_of(top),
         confidence="low" if _guesses(model, setup) else "normal",
         notes=notes,
     )
@@ -131,19 +131,22 @@ def _most_framework(framework: int, calibration: Calibration | None) -> int:
     return round((1.05 if measured else 1.3) * framework)
 
 
-def _slack(setup: Setup, allocated: int, moving: int) -> int:
+def _moving(peak: Moment) -> int:
+    """Return what comes and goes in a step."""
+    return sum(size for name, size in peak.items() if name in _MOVING)
+
+
+def _slack(setup: Setup, peak: Moment) -> int:
     """Return what the allocator holds beyond what is in use.
 
     CUDA's caching allocator with expandable segments: rounding and a few holes. The C heap of a processor leaves holes:
     0.0 to 0.25 more was measured in full fine-tuning, 0.6 to 0.8 with adapters and their many small temporaries.
     """
+    moving = _moving(peak)
+    fixed = size_of(peak) - moving
     if setup.device == "cuda":
-        return round(0.04 * moving + 0.01 * (allocated - moving))
-    return round((0.2 if setup.full else 0.5) * moving + 0.02 * (allocated - moving))
-
-
-def _most_slack(setup: Setup, allocated: int, moving: int) -> int:
-    return 2 * _slack(setup, allocated, moving)
+        return round(0.04 * moving + 0.01 * fixed)
+    return round((0.2 if setup.full else 0.5) * moving + 0.02 * fixed)
 
 
 def _guesses(model: ModelProfile, setup: Setup) -> bool:
@@ -152,21 +155,20 @@ def _guesses(model: ModelProfile, setup: Setup) -> bool:
     return not model.counted or not traits_of(model.model_type).known or model.kind != "decoder" or many
 
 
-def _range(
-    model: ModelProfile, setup: Setup, allocated: int, moving: int, calibration: Calibration | None
-) -> tuple[float, float]:
-    """Return the ends of the range of what tensors occupy: the formula's own error, widened by what was measured."""
+def _range(model: ModelProfile, setup: Setup, peak: Moment, calibration: Calibration | None) -> tuple[float, float]:
+    """Return the ends of the range of a phase: the formula's own error, what was measured here, and twice the slack."""
     traits = traits_of(model.model_type)
     loose = traits.norm == "layer" or traits.capped_scores or model.num_experts > 0
     spread = _UNKNOWN_SPREAD if _guesses(model, setup) else _LOOSE_SPREAD if loose else _KNOWN_SPREAD
-    fixed = allocated - moving
+    moving = _moving(peak)
+    fixed = size_of(peak) - moving
     share = 0.01 if model.counted else 0.05
     low = (1 - share) * fixed + (1 - spread) * moving
     high = (1 + share) * fixed + (1 + spread) * moving
     if calibration is not None and calibration.memory_ratios:
         least, most = ratio_band(calibration)
-        return low * min(least, middle_ratio(calibration)), high * most
-    return low, high
+        low, high = low * min(least, middle_ratio(calibration)), high * most
+    return low, high + 2 * _slack(setup, peak)
 
 
 def _merges_elsewhere(

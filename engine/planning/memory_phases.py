@@ -3,7 +3,7 @@
 A moment is `{component: bytes}` of tensors that are alive together; the highest moment of a phase is its peak.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.planning.memory_blocks import BlockMemory, block_memory
@@ -25,9 +25,8 @@ TILE_VOCAB = 32768
 """TRL computes the output layer in tiles of this size (`trl.kernels.chunked_logprob`)."""
 EVALUATION_CHUNK_BYTES = 64 * MIB
 """Float32 logits that an evaluation holds at once (`engine.evaluation.scoring`)."""
-GENERATION_SHARE = 4
 MAX_GENERATION_ROWS = 64
-"""Tokens of a generation batch per token of a training batch, and its most rows (`engine.evaluation`)."""
+"""Most rows that are answered at once (`engine.evaluation.batches`)."""
 FSDP_GATHERED_BLOCKS = 2
 """FSDP holds the block in use whole, and the next one that it fetches meanwhile."""
 
@@ -49,22 +48,36 @@ def size_of(moment: Moment) -> int:
     return sum(moment.values())
 
 
-def highest(moments: Iterator[Moment]) -> Moment:
+def highest(moments: Sequence[Moment]) -> Moment:
     """Return the moment with the most bytes, the first of equals."""
     return max(moments, key=size_of)
 
 
-def phase_peaks(model: ModelProfile, setup: Setup) -> dict[str, Moment]:
-    """Return the peak of each phase of a run, per GPU where several share it."""
+def phase_moments(model: ModelProfile, setup: Setup) -> dict[str, list[Moment]]:
+    """Return the moments of each phase of a run that can be its highest, per GPU where several share it."""
     run = _Run(model, setup, block_memory(model, setup))
-    peaks = {
-        "training": highest(run.training()),
-        "evaluation": highest(run.evaluation()),
-        "saving": run.saving(),
+    moments = {
+        "training": list(run.training()),
+        "evaluation": list(run.evaluation()),
+        "saving": [run.saving()],
     }
     if setup.merge and not setup.full:
-        peaks["merging"] = run.merging()
-    return peaks
+        moments["merging"] = [run.merging()]
+    return moments
+
+
+def phase_peaks(model: ModelProfile, setup: Setup) -> dict[str, Moment]:
+    """Return the highest moment of each phase of a run."""
+    return {name: highest(moments) for name, moments in phase_moments(model, setup).items()}
+
+
+def generation_share(model: ModelProfile, setup: Setup) -> float:
+    """Return the tokens that are generated at once per token of a training step, as evaluation chooses them.
+
+    The rule of `engine.evaluation.generation.generation_share`, which a test holds against this one.
+    """
+    kept = model.hidden_size * (1 if setup.activation_checkpointing else 8)
+    return min(4.0, max(0.125, kept / (2 * model.num_kv_heads * model.head_dim)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +217,9 @@ class _Run:
     def evaluation(self) -> Iterator[Moment]:
         """Yield the moments of an evaluation: it runs without gradients, and finds the optimizer's states there."""
         setup, model = self.setup, self.model
-        tokens = setup.evaluation_batch or setup.tokens
+        # Where the examples of the baseline make a row longer than a batch, it is a batch of its own.
+        longest = min(setup.max_length + setup.examples, model.context_length) if setup.examples else 0
+        tokens = max(setup.evaluation_batch or setup.tokens, longest)
         share = tokens / setup.tokens
         copies = {COPIES: self.copies() + (setup.width * self.embedding if setup.full else 0)} if self.copies() else {}
         base = {**self.resting(0), **copies}
@@ -214,14 +229,16 @@ class _Run:
         yield {**base, ACTIVATIONS: round(share * self.block.evaluating) + self.mask(), HEAD: 0}
         yield {**base, ACTIVATIONS: 2 * hidden, HEAD: chunk}
         if setup.generate:
-            yield self.generation(base, tokens)
+            yield self.generation(base, tokens, setup.max_length)
+            if longest:
+                yield self.generation(base, tokens, longest)
 
-    def generation(self, base: Moment, tokens: int) -> Moment:
+    def generation(self, base: Moment, tokens: int, prompt: int) -> Moment:
         """Return the moment when the longest prompts have been read: their keys and values, and one block at work."""
         setup, model = self.setup, self.model
-        length = setup.max_length + setup.generate
-        rows = max(1, min(MAX_GENERATION_ROWS, GENERATION_SHARE * tokens // length))
-        share = rows * setup.max_length / setup.tokens
+        length = prompt + setup.generate
+        rows = max(1, min(MAX_GENERATION_ROWS, int(generation_share(model, setup) * tokens) // length))
+        share = rows * prompt / setup.tokens
         cache = 2 * model.num_layers * model.num_kv_heads * model.head_dim * setup.width * rows * length
         logits = rows * model.vocab_size * (4 + setup.width)
         return {**base, ACTIVATIONS: round(share * self.block.evaluating), CACHE: cache, HEAD: logits}

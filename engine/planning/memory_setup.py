@@ -42,6 +42,7 @@ class Setup:
         dropout: Share of adapter inputs that are dropped.
         evaluation_batch: Most tokens of one evaluation batch; None takes those of a training micro-batch.
         generate: Longest answer generated in an evaluation, in tokens; 0 when nothing is generated.
+        examples: Most tokens that the few-shot baseline puts in front of a question; 0 without it.
         merge: The adapter is merged into the base model at the end.
         num_gpus: GPUs that share the work.
         strategy: How they share it.
@@ -62,6 +63,7 @@ class Setup:
     dropout: float = 0.0
     evaluation_batch: int | None = None
     generate: int = 0
+    examples: int = 0
     merge: bool = False
     num_gpus: int = 1
     strategy: Strategy = "single"

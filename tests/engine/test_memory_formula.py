@@ -1,9 +1,11 @@
 """The memory formula against real training on the processor: PyTorch's own allocator events are the truth."""
 
 import pytest
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from engine.evaluation.generation import generation_share
 from engine.planning.memory import Setup, estimate_memory, memory_components
+from engine.planning.memory_phases import generation_share as rule
 from engine.planning.model_profile import profile_folder
 from tests.engine.measured_training import measured_training_peak, plan_of, save_model
 
@@ -64,6 +66,8 @@ def folders(tmp_path_factory):
     def folder(family):
         if family not in made:
             sizes = FAMILIES[family] if family == "gpt2" else SIZES | FAMILIES[family]
+            if family == "gpt_neox":
+                sizes = {key: value for key, value in sizes.items() if key != "num_key_value_heads"}
             shared = {key: SIZES[key] for key in ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")}
             config = AutoConfig.for_model(family, **(shared | sizes))
             made[family] = save_model(tmp_path_factory.mktemp(family), config)
@@ -95,3 +99,14 @@ def test_the_formula_meets_what_training_took(folders, family, method, precision
 def test_the_folders_of_the_cases_are_counted_exactly(folders):
     for family in FAMILIES:
         assert profile_folder(folders(family), base="x").counted
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_generation_is_sized_as_evaluation_sizes_it(folders, family, checkpointing):
+    folder = folders(family)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    chosen = Setup("cuda", "lora", "bfloat16", 1, 64, activation_checkpointing=checkpointing)
+    assert rule(profile_folder(folder, base="x"), chosen) == generation_share(
+        model, activation_checkpointing=checkpointing
+    )
