@@ -41,6 +41,7 @@ ACTIVATIONS = "activations"
 HEAD = "output layer and loss"
 CACHE = "keys and values"
 GATHERED = "gathered from other GPUs"
+TO_DISK = "copies on their way to the disk"
 
 
 def size_of(moment: Moment) -> int:
@@ -244,8 +245,14 @@ class _Run:
         return {**base, ACTIVATIONS: round(share * self.block.evaluating), CACHE: cache, HEAD: logits}
 
     def saving(self) -> Moment:
-        """Return what lies there while a checkpoint is written, tensor by tensor."""
-        return {**self.resting(0), ACTIVATIONS: 0, HEAD: 0}
+        """Return what lies there while a checkpoint is written: first the weights that learn, then the states.
+
+        Both are copied to host memory, which on a processor is the memory that counts.
+        """
+        if self.setup.device == "cuda":
+            return {**self.resting(0), ACTIVATIONS: 0, HEAD: 0}
+        learnt = 4 * trainable_params(self.model, self.setup)
+        return {**self.resting(0), ACTIVATIONS: 0, HEAD: 0, TO_DISK: max(learnt, self.states())}
 
     def merging(self) -> Moment:
         """Return what merging an adapter needs; QLoRA loads the base again, in the format of the arithmetic."""
@@ -255,7 +262,11 @@ class _Run:
             base[WEIGHTS] += setup.width * model.num_params
         widest = max((rows * columns for _, rows, columns in model.linear_shapes), default=0)
         # `safe_merge` works on a copy of the weight and adds a float32 product to it.
-        return {**base, ACTIVATIONS: (4 + setup.width) * widest, HEAD: 0}
+        moment = {**base, ACTIVATIONS: (8 + setup.width) * widest, HEAD: 0}
+        if setup.device == "cpu":
+            stored = min(setup.width, WIDTHS.get(model.weights_dtype, 4))
+            moment[TO_DISK] = stored * model.num_params
+        return moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +301,3 @@ def _plain_head(model: ModelProfile, setup: Setup) -> _Head:
     forward = logits * (8 + (width if width < 4 else 0))
     gradient = 4 * model.vocab_size * hidden if setup.full else 0
     return _Head(kept + forward, kept + 12 * logits, gradient)
-
-
-def weight_formats(model: ModelProfile) -> int:
-    """Return the bytes of one stored weight."""
-    return WIDTHS.get(model.weights_dtype, 2)

@@ -1,13 +1,17 @@
-"""The memory formula against real training on the processor: PyTorch's own allocator events are the truth."""
+"""The memory formula against real training on the processor, and against rehearsals of real models."""
 
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from engine.catalog.base_models import find_base_model
 from engine.evaluation.generation import generation_share
 from engine.planning.memory import Setup, estimate_memory, memory_components
 from engine.planning.memory_phases import generation_share as rule
 from engine.planning.model_profile import profile_folder
-from tests.engine.measured_training import measured_training_peak, plan_of, save_model
+from engine.planning.plan import Device
+from engine.rehearsal.run import rehearse
+from tests.engine.made_plan import made_plan
+from tests.engine.measured_training import length_profile, measured_training_peak, plan_of, save_model
 
 TOLERANCE = {"gpt_neox": 0.12, "gpt2": 0.12}
 USUAL_TOLERANCE = 0.08
@@ -110,3 +114,29 @@ def test_generation_is_sized_as_evaluation_sizes_it(folders, family, checkpointi
     assert rule(profile_folder(folder, base="x"), chosen) == generation_share(
         model, activation_checkpointing=checkpointing
     )
+
+
+REHEARSED = [
+    ("Qwen/Qwen3-0.6B", "qlora", 4, True),
+    ("meta-llama/Llama-3.2-1B-Instruct", "full", 1, False),
+    ("mistralai/Mistral-7B-Instruct-v0.3", "lora", 1, True),
+]
+
+
+@pytest.mark.parametrize(("name", "method", "micro_batch", "checkpointing"), REHEARSED)
+def test_the_formula_meets_the_rehearsal_of_real_models_on_a_gpu(name, method, micro_batch, checkpointing):
+    training = {
+        "precision": "bfloat16",
+        "activation_checkpointing": checkpointing,
+        "micro_batch": micro_batch,
+        "effective_batch": 2 * micro_batch,
+        "max_length": 1024,
+    }
+    plan = made_plan(name, method=method, recipe={"training": training})
+    steps = plan.steps.model_copy(update={"micro_batch": micro_batch, "accumulation": 2})
+    data = plan.data.model_copy(update={"lengths": length_profile(1024)})
+    model = find_base_model(name).profile
+    plan = plan.model_copy(update={"steps": steps, "data": data, "model": model, "device": Device(kind="cuda")})
+    rehearsed = rehearse(plan, "key").peaks["training"]
+    setup = setup_of(plan, rank=plan.recipe.method.rank or 16)
+    assert sum(memory_components(model, setup).values()) == pytest.approx(rehearsed, rel=0.04)
