@@ -78,7 +78,8 @@ class Case:
             "evaluation": {
                 "metrics": ["perplexity", *(["exact_match"] if generate else [])],
                 "max_rows": 4,
-                **({"generate_rows": 1, "max_new_tokens": 8} if generate else {}),
+                **({"generate_rows": 1} if generate else {}),
+                "max_new_tokens": 8,
             },
             **({} if self.merge or self.method == "full" else {"delivery": {"merge": False}}),
         }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.memory_predict import Results
-from benchmarks.memory_table import PREDICTIONS
+from benchmarks.memory_table import PREDICTIONS, errors_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/memory-accuracy.md"
 BEGIN, END = "<!-- tables: python benchmarks/memory.py --docs -->", "<!-- end of tables -->"
@@ -81,9 +81,7 @@ def _tensors_by_method(cpu: Results) -> Iterator[str]:
     lines = []
     for method in (*METHODS, "all"):
         chosen = [row for row in rows.values() if method in ("all", row["case"]["method"])]
-        errors = [
-            [row[f"{name}_error"] for row in chosen if row.get(f"{name}_error") is not None] for name in PREDICTIONS
-        ]
+        errors = [errors_of(chosen, name) for name in PREDICTIONS]
         lines.append([method, str(len(chosen)), _spread(errors[0], 1), _spread(errors[1], 3)])
     yield from _table(["method", "runs", "formula, median / largest error", "rehearsal, median / largest error"], lines)
 
@@ -138,9 +136,7 @@ def _by_source(published: Results) -> Iterator[str]:
     for source in dict.fromkeys(name.partition("/")[0] for name in published.rows):
         chosen = [row for name, row in rows.items() if name.startswith(f"{source}/")]
         total = sum(name.startswith(f"{source}/") for name in published.rows)
-        errors = [
-            [row["errors"][name] for row in chosen if row["errors"].get(name) is not None] for name in PREDICTIONS
-        ]
+        errors = [errors_of(chosen, name) for name in PREDICTIONS]
         lines.append([source, str(total), str(len(chosen)), _spread(errors[0], 1), _spread(errors[1], 1)])
     head = ["source", "rows", "expressed", "formula, median / largest error", "rehearsal, median / largest error"]
     yield from _table(head, lines)

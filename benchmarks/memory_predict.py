@@ -19,10 +19,18 @@ NO_TENSORS = frozenset({"process", "CUDA context", "slack", "allocator slack", "
 """Components of an estimate that are no tensors."""
 
 
-def formula_tensors(memory: MemoryEstimate) -> int:
+def of_training(peaks: dict[str, int], *, with_saving: bool) -> int | None:
+    """Return the peak of training, or of training with its checkpoints; None when it is not known."""
+    if "training" not in peaks:
+        return None
+    return max(peaks["training"], peaks.get("saving", 0) if with_saving else 0)
+
+
+def formula_tensors(memory: MemoryEstimate, *, with_saving: bool = False) -> int:
     """Return the peak of tensors in training, without context and slack."""
-    if "training" in memory.peaks:
-        return memory.peaks["training"]
+    peak = of_training(memory.peaks, with_saving=with_saving)
+    if peak is not None:
+        return peak
     return sum(size for name, size in memory.components.items() if name not in NO_TENSORS)
 
 
@@ -103,12 +111,16 @@ class Results:
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, file: Path, *, fresh: bool, **conditions: Any) -> "Results":
-        """Return what the file holds, or nothing yet."""
-        rows = {}
-        if file.exists() and not fresh:
-            rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
-        return cls(file, machine_conditions() | conditions, rows)
+    def read(cls, file: Path) -> "Results":
+        """Return what the file holds, with the conditions that it was made under."""
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return cls(file, stored["conditions"], stored["rows"])
+
+    @classmethod
+    def open(cls, file: Path, *, fresh: bool) -> "Results":
+        """Return what the file holds, or nothing yet; what is added is of this machine and this moment."""
+        rows = cls.read(file).rows if file.exists() and not fresh else {}
+        return cls(file, machine_conditions(), rows)
 
     def add(self, name: str, record: dict[str, Any]) -> None:
         """Keep a record, on the disk too."""

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from benchmarks.memory_cases import BOUNDARY_FACTORS, Case, Workshop, plan_for
-from benchmarks.memory_predict import Predictor, Results, formula_tensors, share_off
+from benchmarks.memory_predict import Predictor, Results, formula_tensors, of_training, share_off
 from engine.hardware.devices import Hardware
 from engine.helper import InspectionHelper
 from engine.planning.plan import Plan
@@ -71,12 +71,11 @@ class RealRuns:
         plan = self.plan(case)
         measured = earlier.get("measured") or self.measure(plan)
         record: dict[str, Any] = {"case": case.facts(), "measured": measured}
-        record["formula_bytes"] = formula_tensors(plan.memory)
+        record["formula_bytes"] = formula_tensors(plan.memory, with_saving=True)
         record |= self.predictor.rehearsed(plan)
-        predicted = {
-            "formula": record["formula_bytes"],
-            "rehearsal": record.get("rehearsal", {}).get("peaks", {}).get("training"),
-        }
+        # A run writes its last checkpoint inside training: the measured peak is of both.
+        rehearsed = of_training(record.get("rehearsal", {}).get("peaks", {}), with_saving=True)
+        predicted = {"formula": record["formula_bytes"], "rehearsal": rehearsed}
         training = measured["peaks"].get("training")
         record["errors"] = {name: share_off(num_bytes, training) for name, num_bytes in predicted.items()}
         if self.worker:

@@ -42,7 +42,7 @@ def make(config_folder: Path, folder: Path, dtype_name: str = "float32") -> None
     model.load_state_dict(content, strict=False, assign=True)
     model.tie_weights()
     model.save_pretrained(folder)
-    write_tokenizer(folder)
+    write_tokenizer(folder, config.model_type)
 
 
 def _filled(tensor: Any, pattern: Any) -> Any:
@@ -55,15 +55,28 @@ def _filled(tensor: Any, pattern: Any) -> Any:
     return pattern.repeat(repeats)[: tensor.numel()].view(tensor.shape).clone()
 
 
-def write_tokenizer(folder: Path) -> None:
-    """Write a tokenizer that makes one token of each word, so that lengths are known."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
+def write_tokenizer(folder: Path, family: str = "") -> None:
+    """Write a tokenizer that makes one token of each word, so that lengths are known.
+
+    transformers reads the tokenizer of a Qwen2 model as byte-level BPE whatever its file says, so there it is one;
+    its rows are longer in tokens, and cut.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|unknown|>", "user", "assistant", "system"]
-    words += [f"w{number}" for number in range(256)]
-    backend = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, "<|unknown|>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|unknown|>"]
+    words = ["user", "assistant", "system", *(f"w{number}" for number in range(256))]
+    if family == "qwen2":
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+        backend.train_from_iterator([" ".join(words)], trainer)
+    else:
+        vocabulary = {word: number for number, word in enumerate([*special, *words])}
+        backend = Tokenizer(models.WordLevel(vocabulary, "<|unknown|>"))
+        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token="<|pad|>", eos_token="<|im_end|>", unk_token="<|unknown|>"
     )
@@ -124,7 +137,7 @@ class AllocatorEvents:
             return
         seen_at, seen_bytes = self._seen
         offset = seen_bytes - sum(num_bytes for moment, num_bytes in events if moment <= seen_at)
-        self.facts = {"outside_allocator_bytes": offset, "num_events": len(events)}
+        self.facts |= {"outside_allocator_bytes": offset, "num_events": len(events)}
         for name, (begin, end) in self._windows.items():
             self.peaks[name] = _peak(events, begin, end) + offset
 
@@ -231,6 +244,7 @@ def measure(folder: Path, limit_bytes: int | None = None) -> dict[str, Any]:
 
 def _carry(run: Any, plan: Any, meter: Meter) -> str | None:
     """Go through the stages as `engine.stages` does; return the phase that ran out of memory."""
+    from engine.recipe.problems import ProblemError
     from engine.runs.checkpoints import CheckpointStore
     from engine.runs.control import ControlReader
     from engine.runs.picture import PictureWriter
@@ -257,6 +271,11 @@ def _carry(run: Any, plan: Any, meter: Meter) -> str | None:
         ):
             with meter.phase(phase):
                 stage()
+    except ProblemError as error:
+        if phase != "merging":
+            raise
+        # The export refuses what it wrote; training and evaluation are measured all the same.
+        meter.facts["export_problem"] = str(error)
     except TrainingFaultError as error:
         if error.fault.kind != "out_of_memory":
             raise
