@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from engine.data.compression import DAMAGED, Packing, opened, packing_of
+from engine.data.compression import DAMAGED, Packing, opened, packing_of, refuse_bomb
 from engine.data.paths import data_problem, unreadable
 from engine.recipe.problems import ProblemError
 from engine.text import human_bytes
@@ -15,11 +15,6 @@ from engine.text import human_bytes
 CHUNK_BYTES = 1 << 18
 HEAD_BYTES = 1 << 20
 """Looked at before the first row: compression, encoding, kind and delimiter are decided here."""
-BOMB_RATIO = 200
-"""Text compresses 3 to 20 times; a file that grows more than this is not data."""
-BOMB_FLOOR_BYTES = 24 * 2**20
-"""Less than this is unpacked whatever the ratio: small files of equal rows compress a thousand times."""
-MAX_EXPANDED_BYTES = 256 * 2**30
 
 
 class ReadingStoppedError(Exception):
@@ -135,7 +130,7 @@ class ByteStream:
         except DAMAGED as error:
             raise self._broken(error) from error
         if self.packing != "plain":
-            self._refuse_bomb(given + self.content_bytes + len(chunk))
+            refuse_bomb(given + self.content_bytes + len(chunk), self._raw.tell(), self.packing, self.name)
         return chunk
 
     def _broken(self, error: Exception) -> ProblemError:
@@ -143,16 +138,6 @@ class ByteStream:
             return unreadable(self._path, error)
         message = f"{self.name} is not a whole {self.packing} file: {str(error).rstrip('.') or type(error).__name__}."
         return data_problem(f"{self.packing}_damaged", message, "Copy or download it again.")
-
-    def _refuse_bomb(self, expanded_bytes: int) -> None:
-        ratio_bytes = BOMB_RATIO * max(1, self._raw.tell())
-        if expanded_bytes > min(MAX_EXPANDED_BYTES, max(BOMB_FLOOR_BYTES, ratio_bytes)):
-            raise data_problem(
-                f"{self.packing}_bomb",
-                f"{self.name} has grown to {human_bytes(expanded_bytes)} out of {human_bytes(self._raw.tell())}, "
-                "which no data file does.",
-                "Unpack it by hand, look at it, and name the unpacked file.",
-            )
 
     def _check_unchanged(self) -> None:
         now = os.fstat(self._raw.fileno())

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal, Protocol, cast
 
 from engine.data.paths import data_problem
+from engine.text import human_bytes
 
 Packing = Literal["plain", "gzip", "zstd", "bzip2", "xz", "zip"]
 
@@ -31,6 +32,11 @@ _MAGIC: tuple[tuple[bytes, Packing], ...] = (
 )
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError)
 """What the decompressors raise on bytes that are not theirs, are cut off or fail their checksum."""
+BOMB_RATIO = 200
+"""Text compresses 3 to 20 times; a file that grows more than this is not data."""
+BOMB_FLOOR_BYTES = 24 * 2**20
+"""Less than this is unpacked whatever the ratio: small files of equal rows compress a thousand times."""
+MAX_EXPANDED_BYTES = 256 * 2**30
 _ENCRYPTED = 0x1
 _LISTED_MEMBERS = 5
 
@@ -95,6 +101,27 @@ def _zstd(raw: BinaryIO) -> Readable:
     return cast(Readable, pa.CompressedInputStream(raw, "zstd"))
 
 
+def refuse_bomb(expanded_bytes: int, packed_bytes: int, packing: Packing, name: str) -> None:
+    """Refuse what grows as no data file does.
+
+    Args:
+        expanded_bytes: Size when unpacked, so far or as the archive declares it.
+        packed_bytes: Compressed bytes that it came out of.
+        packing: How it is compressed.
+        name: Name in messages.
+
+    Raises:
+        ProblemError: A decompression bomb.
+    """
+    if expanded_bytes > min(MAX_EXPANDED_BYTES, max(BOMB_FLOOR_BYTES, BOMB_RATIO * packed_bytes)):
+        raise data_problem(
+            f"{packing}_bomb",
+            f"{name} grows to {human_bytes(expanded_bytes)} out of {human_bytes(packed_bytes)}, "
+            "which no data file does.",
+            "Unpack it by hand, look at it, and name the unpacked file.",
+        )
+
+
 def _member(raw: BinaryIO, name: str) -> Readable:
     try:
         archive = zipfile.ZipFile(raw)
@@ -106,6 +133,8 @@ def _member(raw: BinaryIO, name: str) -> Readable:
         raise data_problem(
             "zip_password", f"{name} is locked with a password.", "Unpack it by hand and name the unpacked file."
         )
+    # The unpacker takes compressed bytes in large pieces, so what the archive declares is looked at first.
+    refuse_bomb(member.file_size, member.compress_size, "zip", name)
     try:
         return cast(Readable, archive.open(member))
     except DAMAGED as error:

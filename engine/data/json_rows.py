@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from engine.data.json_window import DECODER, JsonWindow, refuse_surrogates
+from engine.data.json_window import JsonWindow, parse_line, refuse_surrogates
 from engine.data.paths import data_problem
 from engine.data.rows import RawRow
 from engine.data.text_in import TextStream, lines_of
@@ -125,7 +125,7 @@ def _lines(chunks: Iterator[str], name: str, problems: list[Problem]) -> Iterato
 
 
 def _object(line: str) -> dict[str, Any]:
-    value = DECODER.decode(line)
+    value = parse_line(line)
     if not isinstance(value, dict):
         raise TypeErrorRow(value)
     refuse_surrogates(line, value)

@@ -33,6 +33,21 @@ def _refuse_constant(name: str) -> NoReturn:
 DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_refuse_constant)
 
 
+def parse_line(line: str) -> Any:
+    """Return the value that a line spells.
+
+    Raises:
+        ValueError: It is no JSON, or breaks a rule of ours.
+        RecursionError: It is nested too deeply.
+    """
+    try:
+        value, end = DECODER.raw_decode(line)
+    except json.JSONDecodeError:
+        end = -1
+    # White space around the value, and what is wrong with it, is for the decoder, which takes twice as long.
+    return value if end == len(line) else DECODER.decode(line)
+
+
 def refuse_surrogates(raw: str, value: Any) -> None:
     r"""Refuse half of a character pair, which JSON can spell (`\ud83d`) and no text can hold.
 
@@ -43,7 +58,7 @@ def refuse_surrogates(raw: str, value: Any) -> None:
     Raises:
         ValueError: There is one.
     """
-    if "\\ud" not in raw and "\\uD" not in raw:
+    if "\\u" not in raw or ("\\ud" not in raw and "\\uD" not in raw):
         return
     try:
         json.dumps(value, ensure_ascii=False).encode()

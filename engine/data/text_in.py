@@ -11,6 +11,7 @@ from engine.data.encodings import (
     Encoding,
     doubly_encoded,
     find_encoding,
+    may_be_odd,
     refuse_if_utf8,
     wide_without_mark,
     wrong_encoding,
@@ -137,18 +138,19 @@ class TextStream:
     def _checked(self, text: str) -> Iterator[str]:
         if not text:
             return
-        if (at := text.find("\0")) >= 0:
+        controls, doubled = may_be_odd(text)
+        if controls and (at := text.find("\0")) >= 0:
             line, column = advance(self._line, self._column, text[:at])
             raise data_problem(
                 "nul",
                 f"{self.name}:{line}:{column} is a NUL character: the file is binary, or was damaged.",
                 "Write the file again from its source.",
             )
-        if CONTROLS.search(text):
+        if controls:
             self._remark_controls(text)
-        if not text.isascii() and doubly_encoded(text):
+        if doubled:
             self._remark_doubled(text)
-        self.blank = self.blank and not text.strip()
+        self.blank = self.blank and text.isspace()
         yield text
         self._line, self._column = advance(self._line, self._column, text)
 

@@ -197,7 +197,7 @@ def test_delimiter_is_found_in_spite_of_commas_in_cells():
 
 
 def test_gzip_bomb_is_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr("engine.data.bytes_in.BOMB_FLOOR_BYTES", 1 << 20)
+    monkeypatch.setattr("engine.data.compression.BOMB_FLOOR_BYTES", 1 << 20)
     problem = problem_of(write(tmp_path, "rows.jsonl.gz", gzip.compress(b" " * (8 << 20))))
     assert problem.code == "data.gzip_bomb"
 

@@ -1,0 +1,114 @@
+"""How a large JSONL file streams: time to the first row, rows and bytes per second, peak resident memory.
+
+python benchmarks/inspect_data.py [--megabytes 200] [--kind jsonl|json|csv]
+
+The file is made in a scratch folder and removed afterwards. A process of its own reads it, so that its peak is the
+reader's; the same bytes go through bare `json.loads` line by line in another one, as a yardstick of the same run.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+WORDS = ("lamp", "window", "garden", "naïve", "across", "Straße", "seven", "light", "answer", "below", "写", "river")
+CHUNK_ROWS = 2000
+
+
+def write_file(path: Path, kind: str, num_bytes: int) -> None:
+    """Write rows of 50 to 2,000 characters until the file is large enough."""
+    draw = random.Random(7)
+    blocks = [_block(draw, kind) for _ in range(8)]
+    written = 0
+    with path.open("wb") as file:
+        file.write({"json": b"[\n", "csv": b"prompt,completion\n", "jsonl": b""}[kind])
+        while written < num_bytes:
+            separator = b",\n" if kind == "json" and written else b""
+            written += file.write(separator + blocks[draw.randrange(8)])
+        file.write(b"\n]\n" if kind == "json" else b"")
+
+
+def _block(draw: random.Random, kind: str) -> bytes:
+    rows = []
+    for _ in range(CHUNK_ROWS):
+        prompt = " ".join(draw.choices(WORDS, k=draw.randrange(5, 120)))
+        completion = " ".join(draw.choices(WORDS, k=draw.randrange(5, 240)))
+        rows.append({"prompt": prompt, "completion": completion})
+    if kind == "csv":
+        return "".join(f'"{row["prompt"]}","{row["completion"]}"\n' for row in rows).encode()
+    joint = ",\n" if kind == "json" else "\n"
+    return (joint.join(json.dumps(row, ensure_ascii=False) for row in rows) + ("" if kind == "json" else "\n")).encode()
+
+
+def read_streamed(path: Path) -> dict[str, float]:
+    """Read every row with our reader and return what was measured."""
+    started = time.perf_counter()
+    from engine.data.readers import open_source
+
+    first_s = 0.0
+    with open_source(path) as source:
+        for _ in source:
+            first_s = first_s or time.perf_counter() - started
+        rows, hashed = source.num_rows, bool(source.sha256)
+    return _measured(started, rows, first_s) | {"hashed": hashed}
+
+
+def read_barely(path: Path) -> dict[str, float]:
+    """Read the lines with `json.loads` and nothing else."""
+    started = time.perf_counter()
+    first_s, rows = 0.0, 0
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            json.loads(line)
+            rows += 1
+            first_s = first_s or time.perf_counter() - started
+    return _measured(started, rows, first_s)
+
+
+def _measured(started: float, rows: int, first_s: float) -> dict[str, float]:
+    elapsed_s = time.perf_counter() - started
+    status = Path("/proc/self/status").read_text()
+    peak_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+    return {"rows": rows, "first_s": first_s, "elapsed_s": elapsed_s, "peak_mib": peak_kib / 1024}
+
+
+def in_process(way: str, path: Path) -> dict[str, float]:
+    """Run one way of reading in a fresh process."""
+    command = [sys.executable, __file__, "--way", way, "--path", str(path)]
+    answer: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return answer
+
+
+def main() -> None:
+    """Make the file, read it both ways, print a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--megabytes", type=int, default=200)
+    parser.add_argument("--kind", choices=("jsonl", "json", "csv"), default="jsonl")
+    parser.add_argument("--way", choices=("streamed", "barely"))
+    parser.add_argument("--path", type=Path)
+    options = parser.parse_args()
+    if options.way:
+        read = read_streamed if options.way == "streamed" else read_barely
+        print(json.dumps(read(options.path)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"rows.{options.kind}"
+        write_file(path, options.kind, options.megabytes * 10**6)
+        size = path.stat().st_size
+        print(f"{options.kind}, {size / 1e6:.0f} MB, load {os.getloadavg()[0]:.1f}")
+        for way in ("streamed", "barely") if options.kind == "jsonl" else ("streamed",):
+            seen = in_process(way, path)
+            print(
+                f"{way:9} first row {seen['first_s'] * 1000:6.0f} ms   {seen['elapsed_s']:6.1f} s   "
+                f"{seen['rows'] / seen['elapsed_s']:9.0f} rows/s   {size / 1e6 / seen['elapsed_s']:6.1f} MB/s   "
+                f"peak {seen['peak_mib']:5.0f} MiB"
+            )
+
+
+if __name__ == "__main__":
+    main()
