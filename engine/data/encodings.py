@@ -38,7 +38,7 @@ class Encoding:
         codec: Name that Python knows.
         label: Name for people.
         mark_bytes: Length of the byte order mark in front.
-        chosen: The person named it (`data.encoding`).
+        chosen: The person named it (`data.encoding`), for a file that is not UTF-8.
     """
 
     codec: str
@@ -47,26 +47,24 @@ class Encoding:
     chosen: bool = False
 
 
-def find_encoding(head: bytes, chosen: str | None, name: str) -> Encoding:
+UTF_8 = Encoding("utf-8", "UTF-8")
+
+
+def find_encoding(head: bytes, chosen: str | None) -> Encoding:
     """Return the encoding of a file from its first bytes.
 
     Args:
         head: The first bytes.
-        chosen: `data.encoding` of the recipe.
-        name: Name of the file for messages.
+        chosen: `data.encoding` of the recipe, for files that are not Unicode.
 
     Raises:
-        ProblemError: The chosen one is unknown, or the file has a mark of another one.
+        ProblemError: The chosen one is unknown.
     """
     marked = next((Encoding(label.lower(), label, len(mark)) for mark, label in _MARKS if head.startswith(mark)), None)
-    if chosen is None:
-        return marked or wide_without_mark(head) or Encoding("utf-8", "UTF-8")
-    codec = check_codec(chosen)
-    if marked and codecs.lookup(marked.codec).name not in (codec, f"{codec}-le", f"{codec}-be"):
-        raise _not_needed(f"{name} begins with the mark of {marked.label}, not {chosen}.")
-    if marked:
-        return marked
-    return Encoding(codec, chosen, chosen=True)
+    found = marked or wide_without_mark(head)
+    if chosen is None or found is not None:
+        return found or UTF_8
+    return Encoding(check_codec(chosen), chosen, chosen=True)
 
 
 def check_codec(chosen: str) -> str:
@@ -86,28 +84,8 @@ def check_codec(chosen: str) -> str:
     return found.name
 
 
-def _not_needed(message: str) -> ProblemError:
-    fix = "Remove data.encoding; this file is read without it."
-    return ProblemError(Problem("data.encoding_wrong", clean_line(message), fix, path="data.encoding"))
-
-
-def refuse_if_utf8(chunk: bytes, encoding: Encoding, name: str) -> None:
-    """Refuse a chosen legacy encoding for text that is UTF-8: reading it so would make nonsense of every accent.
-
-    Args:
-        chunk: The first bytes of the file that are not all ASCII; it may end within a character.
-        encoding: What the person chose.
-        name: Name of the file.
-
-    Raises:
-        ProblemError: The bytes are UTF-8.
-    """
-    if codecs.lookup(encoding.codec).name == "utf-8" or not _is_utf8(chunk):
-        return
-    raise _not_needed(f"{name} is UTF-8 text; read as {encoding.label} its letters outside ASCII would be nonsense.")
-
-
-def _is_utf8(chunk: bytes) -> bool:
+def is_utf8(chunk: bytes) -> bool:
+    """Return whether bytes are UTF-8; they may end within a character."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(chunk)
     except UnicodeDecodeError:

@@ -41,14 +41,14 @@ def read_json(
         stream: The text.
         kind: What the name of the file promises; both kinds are read under both names.
         problems: Broken lines are added as they are found, before the refusal at the end.
-        unwrap: Key of the list inside the object (`data.unwrap`).
+        unwrap: Key of the list inside the object (`data.unwrap`), for a file that is one object.
 
     Raises:
         ProblemError: Broken, with up to five rows, each with line, column and cause; or an object around the rows.
     """
     first = stream.head.lstrip()[:1]
     window = JsonWindow(stream.chunks(), stream.name)
-    if unwrap is not None:
+    if unwrap is not None and may_be_wrapper(stream.head):
         yield from _unwrapped(window, stream, unwrap)
     elif first == "[":
         yield from _array(window, stream.name)
@@ -70,6 +70,13 @@ def _no_json(window: JsonWindow, name: str) -> ProblemError:
         f"{name}:{line}:{column}: a JSON file starts with [ or {{, this one with {found!r}.",
         "Save the rows as JSONL, one object per line.",
     )
+
+
+def may_be_wrapper(head: str) -> bool:
+    """Return whether a text is one object, as far as its first characters show."""
+    text = head.lstrip()
+    first, _, rest = text.partition("\n")
+    return text.startswith("{") and not (rest.strip() and _is_object(first))
 
 
 def _goes_on_below(head: str) -> bool:
@@ -251,8 +258,6 @@ def _take(window: JsonWindow, character: str) -> None:
 def _unwrapped(window: JsonWindow, stream: TextStream, unwrap: str) -> Iterator[RawRow]:
     name, seen = stream.name, []
     found = False
-    if window.peek() != "{":
-        raise _not_wrapped(name, unwrap, "does not begin with an object", "Remove data.unwrap.")
     try:
         for key in _keys(window):
             seen.append(key)

@@ -47,7 +47,7 @@ def prepare(recipe: Recipe) -> PreparedData:
     source = recipe.data.source
     files = read_sources([source] if isinstance(source, str) else source, options)
     held_out_file, share = _held_out(recipe.data.held_out)
-    held_files = read_sources([held_out_file], options) if held_out_file else []
+    held_files = read_sources([held_out_file], options, strict=False) if held_out_file else []
     rows, shape = _usable(files, recipe, dropped, changed)
     held: list[Row] = []
     if held_files:

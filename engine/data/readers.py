@@ -5,7 +5,7 @@ Own readers because the popular loader takes 12 of 30 damaged files without a wo
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -13,13 +13,14 @@ from typing import Literal, cast
 
 from engine.data.bytes_in import CHUNK_BYTES, UNWATCHED, ByteStream, Watch
 from engine.data.compression import PACKING_SUFFIXES
-from engine.data.json_rows import read_json
+from engine.data.json_rows import may_be_wrapper, read_json
 from engine.data.paths import check_path, data_problem, unreadable
 from engine.data.rows import RawRow
 from engine.data.table_rows import find_dialect, read_csv
 from engine.data.text_in import TextStream
 from engine.data.text_rows import TextUnit, read_text
 from engine.recipe.problems import Problem, ProblemError
+from engine.text import clean_line
 
 Kind = Literal["jsonl", "json", "csv", "tsv", "text", "parquet", "arrow"]
 KIND_OF_SUFFIX: dict[str, Kind] = {
@@ -85,6 +86,7 @@ class OpenSource:
         num_bytes: Unpacked bytes read so far.
         sha256: Hash of the unpacked content; empty until the last row was given out.
         problems: Broken rows found so far; the reading ends with them.
+        used: Options of the recipe that made a difference for this file, such as `encoding`.
         remarks: Warnings about what was read so far.
     """
 
@@ -100,6 +102,7 @@ class OpenSource:
     num_bytes: int = 0
     sha256: str = ""
     problems: list[Problem] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
     _content: ByteStream | None = None
     _text: TextStream | None = None
 
@@ -137,6 +140,9 @@ class OpenSource:
             self.num_bytes = content.content_bytes
             yield row
         self.num_bytes, self.sha256 = content.content_bytes, content.sha256
+        self.encoding = cast(TextStream, self._text).encoding.label
+        if cast(TextStream, self._text).chosen_encoding_used:
+            self.used.add("encoding")
 
     def _table_rows(self) -> Iterator[RawRow]:
         # pyarrow takes a tenth of a second to import, which a JSONL file need not wait for.
@@ -180,7 +186,6 @@ def open_source(
     kind = kind_of(path, head)
     total_bytes = path.stat().st_size
     if kind in _TABLES:
-        _refuse_option(options, name, kind)
         return OpenSource(path, name, kind, total_bytes, watch, options)
     content = ByteStream(path, name, watch)
     try:
@@ -197,18 +202,39 @@ def open_source(
 def _reader(text: TextStream, source: OpenSource) -> Iterator[RawRow]:
     options = source.options
     if source.kind == "text":
+        source.used.add("text_unit")
         return read_text(text.chunks(), text.name, unit=options.text_unit)
     if source.kind == "csv" or source.kind == "tsv":
         dialect = find_dialect(text.head, "\t" if source.kind == "tsv" else ",")
         source.evidence = dialect.evidence()
         return read_csv(text, dialect, source.problems)
+    if may_be_wrapper(text.head):
+        source.used.add("unwrap")
     return read_json(text, "json" if source.kind == "json" else "jsonl", source.problems, options.unwrap)
 
 
-def _refuse_option(options: ReadOptions, name: str, kind: Kind) -> None:
-    if options.encoding is not None:
-        message = f"data.encoding is set, and {name} is a {KIND_TITLES[kind]} file, which has no encoding to choose."
-        raise ProblemError(Problem("data.encoding_wrong", message, "Remove data.encoding.", path="data.encoding"))
+def refuse_unused(options: ReadOptions, used: Collection[str]) -> None:
+    """Refuse what the recipe sets and no file of the data needed.
+
+    Args:
+        options: What the recipe says about reading.
+        used: `OpenSource.used` of all files together.
+
+    Raises:
+        ProblemError: For `data.encoding`, `data.unwrap` and `data.text_unit`.
+    """
+    reasons = {
+        "encoding": (options.encoding, "all text of the data is Unicode"),
+        "unwrap": (options.unwrap, "no file of the data is one JSON object"),
+        "text_unit": (None if options.text_unit == "passage" else options.text_unit, "no file of the data is text"),
+    }
+    problems = [
+        Problem(f"data.{key}_unused", f"data.{key} is {clean_line(value)}, and {reason}.", "Remove it.", f"data.{key}")
+        for key, (value, reason) in reasons.items()
+        if value is not None and key not in used
+    ]
+    if problems:
+        raise ProblemError(*problems)
 
 
 def _first_bytes(path: Path) -> bytes:

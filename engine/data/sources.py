@@ -10,7 +10,16 @@ from pathlib import Path
 
 from engine.data.bytes_in import UNWATCHED, Watch
 from engine.data.paths import check_path, data_problem, unreadable
-from engine.data.readers import KIND_TITLES, PLAIN_OPTIONS, SUPPORTED, Kind, ReadOptions, open_source, suffix_kind
+from engine.data.readers import (
+    KIND_TITLES,
+    PLAIN_OPTIONS,
+    SUPPORTED,
+    Kind,
+    ReadOptions,
+    open_source,
+    refuse_unused,
+    suffix_kind,
+)
 from engine.data.rows import RawRow
 from engine.recipe.problems import Problem
 from engine.recipe.schema import WeightedSource
@@ -49,10 +58,15 @@ class SourceFile:
     weight: float = 1.0
     evidence: str = ""
     remarks: list[Problem] = field(default_factory=list)
+    used: frozenset[str] = frozenset()
 
 
 def read_sources(
-    sources: Sequence[str | WeightedSource], options: ReadOptions = PLAIN_OPTIONS, watch: Watch = UNWATCHED
+    sources: Sequence[str | WeightedSource],
+    options: ReadOptions = PLAIN_OPTIONS,
+    watch: Watch = UNWATCHED,
+    *,
+    strict: bool = True,
 ) -> list[SourceFile]:
     """Read files in order, all rows at once; `open_source` reads one without holding its rows.
 
@@ -60,6 +74,7 @@ def read_sources(
         sources: Paths, folders, patterns, `builtin:` names or `hub:` references.
         options: What the recipe says about reading.
         watch: Told about the progress of each file, and asked whether to go on.
+        strict: Refuse options that no file needed.
 
     Raises:
         ProblemError: Any file is missing or broken, with the place and the next action.
@@ -68,6 +83,8 @@ def read_sources(
     files = expand(sources, watch)
     remarks = _names_of_evaluation(files, sources)
     read = [read_file(file, options, watch) for file in files]
+    if strict:
+        refuse_unused(options, {key for file in read for key in file.used})
     if remarks:
         read[0].remarks.extend(remarks)
     return read
@@ -87,6 +104,7 @@ def read_file(file: FileRef, options: ReadOptions = PLAIN_OPTIONS, watch: Watch 
             weight=file.weight,
             evidence=source.evidence,
             remarks=source.remarks,
+            used=frozenset(source.used),
         )
 
 

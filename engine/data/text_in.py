@@ -8,11 +8,12 @@ from engine.data.bytes_in import ByteStream
 from engine.data.compression import packing_by_magic
 from engine.data.encodings import (
     CONTROLS,
+    UTF_8,
     Encoding,
     doubly_encoded,
     find_encoding,
+    is_utf8,
     may_be_odd,
-    refuse_if_utf8,
     wide_without_mark,
     wrong_encoding,
 )
@@ -85,12 +86,12 @@ class TextStream:
         self.remarks = Remarks()
         self.blank = True
         refuse_impostors(content.head, content.name)
-        self.encoding: Encoding = find_encoding(content.head, chosen_encoding, content.name)
+        self.encoding: Encoding = find_encoding(content.head, chosen_encoding)
         self._content = content
         self._unread = content.chunks()
         self._decoder = codecs.getincrementaldecoder(self.encoding.codec)("strict")
         self._line, self._column = 1, 1
-        self._checked_utf8 = not self.encoding.chosen
+        self._undecided = self.encoding.chosen
         self.head = self._decode(next(self._unread)[self.encoding.mark_bytes :])
 
     def chunks(self) -> Iterator[str]:
@@ -104,6 +105,11 @@ class TextStream:
             yield from self._checked(self._decode(raw))
         yield from self._checked(self._decode(b"", final=True))
 
+    @property
+    def chosen_encoding_used(self) -> bool:
+        """Whether the encoding that the person named was needed so far."""
+        return self.encoding.chosen and not self._undecided
+
     def refuse_blank(self) -> None:
         """Refuse a text that held only white space.
 
@@ -114,9 +120,12 @@ class TextStream:
             raise data_problem("blank", f"{self.name} holds only blank lines.", "Name a file that holds rows.")
 
     def _decode(self, raw: bytes, *, final: bool = False) -> str:
-        if not self._checked_utf8 and not raw.isascii():
-            refuse_if_utf8(raw, self.encoding, self.name)
-            self._checked_utf8 = True
+        if self._undecided and not raw.isascii():
+            # Up to here every encoding reads the same. UTF-8 read as a legacy one would be nonsense, so it wins.
+            self._undecided = False
+            if is_utf8(raw):
+                self.encoding = UTF_8
+                self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
         try:
             return self._decoder.decode(raw, final)
         except UnicodeDecodeError as error:
