@@ -1,4 +1,4 @@
-"""A model hub on loopback: the part of its API that ftwizard uses, over models made in a test, with faults."""
+"""A model hub on loopback: the part of its API that ftwizard uses, over models and data sets made in a test."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ TOKEN = "hf_madeUpForTestsOnly1234"
 
 @dataclass
 class Served:
-    """One model on the hub; `faults` are taken one by one, each by one request for the file's content."""
+    """One model or data set on the hub; `faults` are taken one by one, each by one request for the file's content."""
 
     files: dict[str, bytes]
     commit: str = COMMIT
@@ -53,7 +53,7 @@ class Served:
 
 @dataclass
 class Hub:
-    """The models on offer and what was asked: `(path, Range header, Authorization header)`.
+    """The models and data sets on offer and what was asked: `(path, Range header, Authorization header)`.
 
     The fault `hold` sends one half and keeps the connection open until `released` is set;
     `holding` says that it does.
@@ -61,6 +61,7 @@ class Hub:
 
     url: str = ""
     models: dict[str, Served] = field(default_factory=dict)
+    datasets: dict[str, Served] = field(default_factory=dict)
     requests: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     holding: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -81,12 +82,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((path, self.headers.get("Range"), self.headers.get("Authorization")))
-        if path.startswith("/api/models/"):
-            owner, name = path.split("/")[3:5]
-            self._listing(self.hub.models.get(f"{owner}/{name}"), path)
+        if path.startswith(("/api/models/", "/api/datasets/")):
+            kind, owner, name = path.split("/")[2:5]
+            offered = self.hub.models if kind == "models" else self.hub.datasets
+            self._listing(offered.get(f"{owner}/{name}"), path)
         elif path.startswith("/content/"):
             owner, name, file = path.split("/", 4)[2:]
-            self._content(self.hub.models[f"{owner}/{name}"], file)
+            self._content(self._repository(owner, name), file)
         else:
             self._resolve(path)
 
@@ -100,10 +102,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(200, json.dumps(model.listing()).encode())
 
+    def _repository(self, owner: str, name: str) -> Served:
+        return (self.hub.models | self.hub.datasets)[f"{owner}/{name}"]
+
     def _resolve(self, path: str) -> None:
         """Answer as the hub does: small files at once, large ones by a signed address on another host."""
-        _, owner, name, _, _, file = path.split("/", 5)
-        model = self.hub.models[f"{owner}/{name}"]
+        _, owner, name, _, _, file = path.removeprefix("/datasets").split("/", 5)
+        model = self._repository(owner, name)
         if model.file_error:
             self._refuse(*model.file_error)
             return
