@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.data.chat_template import TemplateRefusedError
 from engine.data.rendering import Renderer
@@ -15,7 +15,7 @@ from engine.evaluation.generation import context_length
 from engine.evaluation.scoring import causal_model
 from engine.evaluation.stopping import stop_token_ids
 from engine.models.hub import resolve_model
-from engine.models.tokenizers import load_tokenizer
+from engine.models.tokenizers import faithful_tokenizer, load_tokenizer
 from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.directory import RunDirectory, is_run
@@ -223,7 +223,7 @@ def _load_base(run: RunDirectory, plan: Plan, device: str) -> tuple[PreTrainedMo
     model = _load_weights(resolved.folder, device, trust=source.trust_remote_code)
     for folder in (run.adapter_folder, run.merged_folder):
         if folder.is_dir():
-            return model, AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            return model, faithful_tokenizer(folder, [], trust=source.trust_remote_code)
     return model, load_tokenizer(resolved.folder, plan.recipe).tokenizer
 
 
@@ -232,7 +232,7 @@ def _load_folder(folder: Path, device: str, *, trust: bool = False) -> Loaded:
         message = f"{clean_line(folder)} holds neither a run nor a whole model."
         raise ProblemError(Problem("chat.no_model", message, "Name a run (`ftwizard runs`) or a model folder."))
     model = _load_weights(folder, device, trust=trust)
-    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust)
+    tokenizer = faithful_tokenizer(folder, [], trust=trust)
     return Loaded(model, tokenizer, "merged", bool(tokenizer.chat_template))
 
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,6 +141,7 @@ class _Export:
     prompts: Sequence[Sequence[int]]
     emit: Emit
     parity: Parity | None = None
+    _told_reader: bool = False
     quantization_gap: Parity | None = None
 
     def __post_init__(self) -> None:
@@ -267,8 +268,7 @@ class _Export:
         with staged_folder(self.run_directory.adapter_folder) as folder:
             vocab_size = self.plan.model.vocab_size
             save_adapter(model, self.tokenizer, folder, base=base, base_vocab_size=vocab_size)
-            check_stored_tokenizer(self.tokenizer, folder, self.prompts, trust=self._trust)
-            self._card(folder, "adapter")
+            self._card(folder, "adapter", self._stored_tokenizer(folder))
         return self._completed("adapter", self.run_directory.adapter_folder, started)
 
     def _whole(self, model: PreTrainedModel, trained: Sequence[torch.Tensor]) -> Exported:
@@ -277,8 +277,7 @@ class _Export:
         self._judge(self.parity)
         with staged_folder(self.run_directory.merged_folder) as folder:
             save_whole_model(model, self.tokenizer, folder)
-            check_stored_tokenizer(self.tokenizer, folder, self.prompts, trust=self._trust)
-            self._card(folder, "merged")
+            self._card(folder, "merged", self._stored_tokenizer(folder))
         return self._completed("merged", self.run_directory.merged_folder, started)
 
     @property
@@ -304,9 +303,22 @@ class _Export:
             )
             self.emit("notice.raised", severity="warning", code="export.parity", message=message)
 
-    def _card(self, folder: Path, kind: Kind) -> None:
+    def _stored_tokenizer(self, folder: Path) -> str:
+        """Check the written tokenizer and return the class that reads it right."""
+        reader = check_stored_tokenizer(self.tokenizer, folder, self.prompts, trust=self._trust)
+        if reader != "AutoTokenizer" and not self._told_reader:
+            self._told_reader = True
+            message = (
+                f"Load the tokenizer of this model with {reader}: AutoTokenizer reads every "
+                f"{clean_line(self.plan.model.model_type)} model with a class of its own, which cuts text into other "
+                "tokens. The model card says so too."
+            )
+            self.emit("notice.raised", severity="warning", code="export.tokenizer_class", message=message)
+        return reader
+
+    def _card(self, folder: Path, kind: Kind, tokenizer_class: str) -> None:
         facts = read_card_facts(self.run_directory, self.plan, self.parity, self.quantization_gap)
-        write_model_card(folder, facts, kind)
+        write_model_card(folder, replace(facts, tokenizer_class=tokenizer_class), kind)
 
     def _completed(self, kind: Kind, folder: Path, started: float) -> Exported:
         elapsed_s = round(time.monotonic() - started, 3)

@@ -7,11 +7,12 @@ import json
 import sys
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from engine.data.rendering import Renderer
 from engine.deployment.export import Exported, merge_run, parity_prompts
 from engine.evaluation.report import write_report
+from engine.models.tokenizers import faithful_tokenizer
 from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.directory import RunDirectory
@@ -59,9 +60,7 @@ def merge_later(run: RunDirectory) -> Exported:
             )
         )
     trust = plan.recipe.model.trust_remote_code
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        str(run.adapter_folder), local_files_only=True, trust_remote_code=trust
-    )
+    tokenizer = faithful_tokenizer(run.adapter_folder, [], trust=trust)
     merged = merge_run(run, plan, tokenizer, prompts=_prompts(run, plan, tokenizer))
     if run.report_json_file.exists():
         write_report(run)

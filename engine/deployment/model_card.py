@@ -37,6 +37,7 @@ class CardFacts:
         versions: `{package: version}`.
         prompt: Prompt used in the loading examples.
         license: Licence of the base model where the catalogue knows it.
+        tokenizer_class: The class of transformers that reads the written tokenizer right.
     """
 
     run_id: str
@@ -49,6 +50,7 @@ class CardFacts:
     versions: dict[str, str] = field(default_factory=dict)
     prompt: str = "Hello"
     license: str | None = None
+    tokenizer_class: str = "AutoTokenizer"
 
 
 def read_card_facts(
@@ -136,11 +138,11 @@ def _at_revision(base: BaseReference) -> str:
 
 def loading_code(facts: CardFacts, kind: Kind) -> str:
     """Return Python that loads the model with plain transformers or peft and lets it answer one prompt."""
-    names = "AutoModelForCausalLM, AutoTokenizer" + (", GenerationConfig" if kind == "adapter" else "")
+    names = f"AutoModelForCausalLM, {facts.tokenizer_class}" + (", GenerationConfig" if kind == "adapter" else "")
     lines = [f"from transformers import {names}"]
     if kind == "adapter":
         lines += ["from peft import PeftModel", *_base_code(facts.base)]
-    lines += ["", 'folder = "."  # this folder', "tokenizer = AutoTokenizer.from_pretrained(folder)"]
+    lines += ["", 'folder = "."  # this folder', f"tokenizer = {facts.tokenizer_class}.from_pretrained(folder)"]
     if kind == "adapter":
         lines.append("model = PeftModel.from_pretrained(base, folder)")
         lines.append("model.generation_config = GenerationConfig.from_pretrained(folder)  # where an answer ends")

@@ -7,7 +7,13 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from engine.evaluation.stopping import stop_token_ids
 from engine.recipe.problems import Problem, ProblemError
@@ -55,24 +61,39 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 def check_stored_tokenizer(
     tokenizer: PreTrainedTokenizerBase, folder: Path, prompts: Sequence[Sequence[int]], *, trust: bool = False
-) -> None:
+) -> str:
     """Load a written tokenizer the way everyone does and compare what it makes of texts from the run.
 
     Args:
         prompts: Token ids of rows of the run.
         trust: The person's own yes to code from this model, without which such a tokenizer cannot be loaded.
 
+    Returns:
+        The class of transformers that reads it right: `AutoTokenizer`; `PreTrainedTokenizerFast` where transformers
+        reads every folder of the family with a class of its own that says something else.
+
     Raises:
-        ProblemError: `export.other_tokens` when it cuts a text into other tokens than the run did, or renders a
+        ProblemError: `export.other_tokens` when both cut a text into other tokens than the run did, or render a
             conversation differently.
     """
+    texts = [str(tokenizer.decode(list(prompt), skip_special_tokens=False)) for prompt in prompts]
     stored = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust)
-    for prompt in prompts:
-        text = str(tokenizer.decode(list(prompt), skip_special_tokens=False))
+    differing = _differing(tokenizer, stored, texts)
+    if differing is None:
+        return "AutoTokenizer"
+    if (folder / "tokenizer.json").is_file():
+        plain = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        if _differing(tokenizer, plain, texts) is None:
+            return "PreTrainedTokenizerFast"
+    raise ProblemError(_other_tokens(differing))
+
+
+def _differing(tokenizer: PreTrainedTokenizerBase, stored: PreTrainedTokenizerBase, texts: Sequence[str]) -> str | None:
+    """Return the first text that two tokenizers read differently; None when there is none."""
+    for text in texts:
         if stored(text)["input_ids"] != tokenizer(text)["input_ids"]:
-            raise ProblemError(_other_tokens(text))
-    if stored.chat_template != tokenizer.chat_template:
-        raise ProblemError(_other_tokens("conversations"))
+            return text
+    return None if stored.chat_template == tokenizer.chat_template else "conversations"
 
 
 def _other_tokens(text: str) -> Problem:

@@ -7,6 +7,7 @@ as the class that the configuration names, which then drops characters that the 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -65,7 +66,7 @@ def load_tokenizer(folder: Path | str, recipe: Recipe) -> LoadedTokenizer:
     """
     folder = Path(folder)
     choices: list[str] = []
-    tokenizer = _faithful(folder, choices, trust=recipe.model.trust_remote_code)
+    tokenizer = faithful_tokenizer(folder, choices, trust=recipe.model.trust_remote_code)
     _ensure_eos(tokenizer, folder, choices)
     _ensure_pad(tokenizer, choices)
     if recipe.objective == "chat":
@@ -77,7 +78,12 @@ def _problem(code: str, message: str, fix: str, path: str = "model.base") -> Pro
     return ProblemError(Problem(f"tokenizer.{code}", clean_line(message, max_chars=600), clean_line(fix), path=path))
 
 
-def _faithful(folder: Path, choices: list[str], *, trust: bool) -> PreTrainedTokenizerBase:
+def faithful_tokenizer(folder: Path, choices: list[str], *, trust: bool) -> PreTrainedTokenizerBase:
+    """Load a tokenizer so that it cuts text as its file says, or as everyone else will read it; say what was chosen.
+
+    Raises:
+        ProblemError: No tokenizer, or a damaged one.
+    """
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         fix = "Copy tokenizer.json and tokenizer_config.json of the same model into the folder."
         raise _problem("missing", f"{folder} holds no tokenizer.", fix)
@@ -87,6 +93,12 @@ def _faithful(folder: Path, choices: list[str], *, trust: bool) -> PreTrainedTok
         return loaded
     direct = _load(folder, TokenizersBackend.from_pretrained)
     if _agrees(direct, _raw(file)):
+        if _spells_back(loaded) and _class_returns(folder, direct):
+            choices.append(
+                f"Text is cut as {type(loaded).__name__} cuts it, not as tokenizer.json says: transformers reads every "
+                "model of this family with that class, so the finished model will be read so too."
+            )
+            return loaded
         choices.append(
             f"The tokenizer is read straight from tokenizer.json: as {type(loaded).__name__} it would cut text "
             "into other tokens than the file says."
@@ -118,6 +130,29 @@ def _agrees(tokenizer: PreTrainedTokenizerBase, raw: Tokenizer) -> bool:
         tokenizer(probe, add_special_tokens=False)["input_ids"] == raw.encode(probe, add_special_tokens=False).ids
         for probe in _PROBES
     )
+
+
+def _spells_back(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer loses nothing of a text."""
+    return all(
+        str(tokenizer.decode(tokenizer(probe, add_special_tokens=False)["input_ids"])).strip() == probe.strip()
+        for probe in _PROBES
+    )
+
+
+def _class_returns(folder: Path, direct: PreTrainedTokenizerBase) -> bool:
+    """Whether a written copy of `direct` would be read as the family's own class all the same.
+
+    transformers 5 distrusts the `tokenizer_class` of some families (qwen2 among them) and always takes their own.
+    """
+    config = folder / "config.json"
+    if not config.is_file():
+        return False
+    with TemporaryDirectory(prefix="ftwizard-tokenizer-") as name:
+        copy = Path(name)
+        (copy / "config.json").write_bytes(config.read_bytes())
+        direct.save_pretrained(str(copy))
+        return not _agrees(_load(copy, AutoTokenizer.from_pretrained), _raw(copy / "tokenizer.json"))
 
 
 def _ensure_eos(tokenizer: PreTrainedTokenizerBase, folder: Path, choices: list[str]) -> None:

@@ -50,7 +50,7 @@ def rehearsal_key(plan: Plan) -> str:
         "objective": recipe.objective,
         "method": recipe.method.model_dump(),
         "training": recipe.training.model_dump(
-            include={"max_length", "optimizer", "precision", "activation_checkpointing", "packing"}
+            include={"max_length", "optimizer", "precision", "activation_checkpointing", "packing", "attention"}
         ),
         "evaluation": recipe.evaluation.model_dump(include={"max_rows", "generate_rows", "max_new_tokens"}),
         "merge": recipe.delivery.merge,

@@ -176,14 +176,16 @@ def test_a_client_talks_cancels_and_asks_again(run, tmp_path, monkeypatch):
         assert raised.value.problems[0].code == "chat.ended"
 
 
-def test_the_words_of_a_broken_process_reach_the_person(tmp_path):
+def test_what_is_broken_reaches_the_person_from_the_process(tmp_path):
     run = made_run(tmp_path / "run", made_plan())
     tiny_llama(384).save_pretrained(run.merged_folder)
     (run.merged_folder / "tokenizer.json").write_text("{")
     with ChatClient(run.path, log_file=tmp_path / "chat.log") as client, pytest.raises(ProblemError) as raised:
         client.wait_ready()
-    assert "exit code 1" in raised.value.problems[0].message
-    assert "Python frame" not in raised.value.problems[0].message
+    (problem,) = raised.value.problems
+    assert problem.code == "tokenizer.damaged"
+    assert str(run.merged_folder) in problem.message
+    assert "Download or copy" in problem.fix
 
 
 def test_a_text_model_asks_for_a_beginning(tmp_path):

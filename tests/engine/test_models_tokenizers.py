@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from engine.data.rendering import Renderer
-from engine.models.tokenizers import chatml, load_tokenizer
+from engine.deployment.weights import check_stored_tokenizer
+from engine.models.tokenizers import chatml, faithful_tokenizer, load_tokenizer
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
 from tests.engine.chat_templates import byte_level_tokenizer, sentencepiece_tokenizer
@@ -44,6 +45,32 @@ def test_whole_tokenizer_needs_no_choice(tmp_path):
     assert loaded.tokenizer.chat_template == CHATML
 
 
+def of_family(config: PreTrainedConfig, folder: Path) -> Path:
+    """Make a folder one of a model family by its config.json."""
+    config.save_pretrained(folder)
+    return folder
+
+
+def splitting_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE that splits text otherwise than Qwen2's own class does."""
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    special = ["<unk>", "<s>", "</s>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
+    raw.train_from_iterator(["hello 12345 and\n\n  more"] * 5, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>", eos_token="</s>", pad_token="<unk>")
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer of whole words, which a byte-level class cannot read."""
+    words = {"<unk>": 0, "<s>": 1, "</s>": 2, "hello": 3, "world": 4}
+    raw = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>", eos_token="</s>", pad_token="<unk>")
+
+
 class TestFaithful:
     def test_rebuilding_loader_is_not_trusted(self, tmp_path):
         folder = saved(tmp_path, sentencepiece_tokenizer(CHATML))
@@ -63,6 +90,30 @@ class TestFaithful:
         assert unknown not in rebuilt("café {x}")["input_ids"], "the trap is gone; load_tokenizer can be simplified"
         assert loaded.tokenizer("café {x}")["input_ids"].count(unknown) == 3
         assert "straight from tokenizer.json" in loaded.choices[0]
+
+    def test_a_class_that_everyone_uses_is_followed(self, tmp_path):
+        folder = of_family(Qwen2Config(), saved(tmp_path, splitting_tokenizer()))
+        loaded = load_tokenizer(folder, recipe())
+        text = "12345 and\n\n  more"
+        assert loaded.tokenizer(text)["input_ids"] == AutoTokenizer.from_pretrained(folder)(text)["input_ids"]
+        assert "not as tokenizer.json says" in loaded.choices[0]
+        written = tmp_path / "written"
+        loaded.tokenizer.save_pretrained(written)
+        assert check_stored_tokenizer(loaded.tokenizer, of_family(Qwen2Config(), written), [[5, 6]]) == "AutoTokenizer"
+
+    def test_a_class_that_loses_text_is_not_followed(self, tmp_path):
+        folder = of_family(Qwen2Config(), saved(tmp_path, word_tokenizer()))
+        loaded = load_tokenizer(folder, recipe())
+        assert loaded.tokenizer("hello world")["input_ids"] == [3, 4]
+        written = of_family(Qwen2Config(), tmp_path / "written")
+        loaded.tokenizer.save_pretrained(written)
+        assert check_stored_tokenizer(loaded.tokenizer, written, [[3, 4]]) == "PreTrainedTokenizerFast"
+        assert faithful_tokenizer(written, [], trust=False)("hello world")["input_ids"] == [3, 4]
+
+    def test_a_written_tokenizer_that_nothing_reads_right_is_refused(self, tmp_path):
+        other = saved(tmp_path, word_tokenizer())
+        with pytest.raises(ProblemError, match="differs from the one in training"):
+            check_stored_tokenizer(splitting_tokenizer(), other, [[40, 41, 42]])
 
     @pytest.mark.assets
     @needs_assets
