@@ -179,13 +179,11 @@ def _score(columns: int, regular: int, records: int) -> int:
 def _regular_columns(head: str, delimiter: str) -> tuple[int, int, int]:
     """Return columns of the header, records with as many, and all records; zeros where quotes do not match."""
     reader = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter)
-    counts: Counter[int] = Counter()
-    first = 0
     try:
-        for cells in reader:
-            if cells:
-                first = first or len(cells)
-                counts[len(cells)] += 1
+        lengths = [len(cells) for cells in reader if cells]
     except csv.Error:
         return 0, 0, 0
-    return first, counts[first], counts.total()
+    if len(head) == _SNIFFED_CHARS and len(lengths) > 1:
+        # The last record is cut where the looking ends.
+        lengths.pop()
+    return (lengths[0], lengths.count(lengths[0]), len(lengths)) if lengths else (0, 0, 0)
