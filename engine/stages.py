@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, set_seed
 from engine.data.pipeline import prepare
 from engine.data.rendering import RenderedRows, Renderer
 from engine.deployment.export import export_run, parity_prompts
+from engine.evaluation.few_shot import choose_examples
 from engine.evaluation.report import write_report
 from engine.methods.apply import apply_method, trainable_summary
 from engine.models.loading import check_vocabulary, load_model
@@ -34,6 +35,7 @@ from engine.training.context import RunContext
 from engine.training.device_memory import device_free_bytes
 from engine.training.download import fetch_model
 from engine.training.event_log import EventLog
+from engine.training.few_shot import measure_few_shot
 from engine.training.interrupt import Interrupt
 from engine.training.probe import ENOUGH_RATIOS, Probe, reason_to_probe
 from engine.training.recovery import Attempts
@@ -91,6 +93,7 @@ def carry_through(carried: Carried) -> None:
         if not (run.evaluation_folder / "before.json").exists():
             events.write("state.changed", state="evaluating", reason="before training")
             evaluate(context, "before", 0)
+        measure_few_shot(context)
     carried.desk.phase = "training"
     train(context)
     carried.desk.phase = "after"
@@ -139,6 +142,7 @@ def prepare_context(carried: Carried) -> RunContext:
         renderer=renderer,
         rendered=rendered,
         held_out_rows=held_out_rows,
+        examples=choose_examples(train_rows, held_out_rows, recipe.evaluation.few_shot or 0, recipe.training.seed),
         checkpoint=carried.checkpoint,
         store=carried.store,
         model=model,

@@ -107,7 +107,9 @@ class PlainProgress:
 
     def _evaluation(self, event: Event) -> None:
         payload = event.payload
-        when = f"step {payload['step']}" if payload["phase"] == "during" else str(payload["phase"])
+        when = f"step {payload['step']}" if payload["phase"] == "during" else str(payload["phase"]).replace("_", "-")
+        if payload["phase"] == "few_shot":
+            when = f"{when}, {payload.get('num_examples')} examples in the prompt"
         metrics = payload["metrics"]
         values = [f"{_word(m.title)} {m.format(metrics[m.name])}" for m in METRICS if m.name in metrics]
         self.line(f"evaluation {when}: {', '.join(values)}")

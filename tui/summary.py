@@ -25,10 +25,15 @@ def read_report(run: RunDirectory) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class MetricRow:
-    """One line of the before/after table as the report judged it; `direction` is empty where nothing can be said."""
+    """One line of the before/after table as the report judged it; `direction` is empty where nothing can be said.
+
+    Attributes:
+        few_shot: Of the base model with examples in its prompt.
+    """
 
     title: str
     before: str
+    few_shot: str
     after: str
     direction: str
 
@@ -40,11 +45,20 @@ def metric_rows(report: dict[str, Any]) -> list[MetricRow]:
         MetricRow(
             title=clean_line(row.get("title") or row.get("name") or ""),
             before=clean_line(row.get("before_text") or "n/a"),
+            few_shot=clean_line(row.get("few_shot_text") or "n/a"),
             after=clean_line(row.get("after_text") or "n/a"),
             direction=str(row["direction"]) if row.get("direction") in ("better", "worse", "same") else "",
         )
         for row in rows
     ]
+
+
+def few_shot_of(report: dict[str, Any]) -> tuple[str, str]:
+    """Return the head of the baseline's column and what the report says of it; empty without a baseline."""
+    few_shot = report.get("few_shot")
+    if not isinstance(few_shot, dict):
+        return "", ""
+    return f"few-shot ({clean_line(few_shot.get('num_examples', '?'))})", clean_line(few_shot.get("text") or "")
 
 
 def samples_of(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -59,9 +73,16 @@ def print_summary(run: RunDirectory) -> None:
         typer.echo(f"There is no report for {clean_line(run.folder_name)} yet.")
         return
     typer.echo()
-    rows = [(row.title, row.before, row.after, row.direction) for row in metric_rows(report)]
+    prompted, verdict = few_shot_of(report)
+    heads = ("Held-out rows", "before", *([prompted] if prompted else []), "after", "")
+    rows = [
+        (row.title, row.before, *([row.few_shot] if prompted else []), row.after, row.direction)
+        for row in metric_rows(report)
+    ]
     if rows:
-        print_table(("Held-out rows", "before", "after", ""), rows, right=(1, 2))
+        print_table(heads, rows, right=range(1, len(heads) - 1))
+    if verdict:
+        typer.echo(f"\n{verdict}")
     _print_sample(report)
     _print_places(run, report)
 

@@ -16,6 +16,7 @@ from engine.data.chat_template import TemplateRefusedError
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
 from engine.evaluation.batches import in_batches
+from engine.evaluation.few_shot import FewShot
 from engine.evaluation.generation import Answerer, EvaluationInterrupted, context_length, generation_share
 from engine.evaluation.isolation import undisturbed
 from engine.evaluation.measurement import Measurement, Phase, Sample, save_measurement
@@ -56,6 +57,7 @@ def measure(
     want_generation: bool = True,
     folder: Path | None = None,
     micro_batch: int | None = None,
+    few_shot: FewShot | None = None,
 ) -> Measurement:
     """Measure a model; training goes on afterwards as if nothing had happened.
 
@@ -72,6 +74,7 @@ def measure(
         want_generation: Generate at all; otherwise only the teacher-forced numbers.
         folder: The run's `evaluation/` folder; the measurement is written there when given.
         micro_batch: Rows that training holds in memory at once, where that is no longer what the recipe says.
+        few_shot: Examples to put in front of every question; the same rows, questions and answers are measured.
 
     Where memory runs out, the same rows are taken in smaller batches, down to single rows; what even then does not fit
     is left out, with a remark and a notice, and the rest is measured.
@@ -80,9 +83,8 @@ def measure(
         EvaluationInterrupted: `should_stop` became true; nothing was written.
     """
     rows_at_once = micro_batch or recipe.training.micro_batch or 1
-    job = _Job(
-        model, tokenizer, renderer, rows, recipe, phase, step, emit or _ignore, should_stop or _never, rows_at_once
-    )
+    ask, stop = emit or _ignore, should_stop or _never
+    job = _Job(model, tokenizer, renderer, rows, recipe, phase, step, ask, stop, rows_at_once, few_shot)
     try:
         with undisturbed(model):
             measurement = job.run(want_generation)
@@ -109,6 +111,7 @@ class _Job:
     emit: Emit
     should_stop: Callable[[], bool]
     micro_batch: int
+    few_shot: FewShot | None = None
     remarks: list[str] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     done: int = 0
@@ -169,12 +172,14 @@ class _Job:
             elapsed_s=round(time.monotonic() - started, 3),
             answers=answers,
             remarks=self.remarks,
+            examples=list(self.few_shot.examples) if self.few_shot else [],
         )
 
     def report(self, measurement: Measurement) -> None:
         """Emit what was found."""
         # What is wrong with rows is so at each evaluation; it is told once and kept in every file.
         told = measurement.remarks if self.phase == "before" else self.alarms
+        shown = {"num_examples": len(measurement.examples)} if self.few_shot else {}
         for remark in told:
             self.emit("notice.raised", severity="warning", code="evaluation.remark", message=remark)
         self.emit(
@@ -184,6 +189,7 @@ class _Job:
             metrics=measurement.metrics,
             num_rows=measurement.num_rows,
             elapsed_s=measurement.elapsed_s,
+            **shown,
         )
         if measurement.samples:
             samples = [asdict(sample) for sample in measurement.samples]
@@ -199,6 +205,8 @@ class _Job:
             self.remarks.append(
                 f"{num_dropped} of {len(rows)} held-out rows count in no loss: {' '.join(rendered.sentences())}"
             )
+        if self.few_shot:
+            return self.few_shot.token_rows(rows)
         sequences = rendered.sequences[:limit] if self.plain_text else rendered.sequences
         token_rows = [TokenRow(sequence.input_ids, sequence.trained_mask) for sequence in sequences]
         return [row for row in token_rows if row.num_trained]
@@ -222,7 +230,7 @@ class _Job:
                 # Named where the rows are rendered for the loss.
                 question = None
             if question is not None:
-                questions.append(question)
+                questions.append(self.few_shot.ask(row, question) if self.few_shot else question)
             else:
                 num_without += 1
         if num_without:
@@ -244,7 +252,8 @@ class _Job:
                 questions.extend(self._questions(NUM_SAMPLES))
             return list(range(min(NUM_SAMPLES, len(questions))))
         first = len(questions)
-        questions.extend(question_from_prompt(prompt, self.renderer, plain_text=self.plain_text) for prompt in prompts)
+        typed = [question_from_prompt(prompt, self.renderer, plain_text=self.plain_text) for prompt in prompts]
+        questions.extend(map(self.few_shot.ask_typed, typed) if self.few_shot else typed)
         return list(range(first, len(questions)))
 
     def _score(self, rows: Sequence[TokenRow]) -> list[RowScore]:
@@ -290,7 +299,13 @@ class _Job:
 
     @property
     def _moment(self) -> str:
-        return f"at step {self.step}" if self.phase == "during" else f"{self.phase} training"
+        match self.phase:
+            case "during":
+                return f"at step {self.step}"
+            case "few_shot":
+                return "with examples in the prompt"
+            case _:
+                return f"{self.phase} training"
 
     def _alarm(self, sentence: str) -> None:
         """Remark on something that is told whenever it happens."""
@@ -310,7 +325,10 @@ class _Job:
             precision=self.precision,
             should_stop=self.should_stop,
         )
-        return answerer.answer([question.input_ids for question in questions], self._advance, self._tell_smaller)
+        texts = answerer.answer([question.input_ids for question in questions], self._advance, self._tell_smaller)
+        if self.few_shot is None:
+            return texts
+        return [None if text is None else self.few_shot.answer_in(text) for text in texts]
 
     def _max_new_tokens(self) -> int:
         limit = self.recipe.evaluation.max_new_tokens or DEFAULT_NEW_TOKENS
@@ -331,6 +349,8 @@ class _Job:
         return {name: value for name, value in values.items() if name == "loss" or name in self.metrics}
 
     def _remark(self, metrics: Mapping[str, float], *, has_rows: bool, num_too_long: int) -> None:
+        if self.few_shot:
+            self.remarks.extend(self.few_shot.remarks())
         if not has_rows:
             self.remarks.append("There is no held-out row to measure the loss on.")
         for name in ("loss", "perplexity"):

@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.data.rows import Row
 from engine.recipe.problems import ProblemError
 from engine.runs.disk import disk_problem, private_folder, write_atomically
 from engine.runs.events import numbers_to_words, word_to_number
 
-Phase = Literal["before", "during", "after"]
+Phase = Literal["before", "few_shot", "during", "after"]
 MEASUREMENT_VERSION = 1
 
 
@@ -27,7 +28,7 @@ class Measurement:
     """What was measured at one moment of a run.
 
     Attributes:
-        phase: Before, during or after training.
+        phase: Before, during or after training; `few_shot`, before training with examples in every prompt.
         step: Optimizer steps done.
         metrics: `{name: value}`, named as in `engine.catalog.metrics`; may be infinite or not a number.
         samples: Fixed prompts with the model's text.
@@ -37,6 +38,7 @@ class Measurement:
         elapsed_s: Wall time of the whole measurement.
         answers: Every generated answer that was scored, in data order: `{"id", "prompt", "expected", "text"}`.
         remarks: Plain sentences on rows left out and values that are no numbers.
+        examples: Training rows that stood in front of every question, in order; only of `few_shot`.
     """
 
     phase: Phase
@@ -49,6 +51,7 @@ class Measurement:
     elapsed_s: float
     answers: list[dict[str, str]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    examples: list[Row] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the measurement as a JSON-ready dictionary."""
@@ -61,7 +64,7 @@ class Measurement:
 
 
 def measurement_file(phase: Phase, step: int) -> str:
-    """Return the name of a measurement's file: `before.json`, `during-000120.json` or `after.json`."""
+    """Return the name of a measurement's file: `before.json`, `few_shot.json`, `during-000120.json` or `after.json`."""
     return f"during-{step:06d}.json" if phase == "during" else f"{phase}.json"
 
 

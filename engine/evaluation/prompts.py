@@ -21,12 +21,14 @@ class Question:
         prompt: What people see: the last message of the user, or the start of a text.
         expected: The answer in the data; empty for typed prompts.
         input_ids: What the model sees.
+        num_turns: Messages of the row that stand before the answer; 0 for plain text.
     """
 
     id: str
     prompt: str
     expected: str
     input_ids: Sequence[int]
+    num_turns: int = 0
 
 
 def question_from_row(
@@ -49,7 +51,7 @@ def question_from_row(
         prompt_ids = renderer.prompt_ids({**row, "messages": messages[: place + 1]})
         if len(prompt_ids) <= max_prompt_tokens:
             asked = next((turn["content"] for turn in reversed(messages[:place]) if turn["role"] == "user"), "")
-            return Question(str(row.get("id", "")), str(asked), str(messages[place]["content"]), prompt_ids)
+            return Question(str(row.get("id", "")), str(asked), str(messages[place]["content"]), prompt_ids, place)
     return None
 
 

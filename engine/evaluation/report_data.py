@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.catalog.metrics import Metric
+from engine.evaluation.comparison import compare_few_shot
 from engine.evaluation.measurement import load_measurement
 from engine.evaluation.measures import Direction, direction, known_metrics
 from engine.planning.plan import Plan
@@ -44,7 +45,9 @@ def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) ->
     plan = run.read_plan()
     before = load_measurement(run.evaluation_folder / "before.json") or {}
     after = load_measurement(run.evaluation_folder / "after.json") or {}
-    rows = [metric_row(metric, before, after) for metric in known_metrics({**_metrics(before), **_metrics(after)})]
+    few_shot = load_measurement(run.evaluation_folder / "few_shot.json") or {}
+    names = {**_metrics(before), **_metrics(few_shot), **_metrics(after)}
+    rows = [metric_row(metric, before, after, few_shot) for metric in known_metrics(names)]
     content = {
         "version": REPORT_VERSION,
         "run_id": run.run_id,
@@ -55,15 +58,16 @@ def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) ->
         "headline": headline(rows),
         "before": _metrics(before),
         "after": _metrics(after),
+        "few_shot": few_shot_facts(few_shot, after),
         "metrics": rows,
         "evaluated": {name: (after or before).get(name, 0) for name in ("num_rows", "num_tokens", "num_generated")},
-        "samples": paired_samples(before, after),
+        "samples": paired_samples(before, after, few_shot),
         "training": _training(plan, picture),
         "memory": _memory(plan, picture),
         "data": _data(plan, picture),
         "model": _model(run, plan, picture),
         "recipe": _recipe(plan),
-        "remarks": list(dict.fromkeys([*before.get("remarks", []), *after.get("remarks", [])])),
+        "remarks": list(dict.fromkeys(text for one in (before, few_shot, after) for text in one.get("remarks", []))),
         "notices": [_notice(notice) for notice in picture.notices],
         "versions": read_versions(run.environment_file),
     }
@@ -76,8 +80,27 @@ def _metrics(measurement: dict[str, Any]) -> dict[str, float]:
     return metrics
 
 
-def metric_row(metric: Metric, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return one line of the before/after table."""
+def few_shot_facts(few_shot: dict[str, Any], after: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what was asked with which examples, and whether that does as well as training; None without a baseline."""
+    if not few_shot:
+        return None
+    compared = compare_few_shot(few_shot, after)
+    examples = few_shot.get("examples", [])
+    return {
+        "num_examples": len(examples),
+        "metrics": _metrics(few_shot),
+        "verdict": compared.verdict,
+        "text": compared.text,
+        "examples": [{"id": row.get("id", ""), "messages": row.get("messages", [])} for row in examples],
+        "elapsed_s": few_shot.get("elapsed_s"),
+    }
+
+
+def metric_row(
+    metric: Metric, before: dict[str, Any], after: dict[str, Any], few_shot: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return one line of the before/after table; `few_shot` is None where the base model was shown no examples."""
+    prompted = _metrics(few_shot or {}).get(metric.name)
     left, right = _metrics(before).get(metric.name), _metrics(after).get(metric.name)
     change = direction(metric, left, right)
     return {
@@ -85,8 +108,10 @@ def metric_row(metric: Metric, before: dict[str, Any], after: dict[str, Any]) ->
         "title": metric.title,
         "summary": metric.summary,
         "before": left,
+        "few_shot": prompted,
         "after": right,
         "before_text": metric.format(left),
+        "few_shot_text": metric.format(prompted),
         "after_text": metric.format(right),
         "better": metric.better,
         "format": metric.kind,
@@ -130,17 +155,21 @@ def _movement(row: dict[str, Any]) -> str:
     return f"{title} {word} from {row['before_text']} to {row['after_text']}"
 
 
-def paired_samples(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, str]]:
-    """Return prompts with the texts of both measurements; a missing text is empty.
+def paired_samples(
+    before: dict[str, Any], after: dict[str, Any], few_shot: dict[str, Any] | None = None
+) -> list[dict[str, str]]:
+    """Return prompts with the texts of the measurements; a missing text is empty.
 
     Short prompts (the last message of a long conversation, say) may stand for several rows; those are paired in order.
     """
     earlier, later = _numbered_samples(before), _numbered_samples(after)
+    prompted = _numbered_samples(few_shot or {})
     return [
         {
             "prompt": key[0],
             "expected": (later.get(key) or earlier[key])["expected"],
             "before": earlier.get(key, {}).get("text", ""),
+            "few_shot": prompted.get(key, {}).get("text", ""),
             "after": later.get(key, {}).get("text", ""),
         }
         for key in {**later, **earlier}

@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.evaluation.charts import Line, legend, line_chart
 from engine.evaluation.markup import escape_html
+from engine.evaluation.report_markdown import few_shot_title
 from engine.evaluation.report_memory import memory_section
 from engine.runs.curves import Curve
 from engine.runs.events import word_to_number
@@ -114,20 +115,44 @@ def _metrics(content: dict[str, Any]) -> str:
     note = f"Measured on {evaluated['num_rows']:,} rows that were held out of training"
     if evaluated["num_generated"]:
         note += f"; {evaluated['num_generated']:,} of them were answered by the model, greedily"
-    head = '<th>Metric</th><th class="number">Before</th><th class="number">After</th><th class="bars"></th><th></th>'
-    body = "\n".join(_metric_row(row) for row in rows)
+    few_shot = content["few_shot"]
+    titles = ["Before", *([few_shot_title(few_shot).capitalize()] if few_shot else []), "After"]
+    numbers = "".join(f'<th class="number">{title}</th>' for title in titles)
+    head = f'<th>Metric</th>{numbers}<th class="bars"></th><th></th>'
+    body = "\n".join(_metric_row(row, prompted=bool(few_shot)) for row in rows)
     return (
         f'<h2>Before and after</h2>\n<p class="soft">{escape_html(note)}.</p>\n'
         f'<div class="card table"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
+        f"{_few_shot(few_shot)}"
     )
 
 
-def _metric_row(row: dict[str, Any]) -> str:
+def _few_shot(few_shot: dict[str, Any] | None) -> str:
+    """Return what the baseline says, with the examples that it showed."""
+    if not few_shot:
+        return ""
+    examples = "".join(
+        f"<pre>{escape_html(_turns(row), max_chars=MAX_SAMPLE_CHARS)}</pre>" for row in few_shot["examples"]
+    )
+    note = "Few-shot is the base model before training, with these training rows in every prompt."
+    summary = f"{few_shot['num_examples']} examples in the prompt"
+    return (
+        f'\n<p class="few-shot">{escape_html(few_shot["text"])}</p>\n'
+        f'<details><summary>{summary}</summary><p class="soft">{note}</p>{examples}</details>'
+    )
+
+
+def _turns(row: dict[str, Any]) -> str:
+    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in row["messages"])
+
+
+def _metric_row(row: dict[str, Any], *, prompted: bool) -> str:
     verdict = _badge(row["direction"], row["verdict"]) if row["verdict"] else ""
+    shown = f'<td class="number">{escape_html(row["few_shot_text"])}</td>' if prompted else ""
     return (
         f"<tr><td>{escape_html(row['title'])}<small>{escape_html(row['summary'])}"
         f" {'Lower' if row['better'] == 'lower' else 'Higher'} is better.</small></td>"
-        f'<td class="number">{escape_html(row["before_text"])}</td>'
+        f'<td class="number">{escape_html(row["before_text"])}</td>{shown}'
         f'<td class="number after">{escape_html(row["after_text"])}</td>'
         f'<td class="bars">{_bars(row)}</td><td>{verdict}</td></tr>'
     )
@@ -160,7 +185,7 @@ def _samples(samples: list[dict[str, str]]) -> str:
 
 
 def _sample(sample: dict[str, str]) -> str:
-    columns = [("Before", "before"), ("After", "after")]
+    columns = [("Before", "before"), *([("Few-shot", "few_shot")] if sample["few_shot"] else []), ("After", "after")]
     if sample["expected"]:
         columns.append(("Expected", "expected"))
     answers = "".join(f'<div class="answer-{key}"><h3>{name}</h3>{_answer(sample[key])}</div>' for name, key in columns)

@@ -27,22 +27,47 @@ def markdown_report(content: dict[str, Any]) -> str:
 def _metrics(content: dict[str, Any]) -> str:
     if not content["metrics"]:
         return ""
+    few_shot = content["few_shot"]
+    columns = ["before", *(["few_shot"] if few_shot else []), "after"]
     rows = [
-        f"| {row['title']} ({row['better']} is better) "
-        f"| {row['before_text']} | {row['after_text']} | {row['verdict']} |"
+        f"| {row['title']} ({row['better']} is better) | "
+        + " | ".join(row[f"{column}_text"] for column in columns)
+        + f" | {row['verdict']} |"
         for row in content["metrics"]
     ]
     note = f"{content['evaluated']['num_rows']:,} held-out rows."
-    return "\n".join(["## Before and after", "", note, "", "| | before | after | |", "|---|---:|---:|---|", *rows])
+    names = [few_shot_title(few_shot) if column == "few_shot" else column for column in columns]
+    table = [f"| | {' | '.join(names)} | |", f"|---|{'---:|' * len(names)}---|", *rows]
+    return "\n".join(["## Before and after", "", note, "", *table, *_few_shot(few_shot)])
+
+
+def few_shot_title(few_shot: dict[str, Any]) -> str:
+    """Return the head of the baseline's column."""
+    return f"few-shot ({few_shot['num_examples']})"
+
+
+def _few_shot(few_shot: dict[str, Any] | None) -> list[str]:
+    """Return what the baseline says and which examples it showed."""
+    if not few_shot:
+        return []
+    note = "Few-shot is the base model before training, with these training rows in every prompt:"
+    examples = [
+        code_block(
+            "\n".join(f"{turn['role']}: {turn['content']}" for turn in row["messages"]), max_chars=MAX_SAMPLE_CHARS
+        )
+        for row in few_shot["examples"]
+    ]
+    verdict = ["", escape_markdown(few_shot["text"])] if few_shot["text"] else []
+    return [*verdict, "", note, *(line for example in examples for line in ("", example))]
 
 
 def _samples(samples: list[dict[str, str]]) -> str:
     parts = ["## Samples"] if samples else []
     for sample in samples:
-        for name in ("prompt", "before", "after", "expected"):
-            if sample[name] or name != "expected":
+        for name in ("prompt", "before", "few_shot", "after", "expected"):
+            if sample[name] or name not in ("expected", "few_shot"):
                 text = code_block(sample[name] or "(nothing)", max_chars=MAX_SAMPLE_CHARS)
-                parts.append(f"{name.capitalize()}:\n\n{text}")
+                parts.append(f"{name.replace('_', '-').capitalize()}:\n\n{text}")
     return "\n\n".join(parts)
 
 

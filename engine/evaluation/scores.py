@@ -42,6 +42,22 @@ def score_answers(texts: Sequence[str], expected: Sequence[str], metrics: Sequen
     return {name: value for name, value in values.items() if name in names}
 
 
+def row_scores(name: str, texts: Sequence[str], expected: Sequence[str]) -> list[float]:
+    """Return one score for each generated answer, whose mean is the metric.
+
+    Args:
+        name: `exact_match`, `rouge1` or `rougeL`.
+        texts: Answers of the model.
+        expected: Answers in the data.
+    """
+    from engine.evaluation.metrics.exact_match import normalise
+    from engine.evaluation.metrics.rouge import row_rouge
+
+    if name == "exact_match":
+        return [float(normalise(text) == normalise(right)) for text, right in zip(texts, expected, strict=True)]
+    return [row[name] for row in row_rouge(texts, expected)]
+
+
 def _compute(module: Any, predictions: Sequence[Any], references: Sequence[Any]) -> dict[str, float]:
     # `evaluate` makes a folder for its intermediate file even when that is kept in memory.
     with tempfile.TemporaryDirectory(prefix="ftwizard-metric-") as folder:

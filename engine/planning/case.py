@@ -7,6 +7,7 @@ from typing import Any
 from engine.catalog.metrics import GENERATING_CHOICES
 from engine.planning.capabilities import Surroundings, is_allowed
 from engine.planning.duration import Work, training_rate
+from engine.planning.few_shot import example_tokens
 from engine.planning.memory import Method, Setup
 from engine.planning.plan import Device, Machine, Plan
 from engine.planning.profiles import DataProfile, ModelProfile
@@ -72,6 +73,7 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
         attention=values["training.attention"] or "sdpa",
         dropout=values["method.dropout"] or 0.0,
         generate=_generated_tokens(values["evaluation.metrics"], values["evaluation.max_new_tokens"]),
+        examples=example_tokens(decided("evaluation.few_shot"), facts.data),
         merge=values["delivery.merge"],
         calibration=facts.machine.calibration,
     )
@@ -171,5 +173,6 @@ def setup_of(plan: Plan) -> Setup:
         attention=training.attention or "sdpa",
         dropout=method.dropout or 0.0,
         generate=_generated_tokens(evaluation.metrics, evaluation.max_new_tokens),
+        examples=example_tokens(evaluation.few_shot, plan.data),
         merge=recipe.delivery.merge and name != "full",
     )

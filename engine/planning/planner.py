@@ -13,6 +13,7 @@ from engine.planning.calibration import Calibration
 from engine.planning.capabilities import Surroundings
 from engine.planning.case import ADAPTER_FIELDS, Facts, case_of, space_of
 from engine.planning.duration import estimate_time
+from engine.planning.few_shot import affordable, choose_few_shot
 from engine.planning.lengths import length_choices
 from engine.planning.options import make_options
 from engine.planning.plan import Machine, MemoryEstimate, Plan, Steps
@@ -70,6 +71,7 @@ def make_plan(
     _derive_method(facts, space, choice)
     steps = _derive_steps(facts, choice)
     _derive_rest(facts)
+    _derive_few_shot(facts, space, choice, steps)
     return with_memory(_plan(facts, home, space, choice, steps), choice.memory)
 
 
@@ -249,6 +251,18 @@ def _derive_rest(facts: _Facts) -> None:
     if share := derive.choose_held_out(data):
         settings.derive("data.held_out", share, f"{data.num_held_out} rows, a tenth but at most 500")
     settings.derive("evaluation.sample_prompts", None, "the first three held-out rows")
+
+
+def _derive_few_shot(facts: _Facts, space: Space, choice: Choice, steps: Steps) -> None:
+    """Derive the few-shot baseline last: it takes the time and memory that the run leaves it."""
+    recipe, model, data = facts.settings.recipe(), facts.model, facts.data
+    doubted = any(suitability_findings(recipe, model, data))
+    training_s = choice.step_s * steps.total_steps
+    count, reason = choose_few_shot(recipe, model, data, training_s=training_s, doubted=doubted)
+    fitting = affordable(count, choice, space, data)
+    if fitting < count:
+        count, reason = fitting, "more examples would need more memory than training"
+    facts.settings.derive("evaluation.few_shot", count, reason)
 
 
 def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps: Steps) -> Plan:

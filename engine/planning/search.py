@@ -34,6 +34,7 @@ class Space:
         demand_comfort: Take full fine-tuning only with room to spare.
         dropout: Share of adapter inputs that are dropped.
         generate: Longest answer generated in an evaluation, in tokens; 0 when nothing is generated.
+        examples: Most tokens that the few-shot baseline puts in front of a question; 0 without it.
         merge: An adapter is merged at the end.
         num_gpus: GPUs that share the work; divides the effective batch.
         memory_factor: How far a deeper look at this plan was above the formula; 1 when nobody looked.
@@ -58,6 +59,7 @@ class Space:
     attention: Attention = "sdpa"
     dropout: float = 0.0
     generate: int = 0
+    examples: int = 0
     merge: bool = True
     strategy: Strategy = "single"
     num_gpus: int = 1
@@ -77,7 +79,16 @@ class Space:
         return micro_batches(self.work.effective_batch // self.num_gpus, self.max_length, self.device)
 
     def memory_of(self, setup: Setup) -> MemoryEstimate:
-        """Return what a setup needs, corrected by what a deeper look has shown."""
+        """Return what a setup needs, corrected by what a deeper look has shown.
+
+        The few-shot baseline counts where it is what needs most; below that the plan is the same with and without it.
+        """
+        if setup.examples:
+            without, whole = (self._memory_of(one) for one in (setup.changed(examples=0), setup))
+            return whole if whole.high_bytes > without.high_bytes else without
+        return self._memory_of(setup)
+
+    def _memory_of(self, setup: Setup) -> MemoryEstimate:
         # Tables, ways and lengths ask for the same points again and again.
         key = self.model.base, setup, self.available_bytes
         if key not in self._known:
@@ -196,6 +207,7 @@ def space_setup(space: Space, method: Method, optimizer: Optimizer, checkpointin
         attention=space.attention,
         dropout=0.0 if method == "full" else space.dropout,
         generate=space.generate,
+        examples=space.examples,
         merge=space.merge and method != "full",
         num_gpus=space.num_gpus,
         strategy=space.strategy,

@@ -21,7 +21,7 @@ def suitability_findings(recipe: Recipe, model: ModelProfile, data: DataProfile)
     if not data.num_train:
         return
     if recipe.objective == "chat":
-        yield from _few_examples(model, data)
+        yield from _few_examples(recipe, model, data)
         if data.traits is not None and data.traits.num_rows >= _MIN_LOOKED_AT:
             yield from _facts(data.traits)
             yield from _changing(data.traits)
@@ -33,17 +33,20 @@ def _advice(code: str, message: str, fix: str) -> Finding:
     return Finding(code=code, message=message, fix=fix, path="data.source", severity="warning")
 
 
-def _few_examples(model: ModelProfile, data: DataProfile) -> Iterator[Finding]:
+def _few_examples(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterator[Finding]:
     rows = data.num_train + data.num_held_out
     if rows >= FEW_ROWS or data.lengths is None:
         return
     # Half of the context stays for the question and the answer.
     room = int(model.context_length / 2 / max(1.0, data.lengths.mean))
     fitting = f"the model's context takes about {min(room, rows)} of them" if room else "the shortest of them"
+    shown = recipe.evaluation.few_shot
+    measured = f"This run measures the base model with {shown} of them in the prompt, to compare." if shown else ""
     yield _advice(
         "advice.few_examples",
         f"There are {rows} examples; fine-tuning learns little from fewer than {FEW_ROWS}.",
-        f"Try a few-shot prompt first: put examples in front of the question ({fitting}). Then compare, or add rows.",
+        f"Try a few-shot prompt first: put examples in front of the question ({fitting}). "
+        f"{measured or 'Then compare, or add rows.'}",
     )
 
 

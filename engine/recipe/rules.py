@@ -203,6 +203,8 @@ def _objective_data(facts: _Facts) -> Iterator[Problem]:
             f"Set objective to {other}, or change data.format.",
             "data.format",
         )
+    if facts.recipe.evaluation.few_shot and objective.name == "domain-adaptation":
+        yield _no_effect("evaluation.few_shot", "plain text asks no questions that examples could answer")
     if facts.is_set("data.system_prompt") and objective.name == "domain-adaptation":
         yield _no_effect("data.system_prompt", "plain text has no conversation to put it in front of")
 

@@ -365,6 +365,16 @@ class EvaluationSection(Section):
         description="Longest generated answer in tokens.",
         json_schema_extra=_why("The longest held-out answer and a tenth, at most 256.", level="advanced"),
     )
+    few_shot: int | None = Field(
+        None,
+        title="Few-shot baseline",
+        ge=0,
+        le=32,
+        description="Training rows shown in the prompt of the untouched base model, measured before training; 0: off.",
+        json_schema_extra=_why(
+            "3 for conversations where that costs little: shows whether a prompt would do as well.", level="advanced"
+        ),
+    )
     sample_prompts: list[str] | None = Field(
         None,
         title="Sample prompts",

@@ -37,7 +37,7 @@ class Picture:
         time: Unix time of that event.
         state: State from docs/architecture.md; `created` until the worker says more.
         reason: Why the state changed, as the worker put it.
-        phase: Evaluation phase in progress: `before`, `during` or `after`; None outside an evaluation.
+        phase: Evaluation phase in progress: `before`, `few_shot`, `during` or `after`; None outside an evaluation.
         step: Optimizer steps done.
         start_step: Step that this attempt began at.
         latest: Newest value of each series of `step.logged` and `memory.sampled`, and `eval_` plus metric.
@@ -231,9 +231,9 @@ class Picture:
             self._draw_waiting()
         for curve in self.curves.values():
             curve.cut(start_step)
-        later = [item for item in self.evaluations if item["phase"] != "before" and item["step"] > start_step]
+        later = [item for item in self.evaluations if not _of_base(item) and item["step"] > start_step]
         self.evaluations = [item for item in self.evaluations if item not in later]
-        self.samples = [s for s in self.samples if s["phase"] == "before" or s["step"] <= start_step]
+        self.samples = [s for s in self.samples if _of_base(s) or s["step"] <= start_step]
         self.training = payload
         self.step = self.start_step = start_step
         self.total_steps = int(payload["total_steps"])
@@ -289,6 +289,9 @@ class Picture:
         self.phase = self.evaluation_progress = None
         self.evaluations = [item for item in self.evaluations if not _same_measurement(item, phase, step)]
         _keep_newest(self.evaluations, payload, MAX_EVALUATIONS, keep_first=True)
+        if phase == "few_shot":
+            # No point of the curve: the same weights, asked in another way.
+            return
         for name, value in metrics.items():
             self.latest[f"eval_{name}"] = value
             self._draw(f"eval_{name}", step, value)
@@ -370,7 +373,7 @@ class Picture:
         measured = [
             (item["metrics"]["loss"], item["step"])
             for item in self.evaluations
-            if isinstance(item.get("metrics", {}).get("loss"), int | float)
+            if item["phase"] != "few_shot" and isinstance(item.get("metrics", {}).get("loss"), int | float)
         ]
         finite = [pair for pair in measured if pair[0] == pair[0]]
         return min(finite)[1] if finite else None
@@ -421,6 +424,11 @@ def _keep_newest(items: list[dict[str, Any]], item: dict[str, Any], limit: int, 
     items.append(item)
     if len(items) > limit:
         del items[1 if keep_first else 0]
+
+
+def _of_base(item: dict[str, Any]) -> bool:
+    """Return whether a measurement is of the base model, which no attempt changes."""
+    return bool(item["phase"] in ("before", "few_shot"))
 
 
 def _same_measurement(item: dict[str, Any], phase: str, step: int) -> bool:

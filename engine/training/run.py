@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
+from engine.evaluation.few_shot import FewShot
 from engine.evaluation.measurement import Phase, measurement_file
 from engine.objectives import chat, domain_adaptation
 from engine.objectives.supervised import BuiltTrainer
@@ -148,8 +149,14 @@ def _train(context: RunContext) -> None:
         raise TrainingFaultError(training.keep_last_step(failure))
 
 
-def evaluate(context: RunContext, phase: Phase, step: int) -> None:
+def evaluate(context: RunContext, phase: Phase, step: int, few_shot: FewShot | None = None) -> None:
     """Measure the model on the held-out rows; a fault of a metric is reported and costs nothing else.
+
+    Args:
+        context: The run.
+        phase: When this is.
+        step: Optimizer steps done.
+        few_shot: Examples to put in front of every question.
 
     Raises:
         StopRequested: A stop was asked for in the middle.
@@ -170,6 +177,7 @@ def evaluate(context: RunContext, phase: Phase, step: int) -> None:
                 should_stop=lambda: interrupt.reason is not None or context.desk.stop_asked(),
                 folder=context.run.evaluation_folder,
                 micro_batch=context.batching.micro_batch,
+                few_shot=few_shot,
             )
     except EvaluationInterrupted:
         interrupt.check()
@@ -179,9 +187,8 @@ def evaluate(context: RunContext, phase: Phase, step: int) -> None:
         if fault_kind(error) == "device":
             fault = Fault("device", step, [], text, consistent=True, where="measurement")
             raise TrainingFaultError(fault) from error
-        context.notice(
-            "error", "evaluation.failed", f"The evaluation {phase} training failed ({type(error).__name__}: {text})."
-        )
+        when = "with examples" if phase == "few_shot" else f"{phase} training"
+        context.notice("error", "evaluation.failed", f"The evaluation {when} failed ({type(error).__name__}: {text}).")
 
 
 def _set_up(context: RunContext) -> Training:

@@ -85,7 +85,8 @@ def test_the_report_says_what_changed_and_in_which_direction(run):
         "text": "The model learned: exact match rose from 0.0 % to 86.0 % and perplexity fell from 403.40 to 1.65.",
     }
     assert report["samples"][0] == {
-        "prompt": "turn on the red lamp", "expected": "on(red_lamp)", "before": "on on on", "after": "on(red_lamp)",
+        "prompt": "turn on the red lamp", "expected": "on(red_lamp)", "before": "on on on", "few_shot": "",
+        "after": "on(red_lamp)",
     }  # fmt: skip
     assert report["training"]["steps"] == 75
     assert report["training"]["lowest_held_out"]["step"] in (50, 60)

@@ -35,6 +35,7 @@ from engine.stages import Carried, finish, load_learner, load_rows, prepare_cont
 from engine.training.batching import Batching
 from engine.training.context import RunContext
 from engine.training.event_log import EventLog
+from engine.training.few_shot import measure_few_shot
 from engine.training.interrupt import Interrupt
 from engine.training.requests import RequestDesk
 from engine.training.run import OBJECTIVES, evaluate
@@ -125,6 +126,7 @@ CHANGES: dict[str, Change] = {
     "evaluation.metrics": Change(["rouge"], ("measured.metrics",)),
     "evaluation.max_rows": Change(2, ("measured.num_rows",)),
     "evaluation.generate_rows": Change(1, ("measured.num_generated",)),
+    "evaluation.few_shot": Change(2, ("prompted.examples", "prompted.seen"), {"evaluation.few_shot": 1}),
     "evaluation.max_new_tokens": Change(2, ("measured.answers",)),
     "evaluation.sample_prompts": Change(["turn on the sun"], ("measured.samples",)),
     "delivery.merge": Change(False, ("delivered.folders",)),
@@ -378,6 +380,15 @@ def _measured(world: World, changes: dict[str, Any]) -> dict[str, Any]:
     return measurement | {"metrics": sorted(measurement["metrics"])}
 
 
+def _prompted(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    """What the few-shot baseline shows to the model."""
+    context = world.context(changes)
+    measure_few_shot(context)
+    measurement: dict[str, Any] = json.loads((context.run.evaluation_folder / "few_shot.json").read_text())
+    examples = [row["id"] for row in measurement["examples"]]
+    return {"examples": examples, "seen": measurement["metrics"]["loss"]}
+
+
 def _delivered(world: World, changes: dict[str, Any]) -> dict[str, Any]:
     context = world.context(changes)
     finish(context)
@@ -403,6 +414,7 @@ VIEWS: dict[str, View] = {
     "trainer": _trainer,
     "trained": _trained,
     "measured": _measured,
+    "prompted": _prompted,
     "delivered": _delivered,
 }
 

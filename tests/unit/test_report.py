@@ -103,8 +103,8 @@ def test_samples_are_paired_by_prompt():
     before = {"samples": [{"prompt": "a", "expected": "x", "text": "1"}, {"prompt": "b", "expected": "", "text": "2"}]}
     after = {"samples": [{"prompt": "b", "expected": "", "text": "3"}]}
     assert paired_samples(before, after) == [
-        {"prompt": "b", "expected": "", "before": "2", "after": "3"},
-        {"prompt": "a", "expected": "x", "before": "1", "after": ""},
+        {"prompt": "b", "expected": "", "before": "2", "few_shot": "", "after": "3"},
+        {"prompt": "a", "expected": "x", "before": "1", "few_shot": "", "after": ""},
     ]
     twice = [{"prompt": "yes", "expected": "x", "text": "1"}, {"prompt": "yes", "expected": "y", "text": "2"}]
     assert [(pair["expected"], pair["before"]) for pair in paired_samples({"samples": twice}, {"samples": twice})] == [

@@ -40,7 +40,7 @@ def status_line(picture: Picture, state: str, now: float, width: int) -> Content
         # Rows count once for the loss and once more where an answer is generated: only the share means something.
         total, done = evaluation.get("total") or 0, evaluation.get("done") or 0
         part = f": {100 * done / total:.0f} %" if total else ""
-        parts += [muted(f"  {clean_line(evaluation.get('phase'))}{part}")]
+        parts += [muted(f"  {clean_line(evaluation.get('phase')).replace('_', '-')}{part}")]
     elif state == "training":
         eta_s = picture.eta_s(now)
         words = f"{human_duration(eta_s)} left" if eta_s is not None else "measuring the speed"
@@ -88,7 +88,7 @@ def evaluation_lines(picture: Picture, width: int) -> list[Content]:
     best = picture.best_step()
     for index in range(len(picture.evaluations) - 1, -1, -1):
         item = picture.evaluations[index]
-        earlier = picture.evaluations[index - 1] if index else None
+        earlier = next((one for one in reversed(picture.evaluations[:index]) if one["phase"] != "few_shot"), None)
         lines.append(_evaluation_row(item, earlier, shown, is_best=item["step"] == best and item["phase"] == "during"))
     return lines
 
@@ -96,14 +96,25 @@ def evaluation_lines(picture: Picture, width: int) -> list[Content]:
 def _evaluation_row(
     item: dict[str, Any], earlier: dict[str, Any] | None, shown: Sequence[Metric], *, is_best: bool
 ) -> Content:
-    phase = clean_line(item["phase"])
-    label = f"step {item['step']:,}" if phase == "during" else phase
+    label = measurement_label(item)
+    # The best is always a step of training, whose label leaves room for the star.
     parts: list[Content] = [
-        Content.styled(f"{label:<{_LABEL_WIDTH - 2}}", "bold" if phase in ("before", "after") else ""),
-        Content.styled("★ " if is_best else "  ", "$accent"),
+        Content.styled(f"{label:<{_LABEL_WIDTH - 2}}", "bold" if item["phase"] in ("before", "after") else ""),
+        Content.styled("★ " if is_best else " " * max(0, _LABEL_WIDTH - max(len(label), _LABEL_WIDTH - 2)), "$accent"),
     ]
     parts += [_metric_cell(metric, item["metrics"].get(metric.name), earlier) for metric in shown]
     return Content("").join(parts)
+
+
+def measurement_label(item: dict[str, Any]) -> str:
+    """Return what a measurement is called: `before`, `few-shot (3)`, `step 40`, `after`."""
+    phase = clean_line(item.get("phase"))
+    if phase == "during":
+        return f"step {item['step']:,}"
+    if phase != "few_shot":
+        return phase
+    count = item.get("num_examples")
+    return f"few-shot ({count})" if isinstance(count, int) else "few-shot"
 
 
 def _metric_cell(metric: Metric, value: Any, earlier: dict[str, Any] | None) -> Content:
@@ -141,9 +152,7 @@ def sample_lines(picture: Picture, prompt: int) -> list[Content]:
         lines += _text_lines("expected", newest[index].get("expected"), "$text-muted")
     for item in reversed(picture.samples):
         if index < len(item["samples"]):
-            phase = clean_line(item["phase"])
-            label = f"step {item['step']:,}" if phase == "during" else phase
-            lines += _text_lines(label, item["samples"][index].get("text"), "$primary")
+            lines += _text_lines(measurement_label(item), item["samples"][index].get("text"), "$primary")
     return lines
 
 

@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from engine.runs.directory import RunDirectory
 from engine.text import clean, clean_line, human_count, human_duration
-from tui.summary import best_sample, metric_rows, model_places, read_report, samples_of
+from tui.summary import best_sample, few_shot_of, metric_rows, model_places, read_report, samples_of
 from tui.widgets.bars import TopBar
 from tui.widgets.key_footer import KeyFooter
 from tui.widgets.labels import muted
@@ -113,11 +113,15 @@ class ResultScreen(SpokenErrors, Screen[None]):
 
 def metric_table(report: dict[str, Any]) -> list[Content]:
     """Return the table of before and after as lines."""
-    lines = [muted(f"{'Held-out rows':<20}{'before':>12}{'after':>12}")]
+    prompted, verdict = few_shot_of(report)
+    head = f"{prompted:>14}" if prompted else ""
+    lines = [muted(f"{'Held-out rows':<20}{'before':>12}{head}{'after':>12}")]
     for row in metric_rows(report):
         words, style = _VERDICTS.get(row.direction, ("", ""))
-        values = f"{row.title:<20}{row.before:>12}"
+        values = f"{row.title:<20}{row.before:>12}" + (f"{row.few_shot:>14}" if prompted else "")
         lines.append(Content.assemble((values, ""), (f"{row.after:>12}", "bold"), (f"   {words}", style)))
+    if verdict:
+        lines.append(Content(verdict))
     return lines if len(lines) > 1 else [muted("Nothing was measured in this run.")]
 
 

@@ -1,6 +1,7 @@
 """ROUGE-1, ROUGE-2 and ROUGE-L F1, averaged over rows, by Google's `rouge-score`."""
 
 import unicodedata
+from collections.abc import Sequence
 
 import datasets
 import evaluate
@@ -59,10 +60,16 @@ class Rouge(evaluate.Metric):
         )
 
     def _compute(self, predictions: list[str], references: list[str], use_stemmer: bool = False) -> dict[str, float]:
-        # The scorer uses its stemmer only with its own tokenizer.
-        tokenizer = None if use_stemmer else WordTokenizer()
-        scorer = rouge_scorer.RougeScorer(list(_TYPES), use_stemmer=use_stemmer, tokenizer=tokenizer)
-        rows = [
-            scorer.score(reference, prediction) for prediction, reference in zip(predictions, references, strict=True)
-        ]
-        return {name: sum(row[name].fmeasure for row in rows) / len(rows) for name in _TYPES}
+        rows = row_rouge(predictions, references, use_stemmer=use_stemmer)
+        return {name: sum(row[name] for row in rows) / len(rows) for name in _TYPES}
+
+
+def row_rouge(
+    predictions: Sequence[str], references: Sequence[str], *, use_stemmer: bool = False
+) -> list[dict[str, float]]:
+    """Return the F1 scores of every row."""
+    # The scorer uses its stemmer only with its own tokenizer.
+    tokenizer = None if use_stemmer else WordTokenizer()
+    scorer = rouge_scorer.RougeScorer(list(_TYPES), use_stemmer=use_stemmer, tokenizer=tokenizer)
+    rows = [scorer.score(reference, prediction) for prediction, reference in zip(predictions, references, strict=True)]
+    return [{name: row[name].fmeasure for name in _TYPES} for row in rows]
