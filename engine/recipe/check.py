@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from engine.recipe.fields import RecipeField, fields_by_path, section_titles
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
+from engine.recipe.source_items import bad_item
 from engine.recipe.strict_yaml import Position, WrittenFloat, WrittenInt, resolve_scalar
 from engine.recipe.suggest import keys_by_section, nearest_word, suggest_key
 from engine.recipe.values import plain_tree
@@ -145,6 +146,8 @@ def _value_at(tree: Mapping[str, Any], path: str) -> Any:
 
 def _bad_value(field: RecipeField, value: Any, item: int | None) -> Problem:
     bad = value[item] if item is not None and isinstance(value, list) else value
+    if field.path == "data.source" and isinstance(value, list) and (problem := bad_item(value)):
+        return problem
     subject = f"item {item + 1} of {field.path}" if item is not None else field.path
     whole = "it" if item is None else "the field"
     message = f"{subject} is {_shown(bad)}; {whole} must be {field.expected()}."

@@ -12,6 +12,7 @@ from engine.data.readers import ReadOptions
 from engine.data.rows import Tally
 from engine.data.sources import expand, read_sources
 from engine.data.weights import weigh_rows
+from engine.planning.derive import choose_name
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.read import check_recipe
 from engine.recipe.schema import WeightedSource
@@ -210,6 +211,40 @@ class TestWeights:
         recipe = recipe_of(["a.jsonl", {"path": "b.jsonl", "weight": 2}])
         assert recipe.data.source == ["a.jsonl", WeightedSource(path="b.jsonl", weight=2.0)]
         assert recipe.data.sources() == ["a.jsonl", "b.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("item", "says", "fix"),
+    [
+        ({"path": "b.jsonl", "wieght": 2}, "item 2 of data.source has the unknown key wieght", "weight?"),
+        ({"weight": 2}, "item 2 of data.source names no file", "path: FILE"),
+        ({"path": "b.jsonl", "weight": 0}, "item 2 of data.source has a weight", "such as 2"),
+        (["b.jsonl"], "item 2 of data.source is neither", "Name a file"),
+    ],
+)
+def test_what_is_wrong_with_one_source_is_said_of_it(item, says, fix):
+    with pytest.raises(ProblemError) as caught:
+        recipe_of(["a.jsonl", item])
+    (problem,) = caught.value.problems
+    assert says in problem.message
+    assert fix in problem.fix
+
+
+@pytest.mark.parametrize(
+    ("source", "title"),
+    [
+        ("/data/rows.jsonl", "rows"),
+        ("/data/many/*.jsonl", "many"),
+        ("/data/many/**/*.jsonl", "many"),
+        ("hub:made/rows@v1#test", "rows"),
+        ("builtin:commands", "commands"),
+        (["corpus/", "b.jsonl"], "corpus"),
+        ([{"path": "b.jsonl", "weight": 2}], "b"),
+        ("*.jsonl", "*.jsonl"),
+    ],
+)
+def test_a_run_is_called_after_its_first_source(source, title):
+    assert choose_name("chat", "made/model", source) == f"model on {title}"
 
 
 class TestOptionsWithoutEffect:
