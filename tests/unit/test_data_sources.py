@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.data.paths import unreadable
 from engine.data.pipeline import prepare
 from engine.data.readers import ReadOptions
 from engine.data.rows import Tally
@@ -278,3 +279,9 @@ class TestOptionsWithoutEffect:
             recipe_of(str(tmp_path / "old.csv"), encoding="windows-1252", held_out=str(tmp_path / "held.jsonl"))
         )
         assert len(prepared.held_out_rows) == 3
+
+
+def test_a_refusal_of_the_system_is_a_sentence_also_where_root_is_never_refused(tmp_path):
+    problem = unreadable(tmp_path / "rows.jsonl", PermissionError(13, "Permission denied")).problems[0]
+    assert problem.message.endswith("rows.jsonl cannot be read: permission denied.")
+    assert "owner" in problem.fix
