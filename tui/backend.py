@@ -5,7 +5,7 @@ Calls without `async` may take a moment (they read files or ask the driver), so 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -14,6 +14,7 @@ from engine.recipe.sources import Layered
 
 if TYPE_CHECKING:
     # pydantic costs 100 ms: the first screen must not wait for it.
+    from engine.hardware.devices import Hardware
     from engine.planning.plan import Plan
     from engine.planning.profiles import DataProfile, ModelProfile
     from engine.recipe.fields import RecipeField
@@ -30,12 +31,14 @@ class Machine:
         lines: One line per GPU, then the host.
         training_bytes: Free memory of the device that would train; None when unknown.
         where: `GPU 0` or `host RAM`.
+        hardware: The readings behind it; None in tests. Two machines are the same when their words are.
     """
 
     headline: str
     lines: tuple[str, ...] = ()
     training_bytes: int | None = None
     where: str = "host RAM"
+    hardware: "Hardware | None" = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,7 @@ if TYPE_CHECKING:
     from engine.runs.launch import Standby
 
 _MISSING = frozenset({"objective", "model.base", "data.source"})
-# Bytes per weight that the leanest method needs, plus room for activations: a first look, the plan says it exactly.
-_LEANEST_BYTES_PER_WEIGHT = 0.6
-_LORA_BYTES_PER_WEIGHT = 2.2
-_FULL_BYTES_PER_WEIGHT = 16.0
-_BASE_BYTES = 600 * 2**20
+_FITS = {"full": "fits, even full", "lora": "fits with LoRA", "qlora": "fits with QLoRA"}
 
 
 class EngineBackend:
@@ -111,7 +107,7 @@ class EngineBackend:
             except ProblemError as error:
                 offers.append(_broken_offer(card.name, card.title, card.summary, error))
                 continue
-            fit, blocked = _first_look(profile.num_params, machine)
+            fit, blocked = _first_look(profile, machine)
             offers.append(
                 ModelOffer(
                     reference=card.name,
@@ -310,46 +306,35 @@ def _broken_offer(name: str, title: str, summary: str, error: ProblemError) -> M
     return ModelOffer(name, title, summary, fit="not available", blocked=str(error))
 
 
-def _first_look(num_params: int, machine: Machine | None) -> tuple[str, str]:
+def _first_look(profile: "ModelProfile", machine: Machine | None) -> tuple[str, str]:
     """Return which methods probably fit and why none does; the plan decides later with the real data."""
-    if machine is None or machine.training_bytes is None:
+    from engine.planning.first_look import look
+
+    found = look(profile, machine.hardware) if machine is not None and machine.hardware is not None else None
+    if found is None:
         return "", ""
-    free = machine.training_bytes
-
-    def needed(bytes_per_weight: float) -> float:
-        return num_params * bytes_per_weight + _BASE_BYTES
-
-    if needed(_FULL_BYTES_PER_WEIGHT) <= free:
-        return "fits, even full", ""
-    if needed(_LORA_BYTES_PER_WEIGHT) <= free:
-        return "fits with LoRA", ""
-    if needed(_LEANEST_BYTES_PER_WEIGHT) <= free:
-        return "fits with QLoRA", ""
-    leanest = human_bytes(needed(_LEANEST_BYTES_PER_WEIGHT))
-    return "does not fit", f"Needs about {leanest} even with QLoRA; {human_bytes(free)} of {machine.where} is free."
+    if found.method is not None:
+        return _FITS[found.method], ""
+    if not found.hopeless:
+        return "fits short rows", ""
+    need, free = human_bytes(found.memory.low_bytes), human_bytes(found.free_bytes)
+    return "does not fit", f"Needs {need} or more in the leanest way; {free} of {found.memory.where} is free."
 
 
 def machine_of(hardware: "Hardware") -> Machine:
-    """Return the machine in words."""
-    from engine.hardware.readings import known, shown
+    """Return the machine in words, with the memory of the device that a plan would take."""
+    from engine.hardware.readings import shown
 
     host = hardware.host
     ram = f"{shown(host.ram_available_bytes, human_bytes)} of {shown(host.ram_total_bytes, human_bytes)} RAM free"
     cores = f"{host.cores} core{'' if host.cores == 1 else 's'}"
     gpus = hardware.usable_gpus()
+    free, where = hardware.training_memory()
     if not gpus:
-        hidden = ""
-        if hardware.gpus:
-            hidden = f"{len(hardware.gpus)} GPU hidden by CUDA_VISIBLE_DEVICES"
-        lines = (hidden,) if hidden else ()
-        return Machine(f"CPU only: {cores}, {ram}", lines, known(host.ram_available_bytes), "host RAM")
-    first = gpus[0]
-    return Machine(
-        _gpu_headline(gpus),
-        (*(_gpu_line(gpu) for gpu in gpus), f"{cores}, {ram}"),
-        known(first.free_bytes),
-        f"GPU {first.index}",
-    )
+        hidden = f"{len(hardware.gpus)} GPU hidden by CUDA_VISIBLE_DEVICES" if hardware.gpus else ""
+        return Machine(f"CPU only: {cores}, {ram}", (hidden,) if hidden else (), free, where, hardware)
+    lines = (*(_gpu_line(gpu) for gpu in gpus), f"{cores}, {ram}")
+    return Machine(_gpu_headline(gpus), lines, free, where, hardware)
 
 
 def _gpu_headline(gpus: "list[Gpu]") -> str:

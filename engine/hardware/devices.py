@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.hardware.readings import Unavailable, json_ready
+from engine.hardware.readings import Unavailable, json_ready, known
 
 NOT_ASKED = Unavailable("not asked")
 
@@ -262,6 +262,26 @@ class Hardware:
             chosen.append(gpu)
         return chosen
 
+    def training_gpu(self) -> Gpu | None:
+        """Return the GPU that a run takes: the usable one with the most free memory; None for the processor."""
+        usable = [gpu for gpu in self.usable_gpus() if _computes(gpu)]
+        if not usable or isinstance(self.torch_cuda, Unavailable):
+            return None
+        return max(usable, key=lambda item: (known(item.free_bytes) or 0, -item.index))
+
+    def training_memory(self) -> tuple[int | None, str]:
+        """Return the bytes that a run can take, None when unknown, and the name of that memory."""
+        gpu = self.training_gpu()
+        if gpu is None:
+            return known(self.host.ram_available_bytes), "host RAM"
+        free = known(gpu.free_bytes)
+        if free is not None:
+            return free, f"GPU {gpu.index}"
+        # Unified memory: NVML answers "not supported", and what the host has free is what the GPU can take.
+        if isinstance(gpu.total_bytes, Unavailable):
+            return known(self.host.ram_available_bytes), f"unified memory of GPU {gpu.index}"
+        return None, f"GPU {gpu.index}"
+
     def _named(self, entry: str) -> Gpu | None:
         if entry.isdecimal():
             # A number names a whole GPU; where MIG is on, CUDA takes its first instance.
@@ -290,3 +310,8 @@ def hardware_json(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [hardware_json(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def _computes(gpu: Gpu) -> bool:
+    # A lost GPU answers nothing at all; unified memory only hides its size.
+    return not isinstance(gpu.name, Unavailable) or not isinstance(gpu.total_bytes, Unavailable)

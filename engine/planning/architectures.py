@@ -44,6 +44,8 @@ COUNTED_FAMILIES = DECODERS | frozenset(_OTHERS)
 _TIED_BY_DEFAULT = frozenset({"gpt2", "gemma", "gemma2", "gemma3_text", "cohere", "cohere2"})
 _HEAD_DIMS = {"gemma": 256, "gemma2": 256, "gemma3_text": 256, "qwen3": 128}
 _EXPERTS = ("num_local_experts", "num_experts")
+LEAST_CONTEXT = 8
+"""Tokens; no recipe may ask for shorter sequences."""
 _FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 
 
@@ -73,13 +75,25 @@ def _read(config: Config) -> Architecture:
     return _OTHERS[family](config) if family in _OTHERS else _read_decoder(config, family)
 
 
+def _context(config: Config) -> int:
+    """Return the longest sequence in tokens.
+
+    Raises:
+        ProblemError: It is no plausible size, or so short that no row can be learnt from.
+    """
+    context = optional_size(config, "max_position_embeddings") or 2048
+    if context < LEAST_CONTEXT:
+        refuse(f"config.json describes a model that reads at most {context} tokens; no row can be learnt from so few.")
+    return context
+
+
 def _read_decoder(config: Config, family: str) -> Architecture:
     vocab, hidden = size(config, "vocab_size"), size(config, "hidden_size")
     layers, heads = size(config, "num_hidden_layers"), size(config, "num_attention_heads")
     kv_heads = heads if family in ("gpt2", "gpt_neox") else optional_size(config, "num_key_value_heads") or heads
     head_dim = _head_dim(config, family, hidden, heads)
     check_division(config, heads, kv_heads, "attention heads", "groups of keys and values")
-    context = optional_size(config, "max_position_embeddings") or 2048
+    context = _context(config)
     inner = optional_size(config, "n_inner" if family == "gpt2" else "intermediate_size") or 4 * hidden
     tied = flag(config, "tie_word_embeddings", family in _TIED_BY_DEFAULT)
     shapes = _linear_shapes(family, hidden, heads * head_dim, kv_heads * head_dim, inner)

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from engine.hardware.devices import Gpu, Hardware
-from engine.hardware.readings import Unavailable, known
+from engine.hardware.readings import known
 from engine.planning.capabilities import Surroundings, native_precision
 from engine.planning.plan import Device
 from engine.planning.profiles import DataProfile, ModelProfile
@@ -28,31 +28,11 @@ _PLAN_NAME_CHARS = 80
 
 def choose_device(hardware: Hardware) -> tuple[Device, Gpu | None]:
     """Return where the run computes: the usable GPU with the most free memory, else the processor."""
-    usable = [gpu for gpu in hardware.usable_gpus() if _computes(gpu)]
-    if not usable or isinstance(hardware.torch_cuda, Unavailable):
-        name = known(hardware.host.cpu_name) or "CPU"
-        return Device(kind="cpu", name=name), None
-    gpu = max(usable, key=lambda item: (known(item.free_bytes) or 0, -item.index))
+    gpu = hardware.training_gpu()
+    if gpu is None:
+        return Device(kind="cpu", name=known(hardware.host.cpu_name) or "CPU"), None
     name = known(gpu.name) or f"GPU {gpu.index}"
     return Device(kind="cuda", index=gpu.index, name=name, uuid=known(gpu.uuid) or ""), gpu
-
-
-def _computes(gpu: Gpu) -> bool:
-    # A lost GPU answers nothing at all; unified memory only hides its size.
-    return not isinstance(gpu.name, Unavailable) or not isinstance(gpu.total_bytes, Unavailable)
-
-
-def available_memory(hardware: Hardware, gpu: Gpu | None) -> tuple[int | None, str]:
-    """Return the bytes that the run can take and the name of that memory."""
-    if gpu is None:
-        return known(hardware.host.ram_available_bytes), "host RAM"
-    free = known(gpu.free_bytes)
-    if free is not None:
-        return free, f"GPU {gpu.index}"
-    # Unified memory: NVML answers "not supported", and what the host has free is what the GPU can take.
-    if isinstance(gpu.total_bytes, Unavailable):
-        return known(hardware.host.ram_available_bytes), f"unified memory of GPU {gpu.index}"
-    return None, f"GPU {gpu.index}"
 
 
 def choose_precision(hardware: Hardware, where: Surroundings, model: ModelProfile) -> tuple[str, str]:
@@ -124,14 +104,6 @@ def choose_answer_tokens(data: DataProfile, model: ModelProfile) -> Reasoned:
         return min(MAX_ANSWER_TOKENS, model.context_length // 2), f"the longest answer has {longest} tokens, capped"
     return tokens, f"the longest held-out answer has {longest} tokens"
 
-def _source_title(source: str) -> str:
-    """Return a word for a source: the name of a file, of a pattern's folder, of a hub data set."""
-    name = re.split("[@#]", source.split(":", 1)[1])[0] if source.startswith(("hub:", "builtin:")) else source
-    path = PurePath(name)
-    plain = [part for part in (path.stem, *reversed(path.parts[:-1])) if not set(part) & set("*?[/")]
-    return plain[0] if plain else source
-
-
 
 def choose_held_out(data: DataProfile) -> float | None:
     """Return the share of held-out rows that gives the split of the profile."""
@@ -150,6 +122,14 @@ def choose_name(objective: str, base: str, source: Any) -> str:
     model = PurePath(base.split(":", 1)[-1]).name or base
     verb = "on" if objective == "chat" else "reads"
     return clean_line(f"{model} {verb} {data}", max_chars=_PLAN_NAME_CHARS)
+
+
+def _source_title(source: str) -> str:
+    """Return a word for a source: the name of a file, of a pattern's folder, of a hub data set."""
+    name = re.split("[@#]", source.split(":", 1)[1])[0] if source.startswith(("hub:", "builtin:")) else source
+    path = PurePath(name)
+    plain = [part for part in (path.stem, *reversed(path.parts[:-1])) if not set(part) & set("*?[/")]
+    return plain[0] if plain else source
 
 
 def revision_reason(model: ModelProfile) -> str:

@@ -46,9 +46,11 @@ def make_options(case: Case) -> list[PlanOption]:
     rows = [taken, *(_option(case, row, taken) for row in _rows(case, taken))]
     preferred = _METHODS if case.plan.model.num_params <= SMALL_PARAMS else ("lora", "qlora", "full")
 
-    def rank(row: PlanOption) -> tuple[int, bool, int, float]:
+    def rank(row: PlanOption) -> tuple[int, bool, bool, int, float]:
         changed = any(not path.startswith("method.") for path in row.changes)
-        return _VERDICT_ORDER.index(row.verdict), changed, preferred.index(row.method), row.time_s or 0.0
+        # Of what cannot run here, what no recipe can ask for comes last.
+        hopeless = row.verdict == "impossible" and not row.changes
+        return _VERDICT_ORDER.index(row.verdict), hopeless, changed, preferred.index(row.method), row.time_s or 0.0
 
     return sorted(rows, key=rank)
 

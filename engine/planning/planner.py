@@ -62,9 +62,7 @@ def make_plan(
     settings = Settings(recipe, layered)
     device, gpu = derive.choose_device(hardware)
     machine = _machine(hardware, gpu, calibration)
-    facts = _Facts(
-        settings, hardware, gpu, Facts(device, machine, model, data, *derive.available_memory(hardware, gpu))
-    )
+    facts = _Facts(settings, hardware, gpu, Facts(device, machine, model, data, *hardware.training_memory()))
     _derive_frame(facts)
     space = space_of(settings.values(), settings.paths_set(), facts.of)
     choice = find_setup(space)

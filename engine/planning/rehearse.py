@@ -109,7 +109,7 @@ class Rehearsals:
             return None
 
     async def of(self, plan: Plan) -> RehearsalResult:
-        """Return what the run of a plan needs; cancelling the awaiting task ends the rehearsal.
+        """Return what the run of a plan needs; the rehearsal ends when the last task that awaits it is cancelled.
 
         Raises:
             ProblemError: It could not be rehearsed, was replaced by a newer request, or took too long.
@@ -121,7 +121,7 @@ class Rehearsals:
         try:
             return await asyncio.shield(asyncio.wrap_future(rehearsal.future))
         except asyncio.CancelledError:
-            rehearsal.end("replaced")
+            self._leave(rehearsal)
             raise
 
     def of_blocking(self, plan: Plan) -> RehearsalResult:
@@ -140,22 +140,35 @@ class Rehearsals:
         key = rehearsal_key(plan)
         with self._lock:
             before = self._current
-            if before is not None and before.key == key and not before.future.done():
+            if before is not None and before.key == key and before.under_way:
+                before.waiters += 1
                 return before
             if before is not None:
                 before.end("replaced")
             self._current = _Rehearsal(key, plan, self._cache, self._timeout_s)
             return self._current
 
+    def _leave(self, rehearsal: "_Rehearsal") -> None:
+        """Wait for a rehearsal no longer; it ends when nobody else does."""
+        with self._lock:
+            rehearsal.waiters -= 1
+            if not rehearsal.waiters:
+                rehearsal.end("replaced")
+
     def _file(self, key: str) -> Path:
         return self._cache / FOLDER / f"{key}.json"
 
 
 class _Rehearsal:
-    """One process and the future of its answer."""
+    """One process and the future of its answer.
+
+    Attributes:
+        waiters: Who wants the answer; guarded by the lock of `Rehearsals`.
+    """
 
     def __init__(self, key: str, plan: Plan, cache: Path, timeout_s: float) -> None:
         self.key = key
+        self.waiters = 1
         self.future: Future[RehearsalResult] = Future()
         self._cache = cache
         self._timeout_s = timeout_s
@@ -163,6 +176,11 @@ class _Rehearsal:
         self._process = _spawn(cache)
         request = json.dumps({"key": key, "plan": plan.model_dump(mode="json")}) + "\n"
         threading.Thread(target=self._follow, args=(request,), name="rehearsal", daemon=True).start()
+
+    @property
+    def under_way(self) -> bool:
+        """Return whether an answer is to be expected: it was not ended, and is not there yet."""
+        return not self._why and not self.future.done()
 
     def end(self, why: str) -> None:
         """Kill the process; whoever waits gets a problem that says why."""

@@ -1,5 +1,7 @@
 """From what a rehearsal found to the estimate that a plan shows."""
 
+from collections.abc import Mapping
+
 from engine.planning.calibration import Calibration, middle_ratio, ratio_band
 from engine.planning.memory import CUDA_CONTEXT_BYTES, PROCESS_BASE_BYTES
 from engine.planning.plan import MemoryEstimate, Plan
@@ -8,6 +10,8 @@ from engine.recipe.problems import ProblemError
 
 STANDING = ("model weights", "quantisation constants", "adapter", "gradients", "optimizer states", "cuBLAS workspace")
 """Components that stay; the others come and go, and leave holes in a processor's heap."""
+SMALL_PARTS = "small parts"
+_SLIVER = 0.0005
 _HOLES_FULL = 0.2
 _HOLES_ADAPTER = 0.5
 """Holes of the C heap as a share of what comes and goes: measured 0.0 to 0.25 in full fine-tuning, 0.6 to 0.8 of what
@@ -41,7 +45,7 @@ def estimate_from(result: RehearsalResult, plan: Plan, calibration: Calibration 
     slack = max(0, round(middle_ratio(calibration) * held) - allocated)
     expected = allocated + slack + framework
     return MemoryEstimate(
-        components={**result.components, name: framework, "slack": slack},
+        components={**_without_slivers(result.components), name: framework, "slack": slack},
         expected_bytes=expected,
         low_bytes=min(expected, round(low_ratio * allocated + 0.85 * framework)),
         high_bytes=max(expected, round(high_ratio * most) + most_framework),
@@ -55,6 +59,14 @@ def estimate_from(result: RehearsalResult, plan: Plan, calibration: Calibration 
         confidence=result.confidence,
         notes=result.notes,
     )
+
+
+def _without_slivers(components: Mapping[str, int]) -> dict[str, int]:
+    """Return components with those that are too small to be seen added up: four bytes of a counter are no component."""
+    least = _SLIVER * sum(components.values())
+    shown = {name: size for name, size in components.items() if size >= least}
+    rest = sum(components.values()) - sum(shown.values())
+    return shown | ({SMALL_PARTS: rest} if rest else {})
 
 
 def not_rehearsed(plan: Plan, error: ProblemError) -> MemoryEstimate:

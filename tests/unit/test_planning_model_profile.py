@@ -205,6 +205,7 @@ def test_sizes_that_are_missing_are_named(model: Path, key: str) -> None:
         ({"head_dim": -64}, "head_dim"),
         ({"intermediate_size": 1.5}, "intermediate_size"),
         ({"max_position_embeddings": "4k"}, "max_position_embeddings"),
+        ({"max_position_embeddings": 1}, "at most 1 tokens"),
     ],
 )
 def test_sizes_that_cannot_be_true_together_are_refused(changes: dict[str, Any], word: str) -> None:

@@ -116,6 +116,45 @@ def test_cancelled_task_ends_the_process(tmp_path, process):
     wait_for(lambda: rehearsals._current._process.poll() is not None)
 
 
+def test_one_of_two_waiting_tasks_can_be_cancelled(tmp_path, process):
+    gate = tmp_path / "gate"
+    opened = f"import os, time\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\n"
+    process(opened + ANSWER)
+    rehearsals = Rehearsals(tmp_path / "cache")
+
+    async def both():
+        gone, kept = (asyncio.create_task(rehearsals.of(made_plan())) for _ in range(2))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        gate.touch()
+        return await kept
+
+    assert asyncio.run(both()).peaks == {"training": 7}
+
+
+def test_a_cancelled_plan_can_be_asked_for_again_at_once(tmp_path, process):
+    process(WAIT)
+    rehearsals = Rehearsals(tmp_path)
+
+    async def cancel_and_ask():
+        task = asyncio.create_task(rehearsals.of(made_plan()))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        process(ANSWER)
+        return await rehearsals.of(made_plan())
+
+    assert asyncio.run(cancel_and_ask()).peaks == {"training": 7}
+
+
+def test_components_too_small_to_be_seen_are_added_up():
+    parts = {"model weights": 4 * GIB, "temporary": 4, "output layer and loss": 16, "activations": GIB}
+    estimate = estimate_from(found(components=parts), made_plan())
+    assert list(estimate.components)[:3] == ["model weights", "activations", "small parts"]
+    assert estimate.components["small parts"] == 20
+
+
 def test_closing_ends_the_process(tmp_path, process):
     process(WAIT)
     rehearsals, codes = Rehearsals(tmp_path), []

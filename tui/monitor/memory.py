@@ -1,7 +1,7 @@
 """The memory panel: what the run holds and held at its peak, against what was predicted; GPUs and host beside it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from textual.content import Content
 
@@ -104,7 +104,7 @@ def memory_lines(
         return [muted("Reading the memory ...")]
     cells = max(_BAR_LEAST, min(_BAR_MOST, width - _LABEL_CELLS - _FACT_CELLS))
     on_gpu = picture.latest.get("gpu_peak_bytes") is not None
-    compared = compare_memory(picture, estimate)
+    compared = _with_reading(compare_memory(picture, estimate), reading, on_gpu=on_gpu)
     lines = _now_lines(picture, reading, compared, cells, on_gpu=on_gpu)
     lines += [] if compared is None else _prediction_lines(picture, compared, width)
     lines += _course_line(picture, cells, on_gpu=on_gpu)
@@ -118,6 +118,16 @@ def memory_lines(
     total = shown(reading.host.ram_total_bytes, human_bytes)
     lines.append(_labelled("host RAM", f"{available} free of {total}"))
     return lines
+
+
+def _with_reading(
+    compared: MemoryComparison | None, reading: MemoryReading, *, on_gpu: bool
+) -> MemoryComparison | None:
+    """Return the comparison with what was just read, where that is above every peak that the worker has told yet."""
+    now = reading.rss_bytes
+    if compared is None or on_gpu or now is None or not compared.measured_bytes or now <= compared.measured_bytes:
+        return compared
+    return replace(compared, measured_bytes=now, phase="")
 
 
 def _now_lines(
@@ -140,7 +150,8 @@ def _prediction_lines(picture: Picture, compared: MemoryComparison, width: int) 
     sentence = f"{glyph} {compared.sentence()}".strip()
     one_line = len(sentence) <= room
     if not one_line and compared.measured_bytes:
-        sentence = f"{glyph} peak {human_bytes(compared.measured_bytes)} {compared.place}: {compared.verdict_words}"
+        peak = f"peak {human_bytes(compared.measured_bytes)} {compared.place}".rstrip()
+        sentence = f"{glyph} {peak}: {compared.verdict_words}"
     lines = [_marked("◆" if compared.measured_bytes else " ", style, "measured", sentence, style)]
     if not one_line:
         lines.append(_marked("░", "$accent", "predicted", _fitting(compared.range_words, f" ({depth})", room)))

@@ -166,7 +166,8 @@ def component_table(memory: "MemoryEstimate", width: int) -> list[Content]:
     for index, (name, size) in enumerate(shown):
         glyph, style = pattern_of(index)
         numbers = f"{human_bytes(size):>10}"
-        share = f"{100 * size / total:>4.0f} %"
+        percent = 100 * size / total
+        share = f"{'<1' if percent < 1 else f'{percent:.0f}':>4} %"
         cells.append(
             Content.assemble((f"{glyph} ", style), name.ljust(name_width), (numbers, "bold"), (share, "$text-muted"))
         )

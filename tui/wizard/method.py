@@ -269,7 +269,9 @@ class MethodStep(StepView):
         try:
             answer = Answered({path: self.backend.parse(path, text)}) if text.strip() else Answered({}, (path,))
         except ProblemError as error:
-            self._refused = error.problems[0].message
+            # The title of the line says which number it is about, and the status has one line at 80 columns.
+            message = error.problems[0].message
+            self._refused = f"This{message.removeprefix(path)}" if message.startswith(path) else message
             self.query_one("#method-status", Static).update(self._status())
             return
         self._close_editor()
