@@ -38,7 +38,7 @@ OBJECTIVES: tuple[Objective, ...] = (
         when="You have requests with the answers that you want: support, extraction, a house style, commands.",
         when_not="You only have running text without questions; take domain adaptation.",
         needs="Conversations, prompt and completion pairs, or instruction rows; a few hundred good ones are enough.",
-        formats=("messages", "prompt_completion", "alpaca"),
+        formats=("messages", "prompt_completion", "alpaca", "source_target"),
         metrics=("perplexity", "token_accuracy", "exact_match", "rouge"),
     ),
     Objective(

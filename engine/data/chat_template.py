@@ -4,11 +4,14 @@ Templates are programs from strangers. They run in the sandbox of transformers (
 here also under a time limit and an output limit, because a sandbox does not stop a loop.
 """
 
+import copy
+import json
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from types import FrameType
 from typing import Any
 
@@ -19,7 +22,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
 
-Message = dict[str, str]
+Message = dict[str, Any]
 TIME_LIMIT_S = 2.0
 MAX_GROWTH_CHARS = 200_000
 """Characters that a template may add to the messages; the longest known default system prompts take a tenth."""
@@ -29,6 +32,36 @@ PROBE: tuple[Message, ...] = (
     {"role": "assistant", "content": "Quite blue."},
     {"role": "user", "content": "And now?"},
     {"role": "assistant", "content": "Rather red."},
+)
+TOOL_PROBE: tuple[Mapping[str, Any], ...] = (
+    {
+        "type": "function",
+        "function": {
+            "name": "probe_definition",
+            "description": "Looks things up.",
+            "parameters": {
+                "type": "object",
+                "properties": {"word": {"type": "string", "description": "What to look up."}},
+                "required": ["word"],
+            },
+        },
+    },
+)
+CALL_PROBE: tuple[Message, ...] = (
+    {"role": "user", "content": "Which colour?"},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {
+                "type": "function",
+                "id": "probecall",
+                "function": {"name": "probe_definition", "arguments": {"word": "probe_argument"}},
+            }
+        ],
+    },
+    {"role": "tool", "name": "probe_definition", "tool_call_id": "probecall", "content": "probe_result"},
+    {"role": "assistant", "content": "Quite blue."},
 )
 _CHANGE = "Set model.chat_template to chatml, or to a Jinja file of your own."
 
@@ -61,6 +94,7 @@ class ChatTemplate:
             ProblemError: There is no template, or it does not work at all.
         """
         self._tokenizer = tokenizer
+        self._tools: Sequence[Mapping[str, Any]] | None = None
         self.folds_system = False
         source = _source(tokenizer)
         self.has_markers = _MARKERS.search(source) is not None
@@ -72,6 +106,41 @@ class ChatTemplate:
         self.folds_system = self._refuses_system()
         self.rewrites_answers = self._rewrites("")
         self.rewrites_thoughts = self._rewrites("<think>\nHm.\n</think>\n\n")
+
+    def with_tools(self, tools: Sequence[Mapping[str, Any]] | None, messages: Sequence[Message]) -> "ChatTemplate":
+        """Return the template with definitions of tools, for a conversation that may call them.
+
+        Raises:
+            TemplateRefusedError: The conversation has definitions, calls or results that the template does not write.
+        """
+        called = any(message["role"] == "tool" or message.get("tool_calls") for message in messages)
+        if tools and not self._writes_definitions:
+            raise TemplateRefusedError("it has no place for the definitions of tools")
+        if called and not self.writes_calls:
+            raise TemplateRefusedError("it has no place for tool calls and their results")
+        if not tools:
+            return self
+        bound = copy.copy(self)
+        bound._tools = tools
+        return bound
+
+    @cached_property
+    def _writes_definitions(self) -> bool:
+        probe = copy.copy(self)
+        probe._tools = TOOL_PROBE
+        try:
+            return "probe_definition" in probe.render(PROBE[:2])
+        except TemplateRefusedError:
+            return False
+
+    @cached_property
+    def writes_calls(self) -> bool:
+        """Whether tool calls and their results appear in the rendered text; many templates leave them out silently."""
+        try:
+            text = self.render(CALL_PROBE)
+        except TemplateRefusedError:
+            return False
+        return "probe_argument" in text and "probe_result" in text
 
     def render(self, messages: Sequence[Message], *, prompt: bool = False) -> str:
         """Return the text of a conversation.
@@ -95,6 +164,7 @@ class ChatTemplate:
             with time_limit(TIME_LIMIT_S):
                 texts, marked = render_jinja_template(
                     conversations=[turns],
+                    tools=self._tools,
                     chat_template=self._source,
                     return_assistant_tokens_mask=spans,
                     add_generation_prompt=prompt,
@@ -105,7 +175,7 @@ class ChatTemplate:
         except (TemplateError, TypeError, ValueError, KeyError, AttributeError, OverflowError, IndexError) as error:
             raise TemplateRefusedError(clean_line(f"{error or type(error).__name__}", max_chars=200)) from error
         text: str = texts[0]
-        if len(text) > sum(len(turn["content"]) for turn in turns) * 8 + MAX_GROWTH_CHARS:
+        if len(text) > _num_chars(turns, self._tools) * 8 + MAX_GROWTH_CHARS:
             raise template_problem("grows", f"The chat template makes {len(text)} characters out of one conversation.")
         return text, list(marked[0]) if spans else []
 
@@ -124,6 +194,12 @@ class ChatTemplate:
         alone, whole = self.render(messages[:2]), self.render(messages)
         at = alone.find(answer)
         return at < 0 or not whole.startswith(alone[: at + len(answer)])
+
+
+def _num_chars(turns: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None) -> int:
+    extra: list[Any] = [turn["tool_calls"] for turn in turns if turn.get("tool_calls")]
+    extra += tools or []
+    return sum(len(turn["content"]) for turn in turns) + (len(json.dumps(extra)) if extra else 0)
 
 
 def _source(tokenizer: PreTrainedTokenizerBase) -> str:

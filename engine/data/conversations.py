@@ -1,26 +1,16 @@
 """Raw rows to canonical ones, row by row, with a named reason for each row that cannot be used."""
 
-import json
-from collections.abc import Sequence
-from difflib import get_close_matches
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from engine.data.formats import Shape
-from engine.data.rows import RawRow, Row, Tally
+from engine.data.rows import RawRow, Row, RowDefectError, Tally
+from engine.data.shapes_cells import cell, filled_text, joined_text, optional_text
+from engine.data.shapes_labels import label_row, prompt_row
+from engine.data.shapes_preference import preference_row, unpaired_row
+from engine.data.shapes_roles import Format, Shape
+from engine.data.shapes_tools import tool_definitions
+from engine.data.shapes_turns import Message, answer_turns, conversation, looks_like_turn, looks_like_turns, read_turns
+from engine.planning.profiles import Finding
 from engine.text import clean_line
-
-ROLE_ALIASES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "bot": "assistant",
-    "chatbot": "assistant",
-}
-_TOOL_ROLES = ("tool", "function", "function_call", "function_response", "observation", "ipython")
 
 REASONS = {
     "missing_column": "lack a column that is needed",
@@ -32,9 +22,17 @@ REASONS = {
     "no_messages": "have no list of messages",
     "broken_message": "have a message without role or content",
     "unknown_role": "have a message with an unknown role",
-    "tool_turn": "hold tool calls, which are not trained on yet",
+    "broken_tools": "have tool definitions that cannot be read",
+    "broken_tool_call": "have a tool call that cannot be read",
+    "call_without_result": "have a tool call without its result",
+    "result_without_call": "have a tool result without a call",
     "role_order": "have turns out of order (system first, then user and assistant in turn)",
     "no_answer": "have no turn of the assistant",
+    "equal_answers": "have a chosen answer that equals the rejected one",
+    "prompt_mismatch": "have a chosen and a rejected answer to different prompts",
+    "missing_label": "have no label",
+    "broken_label": "have a label that cannot be read",
+    "broken_reward": "have a reward that is no number",
     "duplicate": "are equal to an earlier row",
     "in_held_out": "are equal to a held-out row",
     "row_limit": "are beyond data.max_rows",
@@ -52,18 +50,27 @@ def counted(reason: str, count: int) -> str:
     return f"1 row {_SINGULAR[verb]} {rest}"
 
 
-class RowDefectError(ValueError):
-    """One row cannot be used.
-
-    Attributes:
-        reason: Key of `REASONS`.
-        detail: What exactly was found, for the first row of a reason.
-    """
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.detail = detail
+CHANGES: dict[str, tuple[str, str, str]] = {
+    "trailing_turn": (
+        "note",
+        "{rows} with a turn that nobody answers (a question or a tool result); it is left out",
+        "end",
+    ),
+    "open_call": ("note", "{rows} with a tool call; the call is the answer that is trained", "end"),
+    "number_content": ("warning", "{rows} a number where text belongs; it is read as the text that spells it", "hold"),
+    "thoughts_left_out": ("warning", "{rows} thoughts in a field of their own, which are not trained on", "hold"),
+    "weight_ignored": ("warning", "{rows} answers with weight 0, which are trained on like the others", "hold"),
+    "merged_turns": ("note", "{rows} turns of one speaker in a row; they are read as one turn", "hold"),
+    "joined_list": ("note", "{rows} text in pieces, joined with a space, or a line feed between lines", "hold"),
+}
+"""Severity, sentence and verb of each reason for which a row is used, but not as it stands."""
+_CHANGE_FIXES = {
+    "number_content": "Write the number in quotes, if the text is right.",
+    "thoughts_left_out": "Write the thoughts into the content, as the chat template of the model has them.",
+    "weight_ignored": "Remove those rows, if the answers are bad.",
+}
+_RARE_OPEN_CALLS = 0.5
+"""Calls at the end are how some data is made; where most calls have results, one without has probably lost it."""
 
 
 def canonical_rows(rows: Sequence[RawRow], shape: Shape, dropped: Tally, changed: Tally) -> list[Row]:
@@ -77,116 +84,130 @@ def canonical_rows(rows: Sequence[RawRow], shape: Shape, dropped: Tally, changed
     """
     usable: list[Row] = []
     for row in rows:
+        remarks = Tally()
         try:
-            usable.append(_canonical(row, shape, changed))
+            usable.append(_canonical(row, shape, remarks))
         except RowDefectError as defect:
             dropped.add(defect.reason, row.where, defect.detail)
+            continue
+        for reason in remarks.counts:
+            changed.add(reason, row.where)
     return usable
 
 
 def _canonical(row: RawRow, shape: Shape, changed: Tally) -> Row:
-    if shape.format == "text":
-        return {"id": row.where, "text": _text(row, shape.mapping["text"], "empty_text")}
-    if shape.format == "messages":
-        messages = _messages(row.values.get(shape.mapping["messages"]))
-        kept = _ending_with_answer(messages)
-        if len(kept) < len(messages):
-            changed.add("trailing_turn", row.where)
-        return {"id": row.where, "messages": kept}
-    return {"id": row.where, "messages": _pair(row, shape.mapping)}
+    return _MAKERS[shape.format](row, shape.mapping, changed)
 
 
-def _pair(row: RawRow, mapping: dict[str, str]) -> list[dict[str, str]]:
-    prompt = _text(row, mapping.get("prompt", mapping.get("instruction", "")), "empty_prompt")
-    answer = _text(row, mapping.get("completion", mapping.get("output", "")), "empty_answer")
-    context = _optional(row, mapping.get("input"))
-    system = _optional(row, mapping.get("system"))
+def _text_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
+    return {"id": row.where, "text": filled_text(row, mapping["text"], "empty_text")}
+
+
+def _label_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
+    return label_row(row, mapping)
+
+
+def _pair_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
+    names = _PAIR_ROLES[frozenset(mapping) & _ASKING]
+    if names[0] == "source":
+        prompt = joined_text(row, mapping["source"], "empty_prompt", changed)
+        answer = {"role": "assistant", "content": joined_text(row, mapping["target"], "empty_answer", changed)}
+    else:
+        prompt = filled_text(row, mapping[names[0]], "empty_prompt")
+        answer = _one_answer(row, mapping[names[1]], changed)
+    context = optional_text(row, mapping.get("input"))
+    system = optional_text(row, mapping.get("system"))
     opening = [{"role": "system", "content": system}] if system else []
     question = f"{prompt}\n\n{context}" if context else prompt
-    return [*opening, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"id": row.where, "messages": [*opening, {"role": "user", "content": question}, answer]}
 
 
-def _text(row: RawRow, column: str, if_empty: str) -> str:
-    if column not in row.values:
-        raise RowDefectError("missing_column", f"{column!r} is not among {', '.join(map(repr, row.values))}")
-    text = as_text(row.values[column], column)
-    if not text.strip():
-        raise RowDefectError(if_empty, f"column {column!r}")
-    return text
+_ASKING = frozenset({"prompt", "instruction", "source"})
+_PAIR_ROLES = {
+    frozenset({"prompt"}): ("prompt", "completion"),
+    frozenset({"instruction"}): ("instruction", "output"),
+    frozenset({"source"}): ("source", "target"),
+}
 
 
-def _optional(row: RawRow, column: str | None) -> str:
-    value = row.values.get(column) if column else None
-    text = "" if value is None else as_text(value, str(column))
-    return text if text.strip() else ""
+def _one_answer(row: RawRow, column: str, changed: Tally) -> Message:
+    """Return the answer of a pair: text, or one turn of the assistant, as preference rows have it."""
+    value = row.values.get(column)
+    if not looks_like_turn(value) and not (isinstance(value, list) and looks_like_turns(value)):
+        return {"role": "assistant", "content": filled_text(row, column, "empty_answer")}
+    messages = answer_turns(value, column, row.where, changed)
+    if len(messages) != 1 or messages[0]["role"] != "assistant":
+        raise RowDefectError("role_order", f"column {column!r} holds a conversation; map it as messages")
+    if not messages[0]["content"].strip() and "tool_calls" not in messages[0]:
+        raise RowDefectError("empty_answer", f"column {column!r}")
+    return messages[0]
 
 
-def as_text(value: object, column: str) -> str:
-    """Return the text of a cell; a JSON number is the text that the file spells.
-
-    Raises:
-        RowDefectError: Null, a list or an object.
-    """
-    if isinstance(value, str):
-        return value
-    if value is None:
-        raise RowDefectError("null_value", f"column {column!r}")
-    if isinstance(value, (bool, int, float)):
-        return json.dumps(value)
-    kind = "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
-    raise RowDefectError("not_text", f"column {column!r} holds {kind}")
-
-
-def _messages(value: object) -> list[dict[str, str]]:
-    if not isinstance(value, list) or not value:
-        raise RowDefectError("no_messages", clean_line(f"found {value!r}", max_chars=60))
-    messages = [_message(message, number) for number, message in enumerate(value, 1)]
-    _check_order([message["role"] for message in messages])
-    for number, message in enumerate(messages, 1):
-        if not message["content"].strip() and message["role"] != "system":
-            reason = "empty_answer" if message["role"] == "assistant" else "empty_prompt"
-            raise RowDefectError(reason, f"message {number}")
-    return [message for message in messages if message["content"].strip()]
+def _messages_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
+    messages = read_turns(row.values.get(mapping["messages"]), row.where, changed)
+    system = optional_text(row, mapping.get("system"))
+    if system and messages[0]["role"] != "system":
+        messages = [{"role": "system", "content": system}, *messages]
+    if "completion" in mapping:
+        column = mapping["completion"]
+        messages += answer_turns(cell(row, column), column, row.where, changed)
+    messages = conversation(messages)
+    kept = _ending_with_answer(messages)
+    if len(kept) < len(messages):
+        changed.add("trailing_turn", row.where)
+    elif "tool_calls" in kept[-1]:
+        changed.add("open_call", row.where)
+    column = mapping.get("tools", "")
+    tools = tool_definitions(row.values.get(column), column) if column else []
+    return {"id": row.where, "messages": kept, **({"tools": tools} if tools else {})}
 
 
-def _message(message: object, number: int) -> dict[str, str]:
-    if not isinstance(message, dict):
-        raise RowDefectError("broken_message", f"message {number} is no object")
-    role = message.get("role", message.get("from"))
-    content = message.get("content", message.get("value"))
-    if message.get("tool_calls") or role in _TOOL_ROLES:
-        raise RowDefectError("tool_turn", f"message {number}")
-    if not isinstance(role, str):
-        raise RowDefectError("broken_message", f"message {number} has no role")
-    if role.lower() not in ROLE_ALIASES:
-        near = get_close_matches(role.lower(), ROLE_ALIASES, n=1)
-        hint = f", nearest {near[0]!r}" if near else ""
-        raise RowDefectError("unknown_role", clean_line(f"{role!r}{hint}", max_chars=80))
-    return {"role": ROLE_ALIASES[role.lower()], "content": as_text(_joined_parts(content), f"message {number}")}
-
-
-def _joined_parts(content: object) -> object:
-    """Return the text of a list of text parts (`[{"type": "text", "text": ...}]`); anything else as it is."""
-    if isinstance(content, list) and content and all(_is_text_part(part) for part in content):
-        return "".join(part["text"] for part in content)
-    return content
-
-
-def _is_text_part(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type", "text") == "text" and isinstance(part.get("text"), str)
-
-
-def _check_order(roles: list[str]) -> None:
-    spoken = roles[1:] if roles[0] == "system" else roles
-    if "assistant" not in spoken:
-        raise RowDefectError("no_answer")
-    for number, role in enumerate(spoken):
-        expected = "user" if number % 2 == 0 else "assistant"
-        if role != expected:
-            at = number + 1 + len(roles) - len(spoken)
-            raise RowDefectError("role_order", f"message {at} is {role}, {expected} was expected")
-
-
-def _ending_with_answer(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+def _ending_with_answer(messages: list[Message]) -> list[Message]:
     # A question without an answer teaches nothing; what comes before it still does.
-    return messages[:-1] if messages[-1]["role"] == "user" else messages
+    last = max(number for number, message in enumerate(messages) if message["role"] == "assistant")
+    return messages[: last + 1]
+
+
+_MAKERS: dict[Format, Callable[[RawRow, dict[str, str], Tally], Row]] = {
+    "messages": _messages_row,
+    "prompt_completion": _pair_row,
+    "alpaca": _pair_row,
+    "source_target": _pair_row,
+    "text": _text_row,
+    "text_label": _label_row,
+    "preference": preference_row,
+    "unpaired_preference": unpaired_row,
+    "prompts": prompt_row,
+}
+
+
+def change_findings(changed: Tally, rows: Sequence[Row]) -> list[Finding]:
+    """Return one finding for each way in which rows are used, but not as they stand.
+
+    Args:
+        changed: As filled by `canonical_rows`.
+        rows: The usable rows, to tell what is usual in them.
+    """
+    return [_change_finding(reason, changed, rows) for reason in changed.counts if reason in CHANGES]
+
+
+def _change_finding(reason: str, changed: Tally, rows: Sequence[Row]) -> Finding:
+    severity, sentence, verb = CHANGES[reason]
+    count, fix = changed.counts[reason], _CHANGE_FIXES.get(reason, "")
+    if reason == "open_call" and count <= _RARE_OPEN_CALLS * _num_calling(rows):
+        severity, fix = "warning", "Add the results of those calls and what the assistant makes of them."
+    subject = f"1 row {verb}s" if count == 1 else f"{count} rows {verb}"
+    message = f"{sentence.format(rows=subject)}: {changed.named(reason)}."
+    return Finding.model_validate(
+        {
+            "code": f"data.{reason}",
+            "message": clean_line(message, max_chars=600),
+            "fix": fix,
+            "path": "data.source",
+            "severity": severity,
+        }
+    )
+
+
+def _num_calling(rows: Sequence[Row]) -> int:
+    return sum(any("tool_calls" in turn for turn in row.get("messages", ())) for row in rows)

@@ -1,72 +1,25 @@
 """Which shape rows have, with the evidence, and which column plays which role."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from typing import Literal
 
-from engine.data.rows import RawRow
+from engine.catalog.objectives import find_objective
+from engine.data.conversations import canonical_rows
+from engine.data.rows import RawRow, Row, Tally
+from engine.data.shapes_detect import DOUBT, GUESS, Guess, guesses
+from engine.data.shapes_facts import LOOKED_AT, facts_of
+from engine.data.shapes_names import Table
+from engine.data.shapes_roles import NEEDED, OPTIONAL, ROLES, Candidate, Format, Shape, evidence_of, listed, roles_of
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import DataSection
 from engine.text import clean_line
 
-Format = Literal["messages", "prompt_completion", "alpaca", "text"]
+__all__ = ["NEEDED", "OPTIONAL", "ROLES", "TAKEN_FROM", "Candidate", "Format", "Shape", "candidates", "find_shape"]
 
-NEEDED: dict[Format, tuple[str, ...]] = {
-    "messages": ("messages",),
-    "prompt_completion": ("prompt", "completion"),
-    "alpaca": ("instruction", "output"),
-    "text": ("text",),
-}
-OPTIONAL: dict[Format, tuple[str, ...]] = {
-    "messages": (),
-    "prompt_completion": ("system",),
-    "alpaca": ("input", "system"),
-    "text": (),
-}
-ROLES = tuple(dict.fromkeys(role for table in (NEEDED, OPTIONAL) for roles in table.values() for role in roles))
-
-# Usual names of columns, the surest first. A name counts whatever its case.
-USUAL: dict[str, tuple[str, ...]] = {
-    "messages": ("messages", "conversations", "conversation", "dialog", "chat"),
-    "instruction": ("instruction", "instructions"),
-    "input": ("input", "context"),
-    "output": ("output", "response", "answer", "completion"),
-    "prompt": ("prompt", "question", "instruction", "query", "request", "problem", "user", "human", "input", "source"),
-    "completion": (
-        "completion",
-        "answer",
-        "response",
-        "output",
-        "reply",
-        "command",
-        "solution",
-        "assistant",
-        "target",
-        "chosen_response",
-    ),
-    "text": ("text", "content", "document", "body", "passage"),
-    "system": ("system", "system_prompt"),
-}
-_CHECKED_ROWS = 1000
-_LISTED_COLUMNS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How rows are read.
-
-    Attributes:
-        format: Shape of the rows.
-        mapping: `{role: column}` in use.
-        evidence: One sentence that says why.
-        columns: All columns, in order of appearance.
-    """
-
-    format: Format
-    mapping: dict[str, str]
-    evidence: str
-    columns: list[str] = field(default_factory=list)
+TAKEN_FROM = 0.8
+"""Confidence from which on a reading is taken without asking."""
+_EXAMPLE_ROWS = 20
+_OFFERED = 3
 
 
 def columns_of(rows: Iterable[RawRow]) -> list[str]:
@@ -77,43 +30,144 @@ def columns_of(rows: Iterable[RawRow]) -> list[str]:
     return list(columns)
 
 
+def candidates(rows: Sequence[RawRow], objective: str | None = None) -> list[Candidate]:
+    """Return the ways in which rows can be read, the surest first; empty when there is none.
+
+    Neither the order of the columns nor others beside them change what is found. Rows that hold preferences, ratings or
+    labels are offered to the objective `chat` only below `TAKEN_FROM`: learning the bad answers too, or bare labels,
+    is for a person to choose.
+
+    Args:
+        rows: Rows of all files; of many, rows at even distances are looked at.
+        objective: A name of the catalogue, to leave out what it cannot read; None for every shape.
+    """
+    columns = columns_of(rows)
+    return [
+        Candidate(
+            guess.format,
+            guess.mapping,
+            evidence_of(guess.format, guess.mapping, columns, guess.why),
+            guess.confidence,
+            _example(rows, guess),
+        )
+        for guess in _readable(guesses(_table(rows, columns)), objective)
+    ]
+
+
+def _table(rows: Sequence[RawRow], columns: list[str]) -> Table:
+    return Table(columns, facts_of(rows, columns))
+
+
+def _example(rows: Sequence[RawRow], guess: Guess) -> Row:
+    shape = Shape(guess.format, guess.mapping, "")
+    step = max(1, -(-len(rows) // LOOKED_AT))
+    for row in rows[: _EXAMPLE_ROWS * step : step]:
+        made = canonical_rows([row], shape, Tally(), Tally())
+        if made:
+            return made[0]
+    return {}
+
+
+def _formats_of(objective: str | None) -> tuple[str, ...]:
+    return tuple(NEEDED) if objective is None else find_objective(objective).formats
+
+
+def _readable(found: Sequence[Guess], objective: str | None) -> list[Guess]:
+    """Return the readings that an objective can learn from, and what could be made of the others."""
+    formats = _formats_of(objective)
+    other = [guess for guess in found if guess.format not in formats]
+    kept = [_doubted(guess, other) for guess in found if guess.format in formats]
+    if objective == "chat":
+        kept += [offer for guess in other if guess.confidence >= TAKEN_FROM for offer in _as_chat(guess)]
+    different = {(guess.format, tuple(sorted(guess.mapping.items()))): guess for guess in reversed(kept)}
+    return sorted(different.values(), key=lambda guess: (-guess.confidence, kept.index(guess)))
+
+
+def _doubted(guess: Guess, other: Sequence[Guess]) -> Guess:
+    """Return a reading, doubted where its columns surely belong to preferences or ratings."""
+    for rival in other:
+        rated = rival.format in ("preference", "unpaired_preference") and rival.confidence >= TAKEN_FROM
+        if rated and set(guess.mapping.values()) & set(rival.mapping.values()):
+            why = f"{guess.why}, but the columns {listed(list(rival.mapping.values()))} look like {rival.format}"
+            return Guess(guess.format, guess.mapping, why, min(guess.confidence, GUESS))
+    return guess
+
+
+def _as_chat(guess: Guess) -> Iterator[Guess]:
+    """Yield how rows of another shape could teach answers."""
+    mapping = guess.mapping
+    system = {"system": mapping["system"]} if "system" in mapping else {}
+    if guess.format == "preference":
+        why = "taking the chosen answers and leaving the rejected ones out"
+        if "prompt" not in mapping:
+            yield Guess("messages", {"messages": mapping["chosen"], **system}, why, DOUBT)
+            return
+        as_turns = {"messages": mapping["prompt"], "completion": mapping["chosen"]}
+        yield Guess("messages", {**as_turns, **system}, why, DOUBT)
+    elif guess.format == "unpaired_preference":
+        why = "taking all answers, the bad ones too"
+        pair = {"prompt": mapping["prompt"], "completion": mapping["completion"]}
+        yield Guess("prompt_completion", {**pair, **system}, why, GUESS)
+    elif guess.format == "text_label":
+        why = "taking the label as the answer"
+        yield Guess("prompt_completion", {"prompt": mapping["text"], "completion": mapping["label"]}, why, DOUBT)
+
+
 def find_shape(rows: Sequence[RawRow], data: DataSection, *, objective: str) -> Shape:
-    """Return how the rows are read: an explicit mapping wins, then the format, then the usual names.
+    """Return how the rows are read: an explicit mapping wins, then the format, then what is detected for certain.
 
     Args:
         rows: Rows of all files.
         data: The recipe's `data` section.
-        objective: `chat` needs answers, `domain-adaptation` plain text.
+        objective: Decides which shapes can be learned from.
 
     Raises:
-        ProblemError: No usable columns, naming those found; or a mapping to a role or column that is not there.
+        ProblemError: No usable columns, or several ways of which none is certain, with the mapping to set; or a mapping
+            to a role or column that is not there.
     """
     columns = columns_of(rows)
     _check_mapping(data.mapping, columns)
-    chosen = data.format or _format_of_mapping(data.mapping)
-    candidates = [chosen] if chosen else _candidates(objective)
-    for candidate in candidates:
-        mapping = _bind(candidate, columns, data.mapping, rows)
-        if mapping is not None:
-            return Shape(candidate, mapping, _evidence(candidate, mapping, columns, data), columns)
-    raise _no_shape(columns, chosen, objective, rows)
+    if data.mapping or data.format:
+        return _chosen_shape(rows, data, columns, objective)
+    found = candidates(rows, objective)
+    if found and found[0].confidence >= TAKEN_FROM:
+        return Shape(found[0].format, found[0].mapping, found[0].evidence, columns)
+    raise _unsure(found, columns) if found else _no_shape(columns, None, objective, rows)
 
 
-def _candidates(objective: str) -> list[Format]:
-    return ["text"] if objective == "domain-adaptation" else ["messages", "alpaca", "prompt_completion"]
+def _chosen_shape(rows: Sequence[RawRow], data: DataSection, columns: list[str], objective: str) -> Shape:
+    """Return the shape that the recipe says, its other roles bound by the usual names."""
+    shapes = [data.format] if data.format else _shapes_of_mapping(data.mapping, objective)
+    table = _table(rows, columns)
+    for shape in shapes:
+        if not set(data.mapping) <= set(roles_of(shape)):
+            continue
+        mapping = table.bind(shape, data.mapping)
+        if shape == "messages" and "messages" not in mapping:
+            mapping |= _detected(table, "messages", "messages")
+        if all(role in mapping for role in NEEDED[shape]):
+            return Shape(shape, mapping, evidence_of(shape, mapping, columns, "as the recipe says"), columns)
+    raise _no_shape(columns, data.format or (shapes[0] if len(shapes) == 1 else None), objective, rows)
 
 
-def _format_of_mapping(mapping: dict[str, str]) -> Format | None:
-    if not mapping:
-        return None
-    fits = [name for name in NEEDED if set(mapping) <= {*NEEDED[name], *OPTIONAL[name]}]
+def _detected(table: Table, shape: Format, role: str) -> dict[str, str]:
+    return next(({role: guess.mapping[role]} for guess in guesses(table) if guess.format == shape), {})
+
+
+def _shapes_of_mapping(mapping: dict[str, str], objective: str) -> list[Format]:
+    fits = [shape for shape in NEEDED if set(mapping) <= set(roles_of(shape))]
+    read = [shape for shape in fits if shape in _formats_of(objective)]
+    if read:
+        return read
     if fits:
-        return fits[0]
+        message = f"data.mapping names roles of {fits[0]}, which the objective {objective} does not read."
+        fix = f"Map the roles of {' or '.join(_formats_of(objective))}, or choose another objective."
+        raise ProblemError(Problem("data.mapping_objective", clean_line(message), fix, path="data.mapping"))
     raise ProblemError(
         Problem(
             "data.mapping_mixed",
             f"data.mapping mixes roles of different shapes: {', '.join(mapping)}.",
-            "Map prompt and completion, or instruction, input and output, or messages, or text.",
+            "Map prompt and completion, or instruction, input and output, or source and target, or messages, or text.",
             path="data.mapping",
         )
     )
@@ -132,61 +186,25 @@ def _check_mapping(mapping: dict[str, str], columns: list[str]) -> None:
         if column not in columns:
             near = get_close_matches(column, columns, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else "Map one of the columns found."
-            message = f"The data has no column {column!r} for the role {role}; found: {_listed(columns)}."
+            message = f"The data has no column {column!r} for the role {role}; found: {listed(columns)}."
             raise ProblemError(
                 Problem("data.missing_column", clean_line(message), clean_line(hint), path="data.mapping")
             )
 
 
-def _bind(shape: Format, columns: list[str], given: dict[str, str], rows: Sequence[RawRow]) -> dict[str, str] | None:
-    """Return `{role: column}` of a shape, or None when a role finds no column."""
-    if not set(given) <= {*NEEDED[shape], *OPTIONAL[shape]}:
-        return None
-    mapping = dict(given)
-    for role in (*NEEDED[shape], *OPTIONAL[shape]):
-        if role not in mapping:
-            column = _usual_column(role, columns, set(mapping.values()), rows)
-            if column is not None:
-                mapping[role] = column
-    complete = all(role in mapping for role in NEEDED[shape])
-    # Two columns of instruction and output alone are a prompt and its completion.
-    if shape == "alpaca" and "input" not in mapping and not given:
-        return None
-    return mapping if complete else None
-
-
-def _usual_column(role: str, columns: list[str], taken: set[str], rows: Sequence[RawRow]) -> str | None:
-    by_name = {column.strip().lower(): column for column in reversed(columns)}
-    for name in USUAL[role]:
-        column = by_name.get(name)
-        if column is not None and column not in taken and _holds(role, column, rows):
-            return column
-    return None
-
-
-def _holds(role: str, column: str, rows: Sequence[RawRow]) -> bool:
-    """Return whether the first filled cells are of the kind that the role needs."""
-    filled = (row.values.get(column) for row in rows[:_CHECKED_ROWS])
-    kinds = [isinstance(value, list) for value in filled if value is not None]
-    lists = sum(kinds)
-    return lists > len(kinds) / 2 if role == "messages" else lists <= len(kinds) / 2
-
-
-def _evidence(shape: Format, mapping: dict[str, str], columns: list[str], data: DataSection) -> str:
-    used = " and ".join(f"{column!r} as {role}" if column != role else repr(column) for role, column in mapping.items())
-    left = [column for column in columns if column not in mapping.values()]
-    why = "as the recipe says" if data.mapping or data.format else "by their names"
-    ignored = f"; ignored: {_listed(left)}" if left else ""
-    return clean_line(f"Read as {shape}: {used}, {why}{ignored}.", max_chars=400)
-
-
-def _listed(columns: Sequence[str]) -> str:
-    more = len(columns) - _LISTED_COLUMNS
-    return ", ".join(repr(column) for column in columns[:_LISTED_COLUMNS]) + (f" and {more} more" if more > 0 else "")
+def _unsure(found: Sequence[Candidate], columns: list[str]) -> ProblemError:
+    ways = " ".join(f"{number}. {each.evidence}" for number, each in enumerate(found[:_OFFERED], 1))
+    count = "one way, and that is not" if len(found) == 1 else f"{min(len(found), _OFFERED)} ways, none of them"
+    message = f"The columns {listed(columns)} can be read in {count} certain: {ways}"
+    first = ", ".join(f"{role}: {column}" for role, column in found[0].mapping.items())
+    fix = f"Say which with data.mapping, such as {{{first}}}."
+    return ProblemError(
+        Problem("data.shape_unsure", clean_line(message, max_chars=1200), clean_line(fix), path="data.mapping")
+    )
 
 
 def _no_shape(columns: list[str], chosen: Format | None, objective: str, rows: Sequence[RawRow]) -> ProblemError:
-    found = _listed(columns) or "none"
+    found = listed(columns) or "none"
     if chosen:
         message = (
             f"The rows cannot be read as {chosen}: it needs {' and '.join(NEEDED[chosen])}; columns found: {found}."
@@ -198,6 +216,6 @@ def _no_shape(columns: list[str], chosen: Format | None, objective: str, rows: S
     else:
         message = f"No columns of questions and answers were found; columns found: {found}."
         fix = "Set data.mapping, such as prompt: COLUMN, completion: COLUMN."
-        if _usual_column("text", columns, set(), rows):
+        if _table(rows, columns).named("text", "text"):
             fix += " For plain text choose the objective domain-adaptation."
     return ProblemError(Problem("data.no_usable_column", clean_line(message), fix, path="data.mapping"))

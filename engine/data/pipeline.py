@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.data.conversations import canonical_rows, counted
+from engine.data.conversations import canonical_rows, change_findings, counted
 from engine.data.formats import Shape, find_shape
 from engine.data.lengths import estimate_lengths
 from engine.data.readers import ReadOptions
@@ -163,19 +163,7 @@ def example(row: Row) -> dict[str, str]:
 
 def _findings(num_rows: int, train: Sequence[Row], dropped: Tally, changed: Tally) -> list[Finding]:
     findings = [_dropped_finding(reason, dropped, num_rows) for reason in dropped.counts]
-    if changed.counts.get("trailing_turn"):
-        count = changed.counts["trailing_turn"]
-        findings.append(
-            Finding(
-                code="data.trailing_turn",
-                message=clean_line(
-                    f"{count} {'conversation ends' if count == 1 else 'conversations end'} with a question; "
-                    f"that turn is left out: {changed.named('trailing_turn')}."
-                ),
-                path="data.source",
-                severity="note",
-            )
-        )
+    findings += change_findings(changed, train)
     if len(train) < SMALL_DATA_ROWS:
         findings.append(
             Finding(

@@ -4,6 +4,7 @@ A token is trained when it carries a character of an answer, or ends the answer'
 once the ids exist, so the preview, the preflight and the trainer cannot disagree.
 """
 
+import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -12,8 +13,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from engine.data.chat_template import PROBE, ChatTemplate, Message, TemplateRefusedError
-from engine.data.rows import Row, Tally, turns
+from engine.data.chat_template import CALL_PROBE, PROBE, ChatTemplate, Message, TemplateRefusedError
+from engine.data.rows import Row, Tally, spoken_text, turns
 from engine.data.spans import Marked, Span, mark_conversation
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
@@ -150,11 +151,18 @@ class Renderer:
         """Tokens that end an answer: what the template closes a turn with, and the end of text."""
         stops = {int(self.tokenizer.eos_token_id)}
         if self.tokenizer.chat_template:
-            for marked in mark_conversation(self.template, PROBE):
+            for marked in [*mark_conversation(self.template, PROBE), *self._marked_call()]:
                 ids, mask = self._tokens(marked)
                 last = [token for token, now, then in zip(ids, mask, [*mask[1:], 0], strict=True) if now and not then]
                 stops.update(self._closing_ids.intersection(last))
         return sorted(stops)
+
+    def _marked_call(self) -> list[Marked]:
+        """Return a marked call of a tool, because some templates end it with another token than an answer."""
+        try:
+            return mark_conversation(self.template, CALL_PROBE[:2]) if self.template.writes_calls else []
+        except TemplateRefusedError:
+            return []
 
     def render(self, row: Row) -> Rendered:
         """Return the sequence of a row; of several (`render_all`) the last one, which holds the last answer.
@@ -204,7 +212,9 @@ class Renderer:
         if "text" in row:
             ids = self._text_ids(row["text"])
             return ids[: max(1, min(TEXT_PROMPT_TOKENS, len(ids) // 2))]
-        return self._single_bos(self._plain_ids(self.template.render(self._messages(row)[:-1], prompt=True)))
+        messages = self._messages(row)[:-1]
+        template = self.template.with_tools(row.get("tools"), messages)
+        return self._single_bos(self._plain_ids(template.render(messages, prompt=True)))
 
     def prompt_ids_of(self, prompt: str, *, conversation: bool) -> list[int]:
         """Return the ids that ask for an answer to a prompt, or for a continuation of it."""
@@ -252,7 +262,7 @@ class Renderer:
         return messages
 
     def _render_conversation(self, row: Row) -> list[Rendered]:
-        marked = mark_conversation(self.template, self._messages(row))
+        marked = mark_conversation(self.template, self._messages(row), row.get("tools"))
         return [self._limited(*self._tokens(each), row) for each in marked]
 
     def _render_text(self, row: Row) -> list[Rendered]:
@@ -358,7 +368,10 @@ def _control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
 
 
 def _spoken(row: Row) -> str:
-    return row["text"] if "text" in row else "\n".join(turn["content"] for turn in turns(row))
+    if "text" in row:
+        return str(row["text"])
+    tools = [json.dumps(row["tools"], ensure_ascii=False)] if row.get("tools") else []
+    return "\n".join([*tools, *map(spoken_text, turns(row))])
 
 
 def _windows(ids: list[int], size: int) -> list[list[int]]:

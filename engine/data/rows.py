@@ -1,11 +1,27 @@
-"""Rows as they travel through stage 1: raw rows of a file, canonical rows of a run, and what went wrong on the way."""
+"""Rows as they travel through stage 1: raw rows of a file, canonical rows of a run, and what went wrong on the way.
 
-from collections.abc import Sequence
+A canonical row is a plain dictionary, ready to be written as JSON. `id` is `file:line`; the other keys tell its kind:
+
+- conversation: `messages`, and `tools` where the row brings tool definitions;
+- text: `text`;
+- text with a label: `text` and `label` (a name), or `text` and `labels` (any number of names);
+- preference: `prompt`, `chosen`, `rejected`, each a list of messages, and `tools` as above;
+- rated answer: `prompt`, `completion` (lists of messages), `label` (true or false);
+- prompt: `prompt` (messages), and where known `answer` (text), or `completion` (messages) and `reward` (a number).
+
+A message is `{"role", "content"}`, the role being system, user, assistant or tool, the content always text. Calls of
+the assistant stand in `tool_calls`: `[{"type": "function", "function": {"name", "arguments"}}]`, with an `id` where
+the data has one and the arguments as an object, because that is what chat templates write out. A tool message may have
+`name` and `tool_call_id`. Tool definitions have the OpenAI form `{"type": "function", "function": {...}}`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 Row: TypeAlias = dict[str, Any]
-"""A canonical row: `{"id", "messages": [{"role", "content"}]}` or `{"id", "text"}`."""
+"""A canonical row, as the top of this module says."""
 
 MAX_ROWS_NAMED = 5
 """Row numbers listed in a message; the count says how many more there are."""
@@ -22,6 +38,20 @@ class RawRow:
 
     where: str
     values: dict[str, Any]
+
+
+class RowDefectError(ValueError):
+    """One row cannot be used.
+
+    Attributes:
+        reason: Key of `engine.data.conversations.REASONS`.
+        detail: What exactly was found, for the first row of a reason.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
 
 
 @dataclass(slots=True)
@@ -52,12 +82,18 @@ class Tally:
         return ", ".join(places) + (f" and {more} more" if more else "")
 
 
-def turns(row: Row) -> Sequence[dict[str, str]]:
+def turns(row: Row) -> Sequence[dict[str, Any]]:
     """Return the messages of a conversation row; empty for plain text."""
-    messages: Sequence[dict[str, str]] = row.get("messages", ())
+    messages: Sequence[dict[str, Any]] = row.get("messages", ())
     return messages
+
+
+def spoken_text(turn: Mapping[str, Any]) -> str:
+    """Return what a turn says, its tool calls written as JSON, one on a line."""
+    calls = [json.dumps(call["function"], ensure_ascii=False) for call in turn.get("tool_calls", ())]
+    return "\n".join([turn["content"], *calls] if turn["content"] else calls)
 
 
 def last_answer(row: Row) -> str:
     """Return the last assistant turn of a conversation row; empty for plain text."""
-    return next((turn["content"] for turn in reversed(turns(row)) if turn["role"] == "assistant"), "")
+    return next((spoken_text(turn) for turn in reversed(turns(row)) if turn["role"] == "assistant"), "")

@@ -5,8 +5,9 @@ answer's own text; the end-of-turn token after it is added token by token in `re
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from engine.data.chat_template import ChatTemplate, Message, TemplateRefusedError
 
@@ -37,19 +38,27 @@ class AnswerNotFoundError(TemplateRefusedError):
     """The answers cannot be told from the rest of the rendered text."""
 
 
-def mark_conversation(template: ChatTemplate, messages: Sequence[Message]) -> list[Marked]:
+def mark_conversation(
+    template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None = None
+) -> list[Marked]:
     """Return one text with all answers marked, or several that mark each answer as it will be served.
 
     Several are needed where the template rewrites earlier answers (Qwen3 drops their thoughts): an answer is then
     trained in the conversation that ends with it, because only there it reads as the model writes it.
 
+    Definitions and results of tools are context; the calls of the assistant are answers.
+
     Args:
         template: Template of the model.
         messages: A conversation in canonical order that ends with an answer.
+        tools: Definitions of the tools that it may call.
 
     Raises:
         TemplateRefusedError: The template refuses it, or the answers cannot be told from the rest.
     """
+    template = template.with_tools(tools, messages)
+    if any(message.get("tool_calls") for message in messages):
+        return _mark_turns(template, messages)
     try:
         if not _rewritten(template, messages):
             whole = _mark_all(template, messages)
@@ -64,6 +73,28 @@ def mark_conversation(template: ChatTemplate, messages: Sequence[Message]) -> li
         if template.has_markers:
             return [_mark_by_template(template, messages)]
         raise
+
+
+def _mark_turns(template: ChatTemplate, messages: Sequence[Message]) -> list[Marked]:
+    """Mark whole turns, for answers that are calls: what the prompt for a turn does not have yet is the turn.
+
+    One text where each turn is written there as it is at the end of a conversation, else one text for each answer.
+    """
+    whole = template.render(messages)
+    marked: list[Marked] = []
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        text = whole if index + 1 == len(messages) else template.render(messages[: index + 1])
+        prompt = template.render(messages[:index], prompt=True)
+        # White space after the end-of-turn token is not the model's to write.
+        end = len(text.rstrip())
+        if not text.startswith(prompt) or end <= len(prompt):
+            raise TemplateRefusedError(_NOT_A_PREFIX)
+        marked.append(Marked(text, [(len(prompt), end)], includes_end=True))
+    if all(whole.startswith(each.text.rstrip()) for each in marked):
+        return [Marked(whole, [span for each in marked for span in each.spans], includes_end=True)]
+    return marked
 
 
 def _mark_by_template(template: ChatTemplate, messages: Sequence[Message]) -> Marked:

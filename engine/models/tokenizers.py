@@ -38,6 +38,12 @@ _EOS_NAMES = (
     "[EOS]",
     "[SEP]",
 )
+_TOOLS_BEFORE = "# Tools\\n\\nYou may call these functions, given as JSON between <tools> and </tools>:\\n<tools>"
+_TOOLS_AFTER = (
+    "\\n</tools>\\n\\nWrite each call as JSON between tags:\\n"
+    '<tool_call>\\n{"name": NAME, "arguments": OBJECT}\\n</tool_call>'
+)
+"""What ChatML says of tools, in the tags of Hermes and Qwen; Jinja string literals."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
 
 
@@ -251,18 +257,41 @@ def chatml(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
 
     Where the vocabulary lacks the two ChatML tokens, no new ones are added, because their embeddings would be random
     and adapters leave embeddings alone: the headers are written as text and each turn ends with the end-of-text token.
+    Definitions of tools are part of the system turn, a call is JSON between tags, a result a turn of the role `tool`.
     """
     known = tokenizer.get_vocab()
-    header, how = "'<|im_start|>' + message['role'] + '\\n'", "with its own tokens"
-    prompt, end = "'<|im_start|>assistant\\n'", "'<|im_end|>'"
+    header, how, end = "'<|im_start|>' + {} + '\\n'", "with its own tokens", "'<|im_end|>'"
     if "<|im_start|>" not in known or "<|im_end|>" not in known:
         end, how = _end_of_turn(tokenizer), "its headers as text and each turn ended by the end-of-text token"
         if _has_unknown(tokenizer, "<|im_start|>assistant\n"):
-            header, prompt = "message['role'] + ':\\n'", "'assistant:\\n'"
+            header = "{} + ':\\n'"
             how = "the headers as plain words and each turn ended by the end-of-text token"
     first = "{{ bos_token }}" if _adds_bos(tokenizer) else ""
-    turns = "{% for message in messages %}{{ " + header + " + message['content'] + " + end + " + '\\n' }}{% endfor %}"
-    return first + turns + "{% if add_generation_prompt %}{{ " + prompt + " }}{% endif %}", how
+    return first + _chatml_turns(header, end), how
+
+
+def _chatml_turns(header: str, end: str) -> str:
+    """Return the turns of ChatML as Jinja, from the expressions of a header (of a role) and of the end of a turn."""
+    system = (
+        "{% if tools %}{{ " + header.format("'system'") + " }}"
+        "{% if messages and messages[0]['role'] == 'system' %}{{ messages[0]['content'] + '\\n\\n' }}{% endif %}"
+        "{{ '" + _TOOLS_BEFORE + "' }}{% for tool in tools %}{{ '\\n' + (tool | tojson) }}{% endfor %}"
+        "{{ '" + _TOOLS_AFTER + "' + " + end + " + '\\n' }}{% endif %}"
+    )
+    call = "({'name': call['function']['name'], 'arguments': call['function']['arguments']} | tojson)"
+    calls = (
+        "{% for call in message['tool_calls'] or [] %}"
+        "{{ ('\\n' if message['content'] or not loop.first else '') + '<tool_call>\\n' + "
+        + call
+        + " + '\\n</tool_call>' }}"
+        "{% endfor %}"
+    )
+    turn = "{{ " + header.format("message['role']") + " + message['content'] }}" + calls + "{{ " + end + " + '\\n' }}"
+    turns = (
+        "{% for message in messages %}{% if not (tools and loop.first and message['role'] == 'system') %}"
+        f"{turn}{{% endif %}}{{% endfor %}}"
+    )
+    return f"{system}{turns}{{% if add_generation_prompt %}}{{{{ {header.format(repr('assistant'))} }}}}{{% endif %}}"
 
 
 def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:

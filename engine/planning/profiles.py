@@ -4,6 +4,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+RowFormat = Literal[
+    "messages",
+    "prompt_completion",
+    "alpaca",
+    "source_target",
+    "text",
+    "text_label",
+    "preference",
+    "unpaired_preference",
+    "prompts",
+]
+"""Shapes of rows, as `engine.data` reads them."""
 ModelKind = Literal["decoder", "encoder", "encoder-decoder", "vision", "audio"]
 
 
@@ -150,7 +162,7 @@ class DataProfile(Profile):
         findings: What is wrong, with file and line.
     """
 
-    format: Literal["messages", "prompt_completion", "alpaca", "text"] | None
+    format: RowFormat | None
     mapping: dict[str, str] = Field(default_factory=dict)
     evidence: str = ""
     columns: list[str] = Field(default_factory=list)

@@ -145,10 +145,10 @@ class DataSection(Section):
         description="One row of a text file: a passage of at most 1,500 characters, a paragraph or a whole file.",
         json_schema_extra=_why("Passages fill sequences evenly and keep every word.", level="advanced"),
     )
-    format: Literal["messages", "prompt_completion", "alpaca", "text"] | None = Field(
+    format: Literal["messages", "prompt_completion", "alpaca", "source_target", "text"] | None = Field(
         None,
         title="Shape of the rows",
-        description="How a row is read: messages, prompt_completion, alpaca or text.",
+        description="How a row is read: messages, prompt_completion, alpaca, source_target or text.",
         json_schema_extra=_why("Detected from the columns."),
     )
     mapping: dict[str, str] = Field(

@@ -13,12 +13,14 @@ SHAPES = {
     "messages": "conversations: a list of role and content",
     "prompt_completion": "a prompt and its answer",
     "alpaca": "instruction, input and output",
+    "source_target": "a source text and what it becomes",
     "text": "running text",
 }
 ROLES: dict[str, tuple[str, ...]] = {
-    "messages": ("messages", "system"),
+    "messages": ("messages", "system", "tools", "completion"),
     "prompt_completion": ("prompt", "completion", "system"),
     "alpaca": ("instruction", "input", "output", "system"),
+    "source_target": ("source", "target", "system"),
     "text": ("text",),
 }
 ROLE_HELP = {
@@ -29,6 +31,9 @@ ROLE_HELP = {
     "instruction": "The column with the task.",
     "input": "The column with the material that the task is about; may be empty.",
     "output": "The column with the answer that the model learns to give.",
+    "source": "The column with the text that is summarised, translated or rewritten.",
+    "target": "The column with what the model learns to make of it.",
+    "tools": "The column with the definitions of tools that the conversation may call.",
     "system": "The column with a system message for the row; leave it out when there is none.",
     "text": "The column with the text that the model reads.",
 }
