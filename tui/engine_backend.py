@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.helper import InspectionHelper
     from engine.planning.plan import Plan
     from engine.planning.profiles import DataProfile, ModelProfile
+    from engine.planning.rehearsal import RehearsalResult
     from engine.planning.rehearse import Rehearsals
     from engine.recipe.fields import RecipeField
     from engine.runs.launch import Standby
@@ -204,16 +205,31 @@ class EngineBackend:
         return make_plan(resolved, hardware, model, data, home=home, calibration=calibration)
 
     async def rehearse(self, plan: "Plan") -> "Plan":
-        """Rehearse the plan in a process of its own; results are kept in the cache folder."""
+        """Rehearse the plan in a process of its own, cut smaller where it took too much at once.
+
+        Results are kept in the cache folder.
+        """
         import asyncio
 
-        from engine.planning.planner import with_memory
-        from engine.planning.rehearsed import estimate_from
+        from engine.planning.leaner import ROUNDS, leaner
 
-        result = await self._rehearsing().of(plan)
-        estimate = estimate_from(result, plan, plan.machine.calibration)
-        # The ranked table is made anew, which would hold up the keys for a moment.
-        return await asyncio.to_thread(with_memory, plan, estimate)
+        deeper = None
+        for _ in range(ROUNDS):
+            try:
+                result = await self._rehearsing().of(plan)
+            except ProblemError:
+                # That the larger cut does not fit is known, and not that the smaller one does.
+                if deeper is None:
+                    raise
+                return deeper
+            # The ranked table is made anew, which would hold up the keys for a moment.
+            deeper = await asyncio.to_thread(_with_result, plan, result)
+            smaller = leaner(deeper)
+            if smaller is None:
+                return deeper
+            plan = smaller
+        assert deeper is not None
+        return deeper
 
     def recipe_text(self, tree: Mapping[str, Any]) -> str:
         """Return the recipe as YAML."""
@@ -269,6 +285,14 @@ class EngineBackend:
             if self._helper is None:
                 self._helper = InspectionHelper()
             return self._helper
+
+
+def _with_result(plan: "Plan", result: "RehearsalResult") -> "Plan":
+    """Return a plan with what its rehearsal found."""
+    from engine.planning.planner import with_memory
+    from engine.planning.rehearsed import estimate_from
+
+    return with_memory(plan, estimate_from(result, plan, plan.machine.calibration))
 
 
 def _local_profile(base: str, revision: str | None) -> "ModelProfile | None":

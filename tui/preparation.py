@@ -232,22 +232,35 @@ def _profile_or_catalogue(base: str, revision: str | None, helper: "InspectionHe
 
 
 def rehearse(plan: "Plan") -> "Plan":
-    """Return a plan with its memory rehearsed in a process of its own.
+    """Return a plan with its memory rehearsed in a process of its own; cut smaller where it chose too much at once.
 
     Raises:
         ProblemError: The rehearsal cannot be carried out.
     """
+    from engine.planning.leaner import ROUNDS, leaner
     from engine.planning.planner import with_memory
     from engine.planning.rehearse import Rehearsals
     from engine.planning.rehearsed import estimate_from
     from engine.runs.home import home_folders
 
     rehearsals = Rehearsals(home_folders().cache)
+    deeper = None
     try:
-        result = rehearsals.of_blocking(plan)
+        for _ in range(ROUNDS):
+            result = rehearsals.of_blocking(plan)
+            deeper = with_memory(plan, estimate_from(result, plan, plan.machine.calibration))
+            smaller = leaner(deeper)
+            if smaller is None:
+                break
+            plan = smaller
+    except ProblemError:
+        # That the larger cut does not fit is known, and not that the smaller one does.
+        if deeper is None:
+            raise
     finally:
         rehearsals.close()
-    return with_memory(plan, estimate_from(result, plan, plan.machine.calibration))
+    assert deeper is not None
+    return deeper
 
 
 def worth_rehearsing(plan: "Plan") -> bool:

@@ -81,12 +81,10 @@ def _offers(case: Case, smaller: Callable[[], list[ModelProfile]]) -> Iterator[_
 
 
 def _leaner_methods(case: Case) -> list[Method]:
-    """Return the methods that need less memory than those tried, the most capable first."""
-    tried = case.space.methods
-    leaner: list[Method] = ["lora"] if tried == ("full",) else []
-    if "qlora" not in tried and is_allowed("4-bit", case.surroundings):
-        leaner.append("qlora")
-    return leaner
+    """Return the methods that usually need less memory than the one taken, the most capable first."""
+    order: tuple[Method, ...] = ("full", "lora", "qlora")
+    leaner = order[order.index(case.setup.method) + 1 :]
+    return [method for method in leaner if method != "qlora" or is_allowed("4-bit", case.surroundings)]
 
 
 def _method(case: Case, method: Method) -> _Offer:

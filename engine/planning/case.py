@@ -148,8 +148,12 @@ def case_of(plan: Plan) -> Case:
     space = space_of(values, given, facts)
     setup = setup_of(plan)
     formula = space.memory_of(setup)
-    factor = memory.expected_bytes / formula.expected_bytes if memory.depth != "formula" else 1.0
-    return Case(plan, space.changed(memory_factor=factor), setup, given)
+    if memory.depth != "formula":
+        space = space.changed(
+            memory_factor=memory.expected_bytes / formula.expected_bytes,
+            high_factor=memory.high_bytes / formula.high_bytes,
+        )
+    return Case(plan, space, setup, given)
 
 
 def setup_of(plan: Plan) -> Setup:

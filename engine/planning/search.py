@@ -38,6 +38,7 @@ class Space:
         merge: An adapter is merged at the end.
         num_gpus: GPUs that share the work; divides the effective batch.
         memory_factor: How far a deeper look at this plan was above the formula; 1 when nobody looked.
+        high_factor: The same of the upper end of the range.
     """
 
     model: ModelProfile
@@ -65,6 +66,7 @@ class Space:
     num_gpus: int = 1
     calibration: Calibration | None = None
     memory_factor: float = 1.0
+    high_factor: float = 1.0
     _known: dict[tuple[str, Setup, int | None], MemoryEstimate] = field(default_factory=dict, repr=False, compare=False)
 
     def changed(self, **changes: object) -> "Space":
@@ -100,17 +102,24 @@ class Space:
                 calibration=self.calibration,
             )
         memory = self._known[key]
-        return memory if self.memory_factor == 1.0 else scaled(memory, self.memory_factor)
+        looked = (self.memory_factor, self.high_factor) != (1.0, 1.0)
+        return scaled(memory, self.memory_factor, self.high_factor) if looked else memory
 
     def step_seconds(self, setup: Setup) -> float:
         """Return the expected time of an optimizer step."""
         return step_seconds(self.model, setup, self.work, self.rate)
 
 
-def scaled(memory: MemoryEstimate, factor: float) -> MemoryEstimate:
+def scaled(memory: MemoryEstimate, factor: float, high_factor: float = 1.0) -> MemoryEstimate:
     """Return an estimate moved by a factor; what must fit moves up with it, never down.
 
-    One look deeper at one setup says where the formula is off, and not that another setup is safe.
+    One look deeper at one setup says where the formula is off, and not that another setup is safe. Its range is another
+    one too: what is promised of another setup must hold when that is looked at as deep.
+
+    Args:
+        memory: The formula's.
+        factor: What was found over what the formula expected.
+        high_factor: The same of the upper end.
     """
     parts = {name: round(size * factor) for name, size in memory.components.items()}
     return memory.model_copy(
@@ -118,7 +127,7 @@ def scaled(memory: MemoryEstimate, factor: float) -> MemoryEstimate:
             "components": parts,
             "expected_bytes": sum(parts.values()),
             "low_bytes": round(memory.low_bytes * factor),
-            "high_bytes": round(memory.high_bytes * max(1.0, factor)),
+            "high_bytes": round(memory.high_bytes * max(1.0, factor, high_factor)),
         }
     )
 
