@@ -9,7 +9,10 @@ from engine.planning.rehearsal import RehearsalResult
 from engine.recipe.problems import ProblemError
 
 STANDING = ("model weights", "quantisation constants", "adapter", "gradients", "optimizer states", "cuBLAS workspace")
-"""Components that stay; the others come and go, and leave holes in a processor's heap."""
+WHOLE = ("merged model", "copies for the checkpoint")
+"""Components that stay, and those made once in large pieces; the others come and go and leave holes in a processor's
+heap."""
+_LEAVE_HOLES = ("training", "evaluation")
 SMALL_PARTS = "small parts"
 _SLIVER = 0.0005
 _HOLES_FULL = 0.2
@@ -38,8 +41,7 @@ def estimate_from(result: RehearsalResult, plan: Plan, calibration: Calibration 
         name = "CUDA context"
     else:
         framework, most_framework = PROCESS_BASE_BYTES, round(1.3 * PROCESS_BASE_BYTES)
-        holes = _holes(result, plan)
-        held, most = allocated + holes, allocated + 2 * holes
+        held, most = _with_holes(result, plan, 1), _with_holes(result, plan, 2)
         name = "process"
     low_ratio, high_ratio = ratio_band(calibration)
     slack = max(0, round(middle_ratio(calibration) * held) - allocated)
@@ -82,11 +84,27 @@ def _context(calibration: Calibration | None) -> tuple[int, int]:
     return CUDA_CONTEXT_BYTES, round(1.3 * CUDA_CONTEXT_BYTES)
 
 
-def _holes(result: RehearsalResult, plan: Plan) -> int:
-    moving = sum(size for name, size in result.components.items() if name not in STANDING)
-    standing = sum(result.components.values()) - moving
+def _with_holes(result: RehearsalResult, plan: Plan, times: int) -> int:
+    """Return what the highest phase reaches with the holes of the C heap.
+
+    A phase with fewer bytes reaches higher where more of them come and go. Of phases below the peak only the sum is
+    known: what the formula knows to stay is taken off it.
+
+    Args:
+        result: What the rehearsal found.
+        plan: Says how the weights learn; its own estimate says what stays.
+        times: How many times the holes count.
+    """
     share = _HOLES_FULL if plan.recipe.method.name == "full" else _HOLES_ADAPTER
-    return round(share * moving + 0.02 * standing)
+    moving = sum(size for name, size in result.components.items() if name not in STANDING + WHOLE)
+    peak = result.peaks[result.peak_phase]
+    reached = [peak + times * (share * moving + 0.02 * (peak - moving))]
+    staying = sum(size for name, size in plan.memory.components.items() if name in STANDING)
+    for phase in _LEAVE_HOLES:
+        size = result.peaks.get(phase, 0)
+        if phase != result.peak_phase and size:
+            reached.append(size + times * share * max(0, size - staying))
+    return round(max(reached))
 
 
 def _basis(calibration: Calibration | None) -> str:

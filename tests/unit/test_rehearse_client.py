@@ -236,6 +236,18 @@ def test_processor_estimate_holds_process_and_holes():
     assert estimate.smallest_card_bytes is None
 
 
+def test_a_merged_model_leaves_no_holes_and_training_below_it_does():
+    peaks = {"training": 3 * GIB, "merging": 4 * GIB}
+    card = {"reserved_low_bytes": None, "reserved_high_bytes": None, "smallest_card_bytes": None}
+    parts = {"model weights": GIB, "merged model": 3 * GIB}
+    merged = found("cpu", peaks=peaks, peak_phase="merging", components=parts, **card)
+    estimate = estimate_from(merged, made_plan())
+    # Half of what moves in training, which is nearly all of its 3 GiB here, beside the 4 GiB of merging.
+    assert 0.4 * GIB < estimate.components["slack"] < 0.6 * GIB
+    alone = found("cpu", peaks={"merging": 4 * GIB}, peak_phase="merging", components=parts, **card)
+    assert estimate_from(alone, made_plan()).components["slack"] < 0.1 * GIB
+
+
 def test_what_was_not_rehearsed_stays_a_formula_of_low_confidence():
     plan = made_plan().model_copy(update={"device": Device(kind="cuda")})
     estimate = not_rehearsed(plan, ProblemError(Problem("rehearsal.cannot", "It cannot be rehearsed.")))
