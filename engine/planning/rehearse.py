@@ -18,6 +18,7 @@ from engine.planning.plan import Plan
 from engine.planning.rehearsal import RehearsalResult
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.disk import disk_problem, private_folder, write_atomically
+from engine.text import clean_line
 
 FOLDER = "rehearsals"
 LOG_NAME = "rehearsal.log"
@@ -29,6 +30,7 @@ PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate"
 MAX_KEPT = 200
 _MAX_FILE_BYTES = 256 * 1024
 _STEP_LIMIT = 2
+_MORE = f"The estimate is the formula's. More is in {LOG_NAME} in the cache folder."
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -52,7 +54,7 @@ def rehearsal_key(plan: Plan) -> str:
         "training": recipe.training.model_dump(
             include={"max_length", "optimizer", "precision", "activation_checkpointing", "packing", "attention"}
         ),
-        "evaluation": recipe.evaluation.model_dump(include={"max_rows", "generate_rows", "max_new_tokens"}),
+        "evaluation": recipe.evaluation.model_dump(include={"max_rows", "generate_rows", "max_new_tokens", "few_shot"}),
         "merge": recipe.delivery.merge,
         "micro_batch": plan.steps.micro_batch,
         "accumulation": min(plan.steps.accumulation, _STEP_LIMIT),
@@ -200,7 +202,8 @@ class _Rehearsal:
             self._process.wait()
         try:
             result = self._read(line)
-        except ProblemError as error:
+        except Exception as error:
+            # Whatever went wrong belongs to whoever waits; in this thread it would leave them waiting for ever.
             self.future.set_exception(error)
         else:
             self.future.set_result(result)
@@ -222,10 +225,13 @@ class _Rehearsal:
     def _read(self, line: bytes) -> RehearsalResult:
         if not line.endswith(b"\n"):
             raise ProblemError(_ended(self._why, self._process.returncode, self._timeout_s))
-        answer = json.loads(line)
-        if "problems" in answer:
-            raise ProblemError(*(Problem(**fields) for fields in answer["problems"]))
-        result = RehearsalResult.model_validate(answer["result"])
+        try:
+            answer = json.loads(line)
+            if "problems" in answer:
+                raise ProblemError(*(Problem(**fields) for fields in answer["problems"]))
+            result = RehearsalResult.model_validate(answer["result"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ProblemError(_unreadable(error)) from error
         _keep(self._cache / FOLDER, result)
         return result
 
@@ -263,14 +269,18 @@ def _keep(folder: Path, result: RehearsalResult) -> None:
         kept = sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
         for file in kept[:-MAX_KEPT]:
             file.unlink(missing_ok=True)
-    except OSError:
+    except (OSError, ProblemError):
         return
 
 
+def _unreadable(error: Exception) -> Problem:
+    why = f"{type(error).__name__}: {clean_line(error, max_chars=120)}"
+    return Problem("rehearsal.unreadable", f"The rehearsal gave an answer that cannot be read ({why}).", _MORE)
+
+
 def _ended(why: str, exit_code: int | None, timeout_s: float) -> Problem:
-    fix = f"The estimate is the formula's. More is in {LOG_NAME} in the cache folder."
     if why == "replaced":
         return Problem("rehearsal.replaced", "A newer plan is rehearsed instead of this one.", severity="note")
     if why == "timeout":
-        return Problem("rehearsal.timeout", f"The rehearsal gave no answer in {timeout_s:.0f} s.", fix)
-    return Problem("rehearsal.ended", f"The rehearsal ended without an answer (exit code {exit_code}).", fix)
+        return Problem("rehearsal.timeout", f"The rehearsal gave no answer in {timeout_s:.0f} s.", _MORE)
+    return Problem("rehearsal.ended", f"The rehearsal ended without an answer (exit code {exit_code}).", _MORE)

@@ -171,6 +171,10 @@ def test_closing_ends_the_process(tmp_path, process):
     [
         ("import os; os.abort()", "rehearsal.ended"),
         ("print('{\"result\": ', end='')", "rehearsal.ended"),
+        ("print('a library says hello')", "rehearsal.unreadable"),
+        ("print('[1]')", "rehearsal.unreadable"),
+        ('print(\'{"result": {"key": 3}}\')', "rehearsal.unreadable"),
+        ('print(\'{"problems": [{"colour": "red"}]}\')', "rehearsal.unreadable"),
         (PROBLEM, "rehearsal.cannot"),
     ],
 )
@@ -182,6 +186,22 @@ def test_process_that_fails_is_a_problem(tmp_path, process, program, code):
 def test_process_that_hangs_is_given_up(tmp_path, process):
     process(WAIT)
     assert code_of(lambda: Rehearsals(tmp_path, timeout_s=0.2).of_blocking(made_plan())) == "rehearsal.timeout"
+
+
+def test_a_fault_of_ours_reaches_whoever_waits(tmp_path, process, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("ours")
+
+    process(ANSWER)
+    monkeypatch.setattr(rehearse, "_keep", broken)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        Rehearsals(tmp_path).of_blocking(made_plan())
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, process):
+    process(ANSWER)
+    (tmp_path / rehearse.FOLDER).write_text("a file in the way")
+    assert Rehearsals(tmp_path).of_blocking(made_plan()).peaks == {"training": 7}
 
 
 def test_damaged_cache_is_no_answer(tmp_path, process):
