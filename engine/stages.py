@@ -38,9 +38,10 @@ from engine.training.event_log import EventLog
 from engine.training.few_shot import measure_few_shot
 from engine.training.interrupt import Interrupt
 from engine.training.probe import ENOUGH_RATIOS, Probe, reason_to_probe
+from engine.training.ranks import RankFailedError, RankJob, Ranks
 from engine.training.recovery import Attempts
 from engine.training.requests import RequestDesk
-from engine.training.run import evaluate, train
+from engine.training.run import TrainingFaultError, evaluate, train
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate", "safetensors")
 PARITY_ROWS = 4
@@ -62,6 +63,7 @@ class Carried:
         store: The run's checkpoints.
         checkpoint: Where this attempt goes on from; None at the start.
         attempts: What earlier attempts have learnt about this machine.
+        ranks: The other processes of a run on several GPUs; whoever carries the run closes them.
     """
 
     run: RunDirectory
@@ -73,6 +75,7 @@ class Carried:
     store: CheckpointStore
     checkpoint: Checkpoint | None
     attempts: Attempts = field(default_factory=Attempts)
+    ranks: Ranks = field(default_factory=Ranks)
 
 
 def carry_through(carried: Carried) -> None:
@@ -148,7 +151,32 @@ def prepare_context(carried: Carried) -> RunContext:
         model=model,
     )
     context.memory.context_bytes = probed.context_bytes
+    if context.batching.num_gpus > 1:
+        start_ranks(context, carried.ranks, folder)
     return context
+
+
+def start_ranks(context: RunContext, ranks: Ranks, folder: Path) -> None:
+    """Start the processes that share the training; they load while this one measures the untouched model.
+
+    Raises:
+        TrainingFaultError: One could not be started.
+    """
+    batching, checkpoint = context.batching, context.checkpoint
+    job = RankJob(
+        plan=context.plan,
+        run=str(context.run.path),
+        folder=str(folder),
+        micro_batch=batching.micro_batch,
+        accumulation=batching.accumulation,
+        num_gpus=batching.num_gpus,
+        checkpoint=None if checkpoint is None else str(checkpoint.folder),
+    )
+    try:
+        ranks.start(job)
+    except RankFailedError as error:
+        raise TrainingFaultError(error.fault) from error
+    context.ranks = ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +246,7 @@ def load_rows(run: RunDirectory, plan: Plan) -> tuple[list[dict[str, Any]], list
             hash would be of other rows.
     """
     if run.train_file.exists() and run.held_out_file.exists():
-        return _read_rows(run.train_file), _read_rows(run.held_out_file), dict(plan.data.dropped)
+        return read_rows(run.train_file), read_rows(run.held_out_file), dict(plan.data.dropped)
     data = prepare(plan.recipe)
     if plan.data.sha256 not in ("", data.profile.sha256):
         raise ProblemError(
@@ -315,7 +343,8 @@ def _lines(rows: list[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file that an attempt of this run has written."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
 

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 the person's doing, 75 interrupted and resumable
 that ends without it has crashed.
 """
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -24,7 +25,7 @@ from engine.runs.liveness import Lock, acquire, adopt, write_exit
 from engine.runs.picture import PictureWriter
 from engine.runs.standby import wait_for_run
 from engine.text import clean_line
-from engine.training.batching import Batching
+from engine.training.batching import Batching, shared_by
 from engine.training.event_log import EventLog
 from engine.training.interrupt import EXIT_INTERRUPTED, Interrupt, StopRequested
 from engine.training.recovery import RESTART_VARIABLE, Attempts, begin_attempt, decide, going_on, restart_process
@@ -138,8 +139,10 @@ def _carry(ending: "_Ending", *, standby: bool) -> None:
     from engine.stages import Carried, carry_through
     from engine.training.run import TrainingFaultError
 
+    carried = Carried(run, plan, events, ending.interrupt, desk, batching, store, checkpoint, attempts)
     try:
-        carry_through(Carried(run, plan, events, ending.interrupt, desk, batching, store, checkpoint, attempts))
+        with contextlib.closing(carried.ranks):
+            carry_through(carried)
     except TrainingFaultError as error:
         _recover(ending, attempts, error.fault, plan)
 
@@ -218,13 +221,22 @@ class _Ending:
 
 
 def _begin(run: RunDirectory, plan: "Plan", *, restarted: bool) -> tuple[Attempts, Batching]:
-    attempts = begin_attempt(run, restarted=restarted)
-    return attempts, attempts.batching or Batching(plan.steps.micro_batch, plan.steps.accumulation)
+    attempts, planned = begin_attempt(run, restarted=restarted), planned_batching(plan)
+    if attempts.batching is not None and not attempts.faults:
+        # A person starts or resumes it, who has seen why GPUs were left out.
+        effective_batch = plan.recipe.training.effective_batch
+        attempts.batching = shared_by(attempts.batching, planned.num_gpus, effective_batch)
+    return attempts, attempts.batching or planned
+
+
+def planned_batching(plan: "Plan") -> Batching:
+    """Return how the plan cuts a step."""
+    return Batching(plan.steps.micro_batch, plan.steps.accumulation, plan.steps.num_gpus)
 
 
 def _recover(ending: "_Ending", attempts: Attempts, fault: "Fault", plan: "Plan") -> None:
     """Go on in a fresh process, or raise what stands in the way."""
-    before = attempts.batching or Batching(plan.steps.micro_batch, plan.steps.accumulation)
+    before = attempts.batching or planned_batching(plan)
     batching = decide(fault, attempts, before, plan.recipe.training.effective_batch)
     attempts.save(ending.run)
     message = going_on(fault, before, batching)

@@ -51,6 +51,11 @@ class Sequences:
         """Tokens of each sequence."""
         return [sum(len(segment.input_ids) for segment in sequence) for sequence in self.segments]
 
+    @property
+    def num_trained(self) -> list[int]:
+        """Tokens of each sequence that the model learns to predict."""
+        return [sum(segment.num_trained for segment in sequence) for sequence in self.segments]
+
     def row_ids(self, indices: Iterable[int]) -> list[str]:
         """Return the rows behind sequences, without repeats and in order."""
         return list(dict.fromkeys(segment.row_id for index in indices for segment in self.segments[index]))
@@ -123,7 +128,12 @@ class SequenceCollator:
     packed: bool
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return `input_ids`, `labels` and `attention_mask` or `position_ids`, each of shape [B, S]."""
+        """Return `input_ids`, `labels` and `attention_mask` or `position_ids`, each of shape [B, S].
+
+        Without rows, which is what a process reads that has no part in the rest of a step, there is nothing.
+        """
+        if not rows:
+            return {}
         longest = max(len(row["input_ids"]) for row in rows)
         batch = {
             "input_ids": torch.tensor([_padded(row["input_ids"], longest, self.pad_token_id) for row in rows]),

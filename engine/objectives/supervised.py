@@ -63,6 +63,7 @@ def make_trainer(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
+    rank: int = 0,
 ) -> BuiltTrainer:
     """Return the trainer of sequences that are ready.
 
@@ -74,6 +75,7 @@ def make_trainer(
         model: The model with its method applied, on its device.
         tokenizer: Of the model.
         folder: What the trainer insists on having; nothing is written there.
+        rank: Which of the processes that share the work builds it.
     """
     training = recipe.training
     order = StepOrder(
@@ -81,6 +83,8 @@ def make_trainer(
         effective_batch=training.effective_batch,
         micro_batch=batching.micro_batch,
         seed=training.seed,
+        rank=rank,
+        num_ranks=batching.num_gpus,
     )
     total_steps = count_steps(training, order.steps_per_epoch)
     pad = tokenizer.pad_token_id

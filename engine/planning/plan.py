@@ -24,11 +24,30 @@ class Device(Profile):
     Attributes:
         index: Position in NVML's order, as `nvidia-smi` shows it; CUDA may count differently.
         uuid: What names exactly this GPU in `CUDA_VISIBLE_DEVICES`; empty when the driver does not tell.
+        others: The other GPUs of a run on several; the plan's `steps.num_gpus` counts them all.
     """
 
     kind: Literal["cuda", "cpu"]
     index: int = 0
     name: str = "CPU"
+    uuid: str = ""
+    others: list["OtherGpu"] = Field(default_factory=list)
+
+    @property
+    def indices(self) -> list[int]:
+        """Positions of all GPUs of the run in NVML's order, this one first."""
+        return [self.index, *(other.index for other in self.others)]
+
+    @property
+    def names_for_cuda(self) -> list[str]:
+        """What names each GPU of the run in `CUDA_VISIBLE_DEVICES`, this one first."""
+        return [self.uuid or str(self.index), *(other.uuid or str(other.index) for other in self.others)]
+
+
+class OtherGpu(Profile):
+    """A further GPU of a run, as in `Device`."""
+
+    index: int
     uuid: str = ""
 
 
@@ -93,10 +112,17 @@ class MemoryEstimate(Profile):
 
 
 class Steps(Profile):
-    """How the data is cut into steps. A step is always an optimizer step."""
+    """How the data is cut into steps. A step is always an optimizer step.
+
+    Attributes:
+        micro_batch: Rows in memory at once, on each GPU.
+        accumulation: Micro-batches of one GPU in one step.
+        num_gpus: GPUs that share a step; the product of the three is the effective batch.
+    """
 
     micro_batch: int
     accumulation: int
+    num_gpus: int = 1
     steps_per_epoch: int
     total_steps: int
     evaluate_every: int

@@ -98,14 +98,9 @@ class TrainingCheckpoints:
 
     def load_state(self, checkpoint: Checkpoint) -> Progress:
         """Put back optimizer, schedule, scaler and random generators, and return the progress of the checkpoint."""
-        trainer, state = self._trainer, load_tree(checkpoint.folder, STATE)
-        trainer.optimizer.load_state_dict(state["optimizer"])
-        trainer.lr_scheduler.load_state_dict(state["schedule"])
-        if state["scaler"] is not None and trainer.accelerator.scaler is not None:
-            trainer.accelerator.scaler.load_state_dict(state["scaler"])
-        restore_random_state(state["progress"]["random_state"])
+        progress = load_trainer_state(self._trainer, checkpoint.folder)
         self.last_step = checkpoint.step
-        return Progress(**state["progress"])
+        return progress
 
     def _write(self, folder: Path, progress: Progress) -> None:
         trainer = self._trainer
@@ -119,6 +114,17 @@ class TrainingCheckpoints:
         }
         save_tree(folder, STATE, tree)
         trainer.state.save_to_json(str(folder / TRAINER_STATE))
+
+
+def load_trainer_state(trainer: RunTrainer, folder: Path) -> Progress:
+    """Put back what a checkpoint holds besides weights: optimizer, schedule, scaler and random generators."""
+    state = load_tree(folder, STATE)
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.lr_scheduler.load_state_dict(state["schedule"])
+    if state["scaler"] is not None and trainer.accelerator.scaler is not None:
+        trainer.accelerator.scaler.load_state_dict(state["scaler"])
+    restore_random_state(state["progress"]["random_state"])
+    return Progress(**state["progress"])
 
 
 def _write_problem(error: Exception, step: int, folder: Path) -> Problem | None:

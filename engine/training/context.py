@@ -15,6 +15,7 @@ from engine.training.event_log import EventLog
 from engine.training.interrupt import Interrupt
 from engine.training.memory import MemorySampler
 from engine.training.order import StepOrder
+from engine.training.ranks import Ranks
 from engine.training.requests import RequestDesk
 from engine.training.stopwatch import Stopwatch
 
@@ -41,6 +42,7 @@ class RunContext:
         stopwatch: Training time over all attempts.
         steps_done: Optimizer steps finished.
         order: Which rows each step reads; None before training.
+        ranks: The other processes of a run on several GPUs; None on one.
         memory: Follows the memory of this process; stages tell it their phase.
     """
 
@@ -61,6 +63,7 @@ class RunContext:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     steps_done: int = 0
     order: StepOrder | None = None
+    ranks: Ranks | None = None
     memory: MemorySampler = field(init=False)
 
     def __post_init__(self) -> None:

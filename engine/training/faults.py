@@ -6,7 +6,8 @@ from typing import Literal
 
 from engine.out_of_memory import is_out_of_memory
 
-FaultKind = Literal["out_of_memory", "device", "not_finite"]
+FaultKind = Literal["out_of_memory", "device", "not_finite", "rank"]
+"""`rank`: another process of the run, which computes on another GPU, could not start, or ended."""
 FaultPlace = Literal["start", "micro_step", "optimizer", "measurement"]
 
 _DEVICE_TEXTS = ("CUDA error", "cuBLAS error", "CUBLAS_STATUS", "cuDNN error", "CUDNN_STATUS", "NCCL error")

@@ -19,10 +19,24 @@ class StepOrder(Sampler[list[int]]):
         effective_batch: Rows per optimizer step.
         micro_batch: Rows per micro-batch.
         seed: Starts the permutations.
+        rank: Which of the processes that share the work this one is.
+        num_ranks: Processes that share the work. The micro-batches of a step are dealt out one by one, longest first,
+            so that all have about as much to do at a time; a process that gets fewer reads empty ones at the end.
     """
 
-    def __init__(self, lengths: Sequence[int], *, effective_batch: int, micro_batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        *,
+        effective_batch: int,
+        micro_batch: int,
+        seed: int,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
         self._lengths = np.asarray(lengths)
+        self.rank = rank
+        self.num_ranks = num_ranks
         self._effective_batch = effective_batch
         self._micro_batch = micro_batch
         self._seed = seed
@@ -36,7 +50,7 @@ class StepOrder(Sampler[list[int]]):
 
     def __len__(self) -> int:
         full, rest = divmod(len(self._lengths), self._effective_batch)
-        return full * math.ceil(self._effective_batch / self._micro_batch) + math.ceil(rest / self._micro_batch)
+        return full * self._rounds(self._effective_batch) + self._rounds(rest)
 
     def __iter__(self) -> Iterator[list[int]]:
         first_step = self.epoch * self.steps_per_epoch
@@ -51,9 +65,20 @@ class StepOrder(Sampler[list[int]]):
         return [int(row) for row in rows[np.argsort(-self._lengths[rows], kind="stable")]]
 
     def micro_batches(self, step: int) -> list[list[int]]:
-        """Return the row indices of each micro-batch of optimizer step `step` (from 0)."""
+        """Return the row indices of each micro-batch of optimizer step `step` (from 0) that this process computes."""
+        cut = self.all_micro_batches(step)
+        if self.num_ranks == 1:
+            return cut
+        return [*cut, *[[] for _ in range(-len(cut) % self.num_ranks)]][self.rank :: self.num_ranks]
+
+    def all_micro_batches(self, step: int) -> list[list[int]]:
+        """Return the row indices of each micro-batch of optimizer step `step` (from 0), whoever computes it."""
         rows = self.rows_of_step(step)
         return [rows[start : start + self._micro_batch] for start in range(0, len(rows), self._micro_batch)]
+
+    def _rounds(self, num_rows: int) -> int:
+        """Return how many micro-batches one process computes of a step of so many rows."""
+        return math.ceil(math.ceil(num_rows / self._micro_batch) / self.num_ranks)
 
     def largest_micro_batches(self, num_steps: int) -> list[int]:
         """Return the optimizer steps (from 0) whose first, and whose second, micro-batch has most padded tokens.
@@ -88,7 +113,7 @@ class StepOrder(Sampler[list[int]]):
 
     def padded_tokens_of_step(self, step: int) -> int:
         """Return how many tokens, padding included, optimizer step `step` (from 0) computes."""
-        return sum(int(self._lengths[rows].max()) * len(rows) for rows in self.micro_batches(step))
+        return sum(int(self._lengths[rows].max()) * len(rows) for rows in self.all_micro_batches(step))
 
     def tokens_of_step(self, step: int) -> int:
         """Return how many tokens, padding aside, optimizer step `step` (from 0) reads."""

@@ -24,13 +24,13 @@ from engine.recipe.problems import Problem, ProblemError
 from engine.runs.directory import RunDirectory
 from engine.runs.disk import private_folder
 from engine.text import clean_line, human_bytes
-from engine.training.batching import Batching
+from engine.training.batching import Batching, halved
 from engine.training.calibrate import MachineLog
 from engine.training.event_log import EventLog
 from engine.training.faults import name_rows
 from engine.training.order import StepOrder
 from engine.training.probe_request import NOTES, Findings, Note, ProbeRequest, ProbeSegment, findings_of
-from engine.training.recovery import Attempts, halved
+from engine.training.recovery import Attempts
 from engine.training.requests import RequestDesk
 from engine.training.small_rehearsal import Rehearser, small_ratio
 

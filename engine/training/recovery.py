@@ -11,7 +11,7 @@ from engine.recipe.problems import Problem, ProblemError
 from engine.runs.directory import RunDirectory
 from engine.runs.disk import write_atomically
 from engine.runs.liveness import Lock
-from engine.training.batching import Batching
+from engine.training.batching import Batching, halved, shared_by
 from engine.training.faults import Fault, name_rows
 
 RESTART_VARIABLE = "FTWIZARD_LOCK_FD"
@@ -66,17 +66,15 @@ def decide(fault: Fault, attempts: Attempts, batching: Batching, effective_batch
             raise ProblemError(problem)
         attempts.batching = halved(batching, effective_batch)
         return attempts.batching
+    if fault.kind == "rank":
+        # What one GPU does, all do: it fits alone too, and only takes longer.
+        if fault.where == "start" or any(entry["kind"] == "rank" for entry in earlier):
+            attempts.batching = shared_by(batching, 1, effective_batch)
+        return attempts.batching or batching
     device_faults = [entry for entry in earlier if entry["kind"] == "device"]
     if any(entry["step"] == fault.step for entry in device_faults) or len(device_faults) >= MAX_DEVICE_RESTARTS:
         raise ProblemError(_device_gone(fault, len(device_faults)))
     return batching
-
-
-def halved(batching: Batching, effective_batch: int) -> Batching:
-    """Return at most half the micro-batch, with the accumulation that leaves the effective batch as it is."""
-    half = max(1, batching.micro_batch // 2)
-    micro_batch = next((size for size in range(half, 0, -1) if effective_batch % size == 0), 1)
-    return Batching(micro_batch, effective_batch // micro_batch)
 
 
 def restart_process(run: RunDirectory, lock: Lock) -> None:
@@ -157,6 +155,15 @@ def _rows_too_large(fault: Fault, how: str) -> Problem:
 def going_on(fault: Fault, before: Batching, after: Batching) -> str:
     """Return what is told when a fresh process takes over: what happened, from where it goes on and how."""
     start = f"from step {fault.kept_step}" if fault.kept_step else "from the beginning"
+    if fault.kind == "rank":
+        how = (
+            f"The run goes on with one GPU: {_rows(after.micro_batch)} at a time and {after.accumulation} "
+            "micro-batches in a step; the effective batch stays the same."
+            if after.num_gpus == 1
+            else f"All processes start afresh {start}."
+        )
+        what = "start together" if fault.where == "start" else f"go on together {fault.place}"
+        return f"The GPUs cannot {what}: {fault.text}. {how}"
     if fault.kind != "out_of_memory":
         return f"The device failed {fault.place} ({fault.text}). A fresh process goes on from the last checkpoint."
     lost = fault.step - 1 - fault.kept_step

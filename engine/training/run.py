@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
 
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
 from engine.evaluation.few_shot import FewShot
@@ -17,6 +20,7 @@ from engine.training.context import RunContext
 from engine.training.faults import Fault, FaultKind, fault_kind
 from engine.training.interrupt import StopRequested
 from engine.training.lookout import Actions, Lookout
+from engine.training.ranks import RankFailedError, Ranks, fingerprint_of
 
 OBJECTIVES: dict[str, Callable[[RunContext], BuiltTrainer]] = {
     "chat": chat.build_trainer,
@@ -47,11 +51,12 @@ class Training:
 
     def restore(self) -> None:
         """Put back the state of the checkpoint that this attempt starts from."""
-        if self.context.checkpoint is None:
-            return
-        progress = self.checkpoints.load_state(self.context.checkpoint)
-        self.state.num_tokens = progress.num_tokens
-        self.context.stopwatch.reset(progress.elapsed_s)
+        if self.context.checkpoint is not None:
+            progress = self.checkpoints.load_state(self.context.checkpoint)
+            self.state.num_tokens = progress.num_tokens
+            self.context.stopwatch.reset(progress.elapsed_s)
+        if self.built.trainer.share is not None:
+            self.built.trainer.share.align()
 
     def save(self) -> bool:
         """Commit a checkpoint of the last finished step; signals wait until it is done."""
@@ -76,6 +81,48 @@ class Training:
         with self.context.stopwatch.held():
             evaluate(self.context, "during", self.state.step)
 
+    def share_work(self, ranks: Ranks) -> None:
+        """Meet the other processes, so that each of them computes its part of every step.
+
+        Raises:
+            RankFailedError: One failed or did not come.
+            LinkError: They cannot reach each other.
+            StopRequested: A stop was asked for meanwhile.
+        """
+        # Only runs on several GPUs need it.
+        from engine.training.distributed import Links, Share, learning
+
+        context, built = self.context, self.built
+        trainer, num_trained = built.trainer, built.sequences.num_trained
+        meeting = ranks.wait_ready(fingerprint_of(built.sequences.lengths, num_trained), self._check_stop)
+        links = Links(0, built.order.num_ranks, meeting, trainer.args.device, ranks.check)
+        links.connect()
+        trainer.share = Share(
+            links,
+            built.order,
+            num_trained,
+            learning(trainer.model),
+            seed=context.recipe.training.seed,
+            announce=ranks.announce,
+        )
+        trainer.others_loss = self._add_loss
+
+    def leave_ranks(self) -> None:
+        """End the other processes; from here on this one is alone."""
+        share, self.built.trainer.share = self.built.trainer.share, None
+        if share is not None:
+            share.links.leave()
+        if self.context.ranks is not None:
+            self.context.ranks.close()
+
+    def _check_stop(self) -> None:
+        self.context.interrupt.check()
+        if self.context.desk.stop_asked():
+            self.context.desk.check_stop()
+
+    def _add_loss(self, others: torch.Tensor) -> None:
+        self.state.micro_losses[-1] = self.state.micro_losses[-1] + others
+
     def make_up(self) -> None:
         """Measure the step that this attempt starts from, where the one before ended between saving and measuring."""
         step = self.state.step
@@ -99,13 +146,22 @@ class Training:
         rows = tuple(sequences.row_ids(micro_batches[num_done]))
         return replace(fault, where="micro_step", micro_row_ids=rows)
 
+    def fault_elsewhere(self, error: Exception) -> Fault:
+        """Return what happened in another process, or between the processes, as a fault of the step in progress."""
+        state = self.state
+        fault = error.fault if isinstance(error, RankFailedError) else Fault("rank", 0, [], clean_line(error), True)
+        if not state.restored:
+            return replace(fault, step=state.step + 1, where="start")
+        row_ids = self.built.sequences.row_ids(self.built.order.rows_of_step(state.step))
+        return replace(fault, step=state.step + 1, row_ids=row_ids, consistent=state.consistent)
+
     def keep_last_step(self, fault: Fault) -> Fault:
-        """Save the last finished step after running out of memory, so that the next attempt loses nothing.
+        """Save the last finished step after a fault that leaves the device whole, so that nothing is lost.
 
         Returns:
             The fault, with the step that the next attempt starts from.
         """
-        if fault.kind == "out_of_memory" and fault.consistent and self.state.restored:
+        if fault.kind in ("out_of_memory", "rank") and fault.consistent and self.state.restored:
             self.built.trainer.model.zero_grad(set_to_none=True)
             give_back_memory()
             self.save_on_schedule("The next attempt starts from the checkpoint before it.")
@@ -139,14 +195,27 @@ def _train(context: RunContext) -> None:
     except TrainingFaultError:
         raise
     except Exception as error:
-        kind = fault_kind(error)
-        if kind is None:
+        failure = _fault_of(training, error)
+        if failure is None:
             raise
-        failure = training.fault(error, kind)
+    finally:
+        training.leave_ranks()
     context.steps_done = training.state.step
     # Outside the handler: the traceback would hold the activations that did not fit.
     if failure is not None:
         raise TrainingFaultError(training.keep_last_step(failure))
+
+
+def _fault_of(training: Training, error: Exception) -> Fault | None:
+    """Return an error as a fault that recovery knows; None when it is a defect."""
+    if training.context.ranks is not None:
+        from engine.training.distributed import LinkError
+
+        training.leave_ranks()
+        if isinstance(error, RankFailedError | LinkError):
+            return training.fault_elsewhere(error)
+    kind = fault_kind(error)
+    return None if kind is None else training.fault(error, kind)
 
 
 def evaluate(context: RunContext, phase: Phase, step: int, few_shot: FewShot | None = None) -> None:
@@ -216,10 +285,16 @@ def _set_up(context: RunContext) -> Training:
         state,
         Actions(training.save, training.evaluate),
     )
-    trainer.before_micro_step = lookout.before_micro_step
+    trainer.before_micro_step = partial(_look_around, context, lookout)
     trainer.after_micro_step = lookout.after_micro_step
     trainer.load_weights = checkpoints.load_weights
     return training
+
+
+def _look_around(context: RunContext, lookout: Lookout) -> None:
+    lookout.before_micro_step()
+    if context.ranks is not None:
+        context.ranks.check()
 
 
 def _run(training: Training) -> None:
@@ -234,6 +309,7 @@ def _run(training: Training) -> None:
         micro_batch=context.batching.micro_batch,
         accumulation=context.batching.accumulation,
         steps_per_epoch=built.order.steps_per_epoch,
+        num_gpus=context.batching.num_gpus,
     )
     context.memory.enter("training")
     if start_step >= built.total_steps and context.checkpoint is not None:
@@ -241,6 +317,8 @@ def _run(training: Training) -> None:
         training.state.step = start_step
         return
     folder = None if context.checkpoint is None else str(context.checkpoint.folder)
+    if context.ranks is not None:
+        training.share_work(context.ranks)
     built.trainer.train(resume_from_checkpoint=folder)
     # The trainer leaves its mixed-precision wrapper on the model; measuring and exporting want the plain one.
     built.trainer.accelerator.unwrap_model(context.model, keep_fp32_wrapper=False)

@@ -1,7 +1,7 @@
 """TRL's trainer with our order of rows, our loss path and our look-outs between micro-steps."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
@@ -12,6 +12,9 @@ from trl import SFTTrainer
 
 from engine.objectives.sequences import SequenceCollator, Sequences
 from engine.training.order import StepOrder
+
+if TYPE_CHECKING:
+    from engine.training.distributed import Share
 
 
 class RunTrainer(SFTTrainer):
@@ -25,6 +28,8 @@ class RunTrainer(SFTTrainer):
         after_micro_step: Called with the micro-step's share of the loss, detached, on the device.
         load_weights: Called when the trainer wants the weights of a checkpoint folder.
         fused_head: Take the loss from TRL's fused output layer instead of plain cross entropy.
+        share: The part that this process takes in each step; None when it computes whole steps.
+        others_loss: Called with the other processes' part of a step's loss.
     """
 
     # Set by the library's own constructor, in a way that mypy cannot follow.
@@ -51,6 +56,8 @@ class RunTrainer(SFTTrainer):
         self.load_weights: Callable[[str], None] = _ignore
         # The fused head saves memory on a GPU and is 2 to 4 times slower than plain cross entropy on a CPU (measured).
         self.fused_head = self.args.device.type != "cpu"
+        self.share: Share | None = None
+        self.others_loss: Callable[[torch.Tensor], None] = _ignore
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the micro-batches of the current epoch of `order`.
@@ -77,8 +84,18 @@ class RunTrainer(SFTTrainer):
     def training_step(self, *arguments: Any, **keywords: Any) -> torch.Tensor:
         """Run one micro-step between the look-outs."""
         self.before_micro_step()
-        loss = super().training_step(*arguments, **keywords)
+        if self.share is not None:
+            self.share.begin_micro_step(self.state.global_step)
+        loss = super().training_step(*arguments, **keywords) if arguments[1] else self._no_rows()
         self.after_micro_step(loss)
+        return loss
+
+    def _no_rows(self) -> torch.Tensor:
+        """Return the loss of a micro-batch without rows: other processes compute the rest of this step."""
+        loss = torch.zeros((), device=self.args.device)
+        if self.accelerator.scaler is not None:
+            # Its scale comes into being with the first loss that it scales.
+            self.accelerator.scaler.scale(loss)
         return loss
 
     def compute_loss(
@@ -95,12 +112,37 @@ class RunTrainer(SFTTrainer):
         """
         if return_outputs or self.aux_loss_enabled:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss = self._token_loss(model, inputs, num_items_in_batch)
+        if self.share is not None and num_items_in_batch is None:
+            # The trainer divides by the micro-batches of this process, the step has those of all.
+            loss = loss * self.share.part_of_step(self.state.global_step)
+        return loss
+
+    def _token_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
+    ) -> Any:
         inputs["use_cache"] = False
         if not self.fused_head:
             return Trainer.compute_loss(self, model, inputs, num_items_in_batch=num_items_in_batch)
         outputs = model(**inputs, fused_lm_head=True)
         num_items = outputs.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
         return -outputs.log_probs.sum() / torch.as_tensor(num_items).clamp(min=1)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | int | None:
+        """Return the trained tokens of the whole step, also of micro-batches that other processes compute."""
+        if self.share is None or not self.model_accepts_loss_kwargs:
+            num_items: torch.Tensor | int | None = super()._get_num_items_in_batch(batch_samples, device)
+            return num_items
+        return torch.tensor(self.share.tokens_of_step(self.state.global_step), device=device)
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
+        """Sum the gradients over the processes that share the step, then clip them."""
+        if self.share is not None:
+            # Steps are logged one by one, so that this is the loss of this step.
+            others = self.share.sum_up(self.state.global_step, self._tr_loss)
+            self._tr_loss += others
+            self.others_loss(others)
+        return super()._clip_grad_norm(model)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Return 0: counting walks all parameters at each micro-step (8 ms on an 8B model), and we report tokens."""

@@ -45,12 +45,16 @@ def made_recipe(model_folder: Path | str, data_file: Path | str, **sections) -> 
     return Recipe.model_validate(tree)
 
 
-def made_plan(recipe: Recipe, *, total_steps: int = 8) -> Plan:
-    """Return a plan for the CPU that agrees with the recipe; its estimates are made up."""
+def made_plan(recipe: Recipe, *, total_steps: int = 8, num_gpus: int = 1) -> Plan:
+    """Return a plan for the CPU that agrees with the recipe; its estimates are made up.
+
+    With several "GPUs" as many processes share the work on the CPU, which no plan chooses by itself.
+    """
     training = recipe.training
     steps = Steps(
         micro_batch=training.micro_batch,
-        accumulation=training.effective_batch // training.micro_batch,
+        accumulation=training.effective_batch // (training.micro_batch * num_gpus),
+        num_gpus=num_gpus,
         steps_per_epoch=total_steps,
         total_steps=total_steps,
         evaluate_every=training.evaluate_every,
@@ -89,11 +93,13 @@ def made_plan(recipe: Recipe, *, total_steps: int = 8) -> Plan:
     )
 
 
-def make_run(folder: Path, recipe: Recipe, *, total_steps: int = 8) -> RunDirectory:
+def make_run(folder: Path, recipe: Recipe, *, total_steps: int = 8, num_gpus: int = 1) -> RunDirectory:
     """Write a run directory that waits for its worker."""
     folder.mkdir(parents=True, mode=0o700)
     run = RunDirectory(folder)
-    run.plan_file.write_text(made_plan(recipe, total_steps=total_steps).model_dump_json(), encoding="utf-8")
+    run.plan_file.write_text(
+        made_plan(recipe, total_steps=total_steps, num_gpus=num_gpus).model_dump_json(), encoding="utf-8"
+    )
     run.recipe_file.write_text("objective: chat\n", encoding="utf-8")
     writer = EventWriter(run.events_file)
     writer.write(
