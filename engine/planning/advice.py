@@ -177,7 +177,8 @@ def _planned(case: Case, offer: _Offer) -> Way | None:
     if not changes:
         return None
     title = " and ".join([part for part in (offer.title, *loose) if part])
-    price = "; ".join(part for part in (offer.price, _slower(case, space, choice)) if part)
+    known = [part for part in (offer.price, _slower(case, space, choice)) if part]
+    price = "; ".join(known) or "what it costs in time is not known"
     return Way(
         title=f"{title[0].upper()}{title[1:]}",
         changes=changes,

@@ -21,7 +21,7 @@ class Architecture:
         num_kv_heads: Key and value heads of a block.
         head_dim: Width of a head.
         intermediate_size: Inner width of the feed-forward layers that one token passes.
-        context_length: Longest sequence that the model was built for, in tokens.
+        context_length: Longest sequence that the model was built for, in tokens; 8 for models that read none.
         tied_embeddings: The output layer shares its weights with the embedding.
         linear_shapes: `(name, in, out)` of each linear layer of one block; of a decoder's block where there are two.
         num_params: Number of weights; tied weights count once.

@@ -67,7 +67,8 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
         found = _read(config)
     if found.num_params > MOST_PARAMS:
         refuse("config.json describes more than a hundred trillion weights; its sizes cannot all be true.")
-    return found
+    # What reads no words is refused by its kind; the numbers of its plan must be possible all the same.
+    return found if found.context_length >= LEAST_CONTEXT else replace(found, context_length=LEAST_CONTEXT)
 
 
 def _read(config: Config) -> Architecture:

@@ -17,8 +17,10 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "intermediate_size": ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "hidden_dim", "d_ff"),
     "max_position_embeddings": ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length"),
 }
+MOST_LAYERS = 10_000
 _MOST: dict[str, int] = {
-    "num_hidden_layers": 10_000,
+    **dict.fromkeys(("num_hidden_layers", "num_layers", "num_decoder_layers", "depths"), MOST_LAYERS),
+    **dict.fromkeys(("encoder_layers", "decoder_layers"), MOST_LAYERS),
     "num_attention_heads": 65_536,
     "num_key_value_heads": 65_536,
     "head_dim": 65_536,
@@ -93,7 +95,7 @@ def sizes(config: Config, name: str) -> list[int]:
     values = config.get(name)
     if not isinstance(values, list) or not values:
         raise _incomplete(name)
-    if len(values) > _MOST["num_hidden_layers"]:
+    if len(values) > MOST_LAYERS:
         refuse(f"config.json gives {len(values)} entries for {name}.")
     return [
         optional_size({name: value}, name) or refuse(f"config.json leaves out an entry of {name}.") for value in values

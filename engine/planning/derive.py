@@ -100,8 +100,10 @@ def choose_answer_tokens(data: DataProfile, model: ModelProfile) -> Reasoned:
     if not longest:
         return min(128, model.context_length // 2), "there are no answers to measure"
     tokens = max(8, math.ceil(longest * 1.1))
-    if tokens > MAX_ANSWER_TOKENS:
-        return min(MAX_ANSWER_TOKENS, model.context_length // 2), f"the longest answer has {longest} tokens, capped"
+    # Half of the context stays for the question.
+    most = min(MAX_ANSWER_TOKENS, model.context_length // 2)
+    if tokens > most:
+        return most, f"the longest answer has {longest} tokens, capped"
     return tokens, f"the longest held-out answer has {longest} tokens"
 
 

@@ -5,6 +5,7 @@ The head is the one of the class that the configuration names; where it names no
 
 from engine.planning.architecture import Architecture, Kind, LinearShape
 from engine.planning.config_sizes import (
+    MOST_LAYERS,
     Config,
     check_division,
     count,
@@ -339,6 +340,8 @@ def read_resnet(config: Config) -> Architecture:
     widths, depths = sizes(config, "hidden_sizes"), sizes(config, "depths")
     if len(widths) != len(depths):
         refuse(f"config.json gives {len(widths)} widths for {len(depths)} stages.")
+    if sum(depths) > MOST_LAYERS:
+        refuse(f"config.json gives depths that make {sum(depths):,} layers; no model has more than {MOST_LAYERS:,}.")
     start = size(config, "embedding_size")
     bottleneck = config.get("layer_type", "bottleneck") == "bottleneck"
     total = _convolution(optional_size(config, "num_channels") or 3, start, 7)

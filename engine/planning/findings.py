@@ -150,7 +150,8 @@ def _cut_rows(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterato
 def length_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
     """Yield whether the sequences are longer than the model can read."""
     length = recipe.training.max_length
-    if length is not None and length > model.context_length:
+    reads_words = model.kind not in ("vision", "audio")
+    if reads_words and length is not None and length > model.context_length:
         yield _finding(
             "plan.length_exceeds_context",
             f"training.max_length is {length}; the model reads at most {model.context_length} tokens.",

@@ -114,7 +114,8 @@ def find_snapshot(cache_folder: Path, base: str, revision: str | None) -> Path |
         return None
     try:
         commit = wanted if _COMMIT.match(wanted) else (folder / "refs" / wanted).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
+        # No such branch, or a name that cannot be one: a null byte, half a character.
         return None
     snapshot = folder / "snapshots" / commit
     return snapshot if _COMMIT.match(commit) and (snapshot / "config.json").is_file() else None

@@ -111,7 +111,8 @@ def _token_of_id(folder: Path, settings: Mapping[str, Any], token_id: Any) -> st
     if isinstance(decoder, Mapping) and (found := _token(decoder.get(str(token_id)))):
         return found
     tokenizer = read_json(folder / "tokenizer.json")
-    for entry in tokenizer.get("added_tokens") or []:
+    added = tokenizer.get("added_tokens")
+    for entry in added if isinstance(added, list) else ():
         if isinstance(entry, Mapping) and entry.get("id") == token_id:
             return _token(entry)
     return None

@@ -432,6 +432,27 @@ def test_a_tokenizer_that_knows_more_words_than_the_model_is_refused(model: Path
     assert "model.vocabulary_too_large" in codes(read_model_profile(str(model)))
 
 
+def test_more_layers_than_any_model_has_are_refused_at_once() -> None:
+    # Counted one by one, these layers would take hours.
+    config = {"model_type": "resnet", "hidden_sizes": [64] * 9, "embedding_size": 64, "num_channels": 3}
+    for depths in ([2**26] * 9, [9_000] * 9):
+        with pytest.raises(ProblemError) as caught:
+            read_architecture({**config, "depths": depths})
+        assert caught.value.problems[0].code == "model.config_implausible"
+
+
+def test_tokenizer_files_that_hold_something_else_say_nothing(model: Path) -> None:
+    (model / "tokenizer.json").write_text(json.dumps({"added_tokens": 5, "model": {"vocab": 7}}))
+    (model / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": 3, "eos_token": 4}))
+    (model / "generation_config.json").write_text(json.dumps({"eos_token_id": 2}))
+    assert read_model_profile(str(model)).eos_token is None
+
+
+@pytest.mark.parametrize("revision", ["a\0b", "\ud800", "x" * 5000, "../../x", "/etc"])
+def test_a_revision_that_can_be_none_is_not_found(tmp_path: Path, revision: str) -> None:
+    assert find_snapshot(tmp_path, "o/name", revision) is None
+
+
 def test_experts_are_told_of(tmp_path: Path) -> None:
     config = LLAMA | {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": 4}
     folder = write_model(tmp_path / "moe", config)

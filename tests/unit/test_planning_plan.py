@@ -1,5 +1,6 @@
 """The plan as a pure function: a source for every leaf, nothing typed overwritten, ways that really fit."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from engine.catalog.base_models import BASE_MODELS
 from engine.hardware.devices import Disk, GpuProcess
 from engine.hardware.readings import Unavailable
+from engine.planning.first_look import look
 from engine.planning.memory import Setup, estimate_memory, memory_components
+from engine.planning.model_folder import profile_folder
 from engine.planning.plan import Plan
 from engine.planning.planner import make_plan
 from engine.planning.profiles import Finding, LengthProfile, ModelProfile
@@ -167,6 +170,19 @@ def test_a_plan_fits_or_offers_three_ways_that_do(name: str, method: str, gib: i
         assert any(digit in way.price for digit in "0123456789") or "about as fast" in way.price
 
 
+def test_ways_are_offered_also_where_nobody_knows_what_they_cost() -> None:
+    you: dict[str, Any] = {
+        "method": {"name": "lora"},
+        "training": {"micro_batch": 64, "effective_batch": 64, "max_length": 512},
+    }
+    you["training"]["activation_checkpointing"] = False
+    nothing = DATA.model_copy(update={"num_train": 0})
+    found = plan(you, hardware=with_gpus(gpu(16)), model=hub_model("Qwen/Qwen3-1.7B"), data=nothing)
+    first = found.ways[0]
+    assert first.changes
+    assert first.price == "What it costs in time is not known."
+
+
 def test_recomputation_comes_only_where_it_is_needed() -> None:
     you = {"method": {"name": "qlora"}, "training": {"max_length": 4096}}
     roomy = plan(you, hardware=with_gpus(gpu(80)), model=hub_model())
@@ -247,6 +263,36 @@ def test_cut_rows_are_counted_and_more_than_one_percent_warns() -> None:
 
 def test_a_length_beyond_the_context_is_refused() -> None:
     assert "plan.length_exceeds_context" in codes(plan({"training": {"max_length": 600}}), "error")
+
+
+@pytest.mark.parametrize("objective", ["chat", "domain-adaptation"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "resnet", "hidden_sizes": [64], "depths": [2], "embedding_size": 64},
+        {"model_type": "bert", "vocab_size": 99, "intermediate_size": 128, "max_position_embeddings": 4},
+        {
+            **{"model_type": "wav2vec2", "intermediate_size": 128, "conv_dim": [16], "conv_kernel": [3]},
+            **{"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4},
+        },
+    ],
+    ids=lambda config: config["model_type"],
+)
+def test_a_model_that_reads_no_words_has_a_plan_and_a_first_look(
+    config: dict[str, Any], objective: str, tmp_path: Path
+) -> None:
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps(sizes | config))
+    model = profile_folder(tmp_path, base=str(tmp_path))
+    made = plan(model=model, objective=objective, data=DATA if objective == "chat" else TEXT)
+    assert made.blocked
+    assert "plan.length_exceeds_context" not in codes(made)
+    assert look(model, CPU) is not None
+
+
+def test_a_generated_answer_leaves_room_for_its_question() -> None:
+    small = plan(model=tiny(context_length=64))
+    assert small.recipe.evaluation.max_new_tokens == 32
 
 
 def test_plain_text_is_packed_into_enough_sequences() -> None:
