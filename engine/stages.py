@@ -258,6 +258,8 @@ def load_rows(run: RunDirectory, plan: Plan) -> tuple[list[dict[str, Any]], list
             )
         )
     private_folder(run.data_folder)
+    if data.test_rows:
+        write_atomically(run.test_file, _lines(data.test_rows))
     write_atomically(run.held_out_file, _lines(data.held_out_rows))
     write_atomically(run.train_file, _lines(data.train_rows))
     return data.train_rows, data.held_out_rows, dict(data.profile.dropped)

@@ -1,15 +1,21 @@
 """Stage 1 from end to end: files to training and held-out rows, with a profile that says what happened to each row."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from engine.data.cleaning.clean import DROPPED, Cleaned, RowChecks, check_texts, merged
+from engine.data.cleaning.outcome import Outcome
+from engine.data.cleaning.personal import hide
+from engine.data.cleaning.texts import with_texts
 from engine.data.conversations import canonical_rows, change_findings, counted
 from engine.data.formats import Shape, find_shape
+from engine.data.leaks import drop_leaked
 from engine.data.lengths import estimate_lengths
 from engine.data.readers import ReadOptions
-from engine.data.rows import Row, Tally, last_answer, turns
+from engine.data.rows import Row, Tally, last_answer, spoken_text, turns
 from engine.data.sources import SourceFile, hash_of, read_sources
-from engine.data.split import drop_duplicates, drop_leaked, limit_rows, split_rows
+from engine.data.split import SplitRows, check_share, drop_duplicates, limit_rows, split_rows
+from engine.data.split_values import division_of
 from engine.data.traits import traits_of
 from engine.data.weights import weigh_rows, weight_notes
 from engine.planning.profiles import DataProfile, Finding
@@ -18,17 +24,26 @@ from engine.recipe.schema import DataSection, Recipe
 from engine.text import clean_line
 
 NUM_EXAMPLES = 5
+EXAMPLES_AMONG = 50
 SMALL_DATA_ROWS = 50
 MANY_DROPPED_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedData:
-    """Rows ready for rendering, and the facts about them."""
+    """Rows ready for rendering, and the facts about them.
+
+    Attributes:
+        train_rows: Rows to learn from.
+        held_out_rows: Rows to be judged on.
+        profile: What happened to each row.
+        test_rows: Rows put aside that the run never sees.
+    """
 
     train_rows: list[Row]
     held_out_rows: list[Row]
     profile: DataProfile
+    test_rows: list[Row] = field(default_factory=list)
 
 
 def prepare(recipe: Recipe) -> PreparedData:
@@ -40,28 +55,53 @@ def prepare(recipe: Recipe) -> PreparedData:
         recipe: A checked recipe.
 
     Raises:
-        ProblemError: A file is missing or broken, no column is usable, or no row is.
+        ProblemError: A file is missing or broken, no column is usable, no row is, or a check of the recipe blocks.
+            What it quotes of the rows is hidden where it looks like a secret.
     """
+    try:
+        return _prepare(recipe)
+    except ProblemError as error:
+        hidden = [replace(problem, message=hide(problem.message), fix=hide(problem.fix)) for problem in error.problems]
+    raise ProblemError(*hidden)
+
+
+def _prepare(recipe: Recipe) -> PreparedData:
     dropped, changed = Tally(), Tally()
-    options = _read_options(recipe.data)
-    source = recipe.data.source
-    files = read_sources([source] if isinstance(source, str) else source, options)
-    held_out_file, share = _held_out(recipe.data.held_out)
-    held_files = read_sources([held_out_file], options, strict=False) if held_out_file else []
-    rows, shape = _usable(files, recipe, dropped, changed)
+    data, seed = recipe.data, recipe.training.seed
+    options = _read_options(data)
+    files = read_sources([data.source] if isinstance(data.source, str) else data.source, options)
+    held_out_file, share = _held_out(data.held_out)
+    held_files = read_sources([held_out_file], options) if held_out_file else []
+    cleaned, shape = _usable(files, recipe, dropped, changed)
+    outcomes = list(cleaned.outcomes)
     held: list[Row] = []
     if held_files:
-        held, _ = _usable(held_files, recipe, dropped, changed)
-        rows = drop_leaked(rows, held, dropped)
-        if not rows:
-            raise _nothing_left(dropped, "data.source")
-    rows = limit_rows(rows, recipe.data.max_rows, recipe.training.seed, dropped)
-    if not held_files:
-        rows, held = split_rows(rows, share, recipe.training.seed, left_out=_dropped_sentences(dropped))
-    read = weight_notes(files, rows, recipe.training.seed)
-    rows = weigh_rows(rows, {file.name: file.weight for file in files}, recipe.training.seed, dropped)
-    profile = _profile(files + held_files, shape, rows, held, dropped, changed, read)
-    return PreparedData(rows, held, profile)
+        held_cleaned, _ = _usable(held_files, recipe, dropped, changed)
+        held, outcomes = held_cleaned.rows, [*outcomes, *held_cleaned.outcomes]
+        cleaned, leaked = _without_leaked(cleaned, held, recipe, dropped)
+        outcomes.append(leaked)
+    cleaned = cleaned.only(limit_rows(cleaned.rows, data.max_rows, seed, dropped))
+    division = division_of(
+        data.split, cleaned, [row for file in files for row in file.rows], 0 if held_files else share
+    )
+    split = split_rows(cleaned.rows, division, seed, left_out=_dropped_sentences(dropped))
+    held = held or split.held_out
+    notes = [*weight_notes(files, split.train, seed), *_split_notes(split)]
+    train = weigh_rows(split.train, {file.name: file.weight for file in files}, seed, dropped)
+    found = Found(files + held_files, shape, dropped, changed, merged(outcomes), notes)
+    return PreparedData(train, held, _profile(found, train, held, split.test), split.test)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found on the way to the rows."""
+
+    files: list[SourceFile]
+    shape: Shape
+    dropped: Tally
+    changed: Tally
+    outcomes: list[Outcome]
+    notes: list[Finding]
 
 
 def _read_options(data: DataSection) -> ReadOptions:
@@ -70,22 +110,36 @@ def _read_options(data: DataSection) -> ReadOptions:
 
 def _held_out(held_out: str | float | None) -> tuple[str | None, float | None]:
     """Return the held-out file or the share."""
-    if not isinstance(held_out, str):
-        return None, held_out
     try:
-        return None, float(held_out)
+        share = None if held_out is None else float(held_out)
     except ValueError:
-        return held_out, None
+        return str(held_out), None
+    check_share(share)
+    return None, share
 
 
-def _usable(files: list[SourceFile], recipe: Recipe, dropped: Tally, changed: Tally) -> tuple[list[Row], Shape]:
+def _usable(files: list[SourceFile], recipe: Recipe, dropped: Tally, changed: Tally) -> tuple[Cleaned, Shape]:
     raw = [row for file in files for row in file.rows]
     shape = find_shape(raw, recipe.data, objective=recipe.objective)
     before = dropped.total()
     rows = canonical_rows(raw, shape, dropped, changed)
-    if not rows:
+    texts = check_texts(rows, recipe.data.cleaning, dropped)
+    rows = drop_duplicates(texts.rows, dropped) if recipe.data.drop_duplicates else texts.rows
+    cleaned = RowChecks(rows, recipe.data.cleaning, recipe.training.seed, dropped).run()
+    if not cleaned.rows:
         raise _nothing_left(dropped, "data.source", number=dropped.total() - before)
-    return (drop_duplicates(rows, dropped) if recipe.data.drop_duplicates else rows), shape
+    return replace(cleaned, outcomes=[*texts.outcomes, *cleaned.outcomes]), shape
+
+
+def _without_leaked(cleaned: Cleaned, held: Sequence[Row], recipe: Recipe, dropped: Tally) -> tuple[Cleaned, Outcome]:
+    kept, leaked = drop_leaked(cleaned.rows, held, recipe.data.cleaning, recipe.training.seed, dropped)
+    if not kept:
+        raise _nothing_left(dropped, "data.source")
+    return cleaned.only(kept), leaked
+
+
+def _split_notes(split: SplitRows) -> list[Finding]:
+    return [Finding(code="data.split", message=note, path="data.split", severity="note") for note in split.notes]
 
 
 def _nothing_left(dropped: Tally, path: str, number: int | None = None) -> ProblemError:
@@ -104,27 +158,28 @@ def _nothing_left(dropped: Tally, path: str, number: int | None = None) -> Probl
 
 def _dropped_sentence(reason: str, dropped: Tally) -> str:
     count = dropped.counts[reason]
-    detail = dropped.details.get(reason, "")
+    detail = hide(dropped.details.get(reason, ""))
     first = f" (first: {detail})" if detail else ""
-    return f"{counted(reason, count)}{first}: {dropped.named(reason)}"
+    return f"{_counted(reason, count)}{first}: {dropped.named(reason)}"
+
+
+def _counted(reason: str, count: int) -> str:
+    if reason not in DROPPED:
+        return counted(reason, count)
+    one, several = DROPPED[reason]
+    return f"1 row {one}" if count == 1 else f"{count} rows {several}"
 
 
 def _dropped_sentences(dropped: Tally) -> str:
     return "; ".join(_dropped_sentence(reason, dropped) for reason in dropped.counts)
 
 
-def _profile(
-    files: list[SourceFile],
-    shape: Shape,
-    train: list[Row],
-    held: list[Row],
-    dropped: Tally,
-    changed: Tally,
-    weights: list[Finding],
-) -> DataProfile:
+def _profile(found: Found, train: list[Row], held: list[Row], test: list[Row]) -> DataProfile:
+    files, shape, dropped = found.files, found.shape, found.dropped
     num_rows = sum(len(file.rows) for file in files)
     lengths, answers = estimate_lengths(train)
     held_answers = estimate_lengths(held)[1]
+    told = [finding for outcome in found.outcomes if (finding := outcome.finding())]
     return DataProfile(
         format=shape.format,
         mapping=shape.mapping,
@@ -133,6 +188,7 @@ def _profile(
         num_rows=num_rows,
         num_train=len(train),
         num_held_out=len(held),
+        num_test=len(test),
         dropped=dropped.counts,
         lengths=lengths,
         answer_lengths=answers,
@@ -140,9 +196,22 @@ def _profile(
         traits=traits_of(train),
         sha256=hash_of(files),
         bytes=sum(file.num_bytes for file in files),
-        examples=[example(row) for row in train[:NUM_EXAMPLES]],
-        findings=[*_remarks(files), *weights, *_findings(num_rows, train, dropped, changed)],
+        examples=examples_of(train),
+        checks=[outcome.result() for outcome in found.outcomes],
+        findings=[*_remarks(files), *found.notes, *told, *_findings(num_rows, train, dropped, found.changed)],
     )
+
+
+def examples_of(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Return the first rows as a person reads them, without those that hold secrets or personal data.
+
+    Examples are written into plans and reports, which are copied and sent around. Where no other row is near, the
+    secrets are hidden.
+    """
+    near = [example(row) for row in rows[:EXAMPLES_AMONG]]
+    plain = [shown for shown in near if with_texts(shown, hide) == shown]
+    chosen = plain[:NUM_EXAMPLES] if len(plain) >= min(NUM_EXAMPLES, len(near)) else near[:NUM_EXAMPLES]
+    return [{key: hide(text) for key, text in shown.items()} for shown in chosen]
 
 
 def _remarks(files: Sequence[SourceFile]) -> list[Finding]:
@@ -156,13 +225,13 @@ def example(row: Row) -> dict[str, str]:
     if "text" in row:
         return {"text": row["text"]}
     before = turns(row)[:-1]
-    lines = [f"{turn['role']}: {turn['content']}" for turn in before]
+    lines = [f"{turn['role']}: {spoken_text(turn)}" for turn in before]
     prompt = before[0]["content"] if len(before) == 1 else "\n".join(lines)
     return {"prompt": prompt, "completion": last_answer(row)}
 
 
 def _findings(num_rows: int, train: Sequence[Row], dropped: Tally, changed: Tally) -> list[Finding]:
-    findings = [_dropped_finding(reason, dropped, num_rows) for reason in dropped.counts]
+    findings = [_dropped_finding(reason, dropped, num_rows) for reason in dropped.counts if reason not in DROPPED]
     findings += change_findings(changed, train)
     if len(train) < SMALL_DATA_ROWS:
         findings.append(

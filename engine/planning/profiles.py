@@ -35,6 +35,28 @@ class Finding(Profile):
     severity: Literal["error", "warning", "note"] = "error"
 
 
+class CheckResult(Profile):
+    """What one check of the rows found, also when that is nothing.
+
+    Attributes:
+        name: Its switch in `data.cleaning`.
+        action: What the recipe said to do.
+        count: Rows concerned.
+        dropped: Rows that it took out.
+        changed: Rows whose text it changed.
+        places: The first hundred of them, each `file:line`, or `file:line like file:line`.
+        message: The sentence; empty when nothing was found.
+    """
+
+    name: str
+    action: str
+    count: int = 0
+    dropped: int = 0
+    changed: int = 0
+    places: list[str] = Field(default_factory=list)
+    message: str = ""
+
+
 class ModelProfile(Profile):
     """Facts of a base model, read from its `config.json`, tokenizer files and weight headers.
 
@@ -159,6 +181,8 @@ class DataProfile(Profile):
         traits: What the words of conversations look like; None for plain text, or when nobody looked.
         sha256: Hash over the files read.
         examples: Up to five rows as they will be used: `{"prompt": ..., "completion": ...}` or `{"text": ...}`.
+        num_test: Rows put aside for a last test.
+        checks: What each check of the rows found.
         findings: What is wrong, with file and line.
     """
 
@@ -169,6 +193,7 @@ class DataProfile(Profile):
     num_rows: int = 0
     num_train: int = 0
     num_held_out: int = 0
+    num_test: int = 0
     dropped: dict[str, int] = Field(default_factory=dict)
     lengths: LengthProfile | None = None
     answer_lengths: LengthProfile | None = None
@@ -177,4 +202,5 @@ class DataProfile(Profile):
     sha256: str = ""
     bytes: int = 0
     examples: list[dict[str, Any]] = Field(default_factory=list)
+    checks: list[CheckResult] = Field(default_factory=list)
     findings: list[Finding] = Field(default_factory=list)

@@ -12,7 +12,7 @@ from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
 from engine.recipe.source_items import bad_item
 from engine.recipe.strict_yaml import Position, WrittenFloat, WrittenInt, resolve_scalar
-from engine.recipe.suggest import keys_by_section, nearest_word, suggest_key
+from engine.recipe.suggest import joined, keys_by_section, nearest_word, suggest_key
 from engine.recipe.values import plain_tree
 from engine.text import clean_line
 
@@ -68,27 +68,27 @@ def _position(path: str, lines: Lines) -> Position | None:
     return lines.get(path)
 
 
-def _known(tree: Mapping[str, Any]) -> dict[str, Any]:
-    keys = keys_by_section()
+def _known(tree: Mapping[str, Any], section: str = "") -> dict[str, Any]:
     known: dict[str, Any] = {}
     for key, value in tree.items():
-        if key in section_titles():
+        path = joined(section, key)
+        if path in section_titles():
             if isinstance(value, Mapping):
-                known[key] = {name: item for name, item in value.items() if name in keys[key]}
-        elif key in keys[""]:
+                known[key] = _known(value, path)
+        elif key in keys_by_section()[section]:
             known[key] = value
     return known
 
 
-def _unknown_keys(tree: Mapping[str, Any]) -> Iterator[tuple[Problem, str]]:
-    keys = keys_by_section()
+def _unknown_keys(tree: Mapping[str, Any], section: str = "") -> Iterator[tuple[Problem, str]]:
     for key, value in tree.items():
-        if key not in keys[""]:
-            yield _unknown_key("", key), key
-        elif key in section_titles() and not isinstance(value, Mapping):
-            yield _not_a_section(key, value), key
-        elif key in section_titles():
-            yield from ((_unknown_key(key, name), f"{key}.{name}") for name in value if name not in keys[key])
+        path = joined(section, key)
+        if key not in keys_by_section()[section]:
+            yield _unknown_key(section, key), path
+        elif path in section_titles() and not isinstance(value, Mapping):
+            yield _not_a_section(path, value), path
+        elif path in section_titles():
+            yield from _unknown_keys(value, path)
 
 
 def _unknown_key(section: str, key: str) -> Problem:
@@ -99,8 +99,9 @@ def _unknown_key(section: str, key: str) -> Problem:
 
 
 def _not_a_section(key: str, value: Any) -> Problem:
-    main = {"model": "base", "method": "name", "data": "source"}.get(key)
-    hint = f"Write {key}: {{{main}: {clean_line(value, max_chars=60)}}}." if main and isinstance(value, str) else ""
+    main = {"model": "base", "method": "name", "data": "source", "data.split": "method"}.get(key)
+    name = key.rpartition(".")[2]
+    hint = f"Write {name}: {{{main}: {clean_line(value, max_chars=60)}}}." if main and isinstance(value, str) else ""
     keys = ", ".join(keys_by_section()[key])
     message = f"{key} is {_shown(value)}; it must be a section with some of the keys {keys}."
     return Problem("recipe.section", message, hint or "Indent its keys below it.", key)
@@ -111,7 +112,7 @@ def _value_findings(error: ValidationError, tree: Mapping[str, Any], *, missing:
     fields = fields_by_path()
     for detail in error.errors(include_url=False, include_context=False):
         words = [str(part) for part in detail["loc"]]
-        path = next((p for size in (2, 1) if (p := ".".join(words[:size])) in fields), "")
+        path = next((p for size in (3, 2, 1) if (p := ".".join(words[:size])) in fields), "")
         if detail["type"] == "missing":
             if missing:
                 yield from ((problem, problem.path) for problem in _missing(".".join(words), tree))
@@ -145,9 +146,9 @@ def _value_at(tree: Mapping[str, Any], path: str) -> Any:
 
 
 def _bad_value(field: RecipeField, value: Any, item: int | None) -> Problem:
-    bad = value[item] if item is not None and isinstance(value, list) else value
     if field.path == "data.source" and isinstance(value, list) and (problem := bad_item(value)):
         return problem
+    bad = value[item] if item is not None and isinstance(value, list) else value
     subject = f"item {item + 1} of {field.path}" if item is not None else field.path
     whole = "it" if item is None else "the field"
     message = f"{subject} is {_shown(bad)}; {whole} must be {field.expected()}."

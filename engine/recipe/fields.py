@@ -117,12 +117,16 @@ def fields_by_path() -> dict[str, RecipeField]:
 
 @cache
 def section_titles() -> dict[str, tuple[str, str]]:
-    """Return `{section: (title, description)}` in the order of the schema; not to be changed."""
-    return {
-        name: (info.title or name, info.description or "")
-        for name, info in Recipe.model_fields.items()
-        if _section_of(info) is not None
-    }
+    """Return `{section: (title, description)}` in the order of the schema, such as `data` and `data.split`."""
+    return dict(_sections_of(Recipe, ""))
+
+
+def _sections_of(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    for name, info in model.model_fields.items():
+        section = _section_of(info)
+        if section is not None:
+            yield f"{prefix}{name}", (info.title or name, info.description or "")
+            yield from _sections_of(section, f"{prefix}{name}.")
 
 
 def _section_of(info: FieldInfo) -> type[BaseModel] | None:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.recipe.check import Lines, check_recipe, check_values
-from engine.recipe.fields import fields_by_path
+from engine.recipe.fields import section_titles
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
 from engine.recipe.sources import unflatten
 from engine.recipe.strict_yaml import Document, dump_document, parse_document
+from engine.recipe.suggest import joined, keys_by_section
 from engine.recipe.text_file import read_text
 from engine.recipe.values import find_field, parse_value, plain_tree
 from engine.text import clean_line
@@ -150,26 +151,15 @@ def dump_recipe(tree: Mapping[str, Any]) -> str:
     return dump_document(_ordered(plain_tree(tree)))
 
 
-def _ordered(tree: Mapping[str, Any]) -> dict[str, Any]:
-    order = {path: index for index, path in enumerate(_key_order())}
-    last = len(order)
+def _ordered(tree: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    order = keys_by_section()[section]
+    known = sorted((key for key in tree if key in order), key=order.index)
     ordered: dict[str, Any] = {}
-    for key in sorted(tree, key=lambda name: order.get(name, last)):
-        value = tree[key]
-        if isinstance(value, Mapping) and f"{key}." in order:
-            value = {name: value[name] for name in sorted(value, key=lambda n: order.get(f"{key}.{n}", last))}
-        ordered[key] = value
+    for key in [*known, *(key for key in tree if key not in order)]:
+        value, path = tree[key], joined(section, key)
+        is_section = path in section_titles() and isinstance(value, Mapping)
+        ordered[key] = _ordered(value, path) if is_section else value
     return ordered
-
-
-def _key_order() -> list[str]:
-    keys: dict[str, None] = {}
-    for path in fields_by_path():
-        section = path.rpartition(".")[0]
-        if section:
-            keys[section] = keys[f"{section}."] = None
-        keys[path] = None
-    return list(keys)
 
 
 def recipe_hash(recipe: Recipe) -> str:

@@ -226,6 +226,20 @@ def _held_out(facts: _Facts) -> Iterator[Problem]:
         yield Problem("data.held_out_trained", message, "Name a file with other rows, or a share such as 0.1.", path)
 
 
+def _split(facts: _Facts) -> Iterator[Problem]:
+    data, path = facts.recipe.data, "data.split.column"
+    by_file = isinstance(data.held_out, str)
+    if data.split.method in ("group", "time") and data.split.column is None:
+        message = f"data.split.method {data.split.method} needs the column that rows are split by."
+        yield Problem("data.split_column", message, "Set data.split.column to its name.", path)
+    if facts.is_set(path) and data.split.method == "random":
+        yield _no_effect(path, "a random split looks at no column", "Set data.split.method too, or remove it.")
+    if data.split.method != "random" and by_file and data.split.test is None:
+        yield _no_effect("data.split.method", "data.held_out is a file, so no rows are divided")
+    if facts.is_set("data.cleaning.leaked_rows") and not by_file:
+        yield _no_effect("data.cleaning.leaked_rows", "the held-out rows are drawn, and equal rows never part")
+
+
 def _sources(facts: _Facts) -> list[str]:
     return facts.recipe.data.sources()
 
@@ -332,6 +346,7 @@ _RULES: tuple[Callable[[_Facts], Iterator[Problem]], ...] = (
     _metrics,
     _objective_data,
     _held_out,
+    _split,
     _data_sources,
     _builtin_model,
     _remote_code,

@@ -117,6 +117,107 @@ def _source_path(item: Any) -> str:
     return str(item.get("path", "")) if isinstance(item, dict) else str(item)
 
 
+class CleaningSection(Section):
+    """What is looked for in the rows, and what is done with what is found; reporting changes nothing."""
+
+    near_duplicates: Literal["report", "drop", "off"] = Field(
+        "report",
+        title="Near duplicates",
+        description="Rows whose question and answer are nearly those of an earlier row; drop keeps the first.",
+        json_schema_extra=_why(
+            "How much alike is too much, you decide; they never part in the split.", level="advanced"
+        ),
+    )
+    leaked_rows: Literal["block", "drop", "report"] = Field(
+        "block",
+        title="Leaked rows",
+        description="Training rows that a held-out file has too; drop also takes out nearly equal ones.",
+        json_schema_extra=_why(
+            "Up to 1 % equal ones are dropped; more block the run: one of the files is wrong.", level="advanced"
+        ),
+    )
+    contradictions: Literal["report", "drop", "off"] = Field(
+        "report",
+        title="Contradictions",
+        description="Rows with one question and different answers or labels; drop takes out all of them.",
+        json_schema_extra=_why("Several good answers may be meant.", level="advanced"),
+    )
+    length_outliers: Literal["report", "drop", "off"] = Field(
+        "report",
+        title="Length outliers",
+        description="Rows far longer or shorter than the others.",
+        json_schema_extra=_why("Most long rows are good ones.", level="advanced"),
+    )
+    repeated_answers: Literal["report", "drop", "off"] = Field(
+        "report",
+        title="Repeated answers",
+        description="One sentence that answers more than 1 % of the rows; drop keeps the first.",
+        json_schema_extra=_why("A stock phrase may be what you want to teach.", level="advanced"),
+    )
+    other_languages: Literal["report", "drop", "off"] = Field(
+        "report",
+        title="Other languages",
+        description="Rows in another script or language than most.",
+        json_schema_extra=_why("Mixed data is often meant.", level="advanced"),
+    )
+    hidden_characters: Literal["report", "remove", "drop", "off"] = Field(
+        "report",
+        title="Hidden characters",
+        description="Control, zero-width and direction characters; remove takes them out of the text.",
+        json_schema_extra=_why("Text is never changed without your word.", level="advanced"),
+    )
+    double_encoding: Literal["report", "repair", "drop", "off"] = Field(
+        "report",
+        title="Double encoding",
+        description="Text such as cafÃ© for café; repair writes what was meant.",
+        json_schema_extra=_why("Text is never changed without your word.", level="advanced"),
+    )
+    secrets: Literal["report", "mask", "drop", "off"] = Field(
+        "report",
+        title="Secrets",
+        description="Private keys and access tokens; mask writes <TOKEN> or <PRIVATE_KEY> for them.",
+        json_schema_extra=_why("A model can repeat what it learned; you decide.", level="advanced"),
+    )
+    personal_data: Literal["report", "mask", "drop", "off"] = Field(
+        "report",
+        title="Personal data",
+        description="E-mail, phone, IP, card and account numbers; mask writes <EMAIL>, <PHONE> and so on.",
+        json_schema_extra=_why("Public contact data may be what is taught; you decide.", level="advanced"),
+    )
+    class_balance: Literal["report", "off"] = Field(
+        "report",
+        title="Class balance",
+        description="Labels, or answers from a short list, of which some are rare.",
+        json_schema_extra=_why("Counting costs nothing.", level="advanced"),
+    )
+
+
+class SplitSection(Section):
+    """How rows are divided between training, evaluation and a last test."""
+
+    method: Literal["random", "stratified", "group", "time"] = Field(
+        "random",
+        title="Split",
+        description="random, stratified (same shares of each value), group (no value on two sides), time (newest out).",
+        json_schema_extra=_why("Random suits rows that have nothing to do with each other.", level="advanced"),
+    )
+    column: str | None = Field(
+        None,
+        title="Split column",
+        min_length=1,
+        description="Column that the split goes by: a label, a person or document, a date or number.",
+        json_schema_extra=_why("Stratified takes the label; group and time need a column.", level="advanced"),
+    )
+    test: float | None = Field(
+        None,
+        title="Test share",
+        gt=0,
+        le=0.5,
+        description="Share of rows put aside in data/test.jsonl, which training and evaluation never see.",
+        json_schema_extra=_why("None: the held-out rows are enough to compare before and after.", level="advanced"),
+    )
+
+
 class DataSection(Section):
     """What the model learns from."""
 
@@ -181,6 +282,16 @@ class DataSection(Section):
         title="Drop exact duplicates",
         description="Keep the first of rows that are equal to the letter; the number dropped is reported.",
         json_schema_extra=_why("Duplicates teach nothing new and leak into the held-out rows.", level="advanced"),
+    )
+    cleaning: CleaningSection = Field(
+        default_factory=CleaningSection,
+        title="Cleaning",
+        description="What is looked for in the rows, and what is done with what is found.",
+    )
+    split: SplitSection = Field(
+        default_factory=SplitSection,
+        title="Split",
+        description="How rows are divided between training, evaluation and a last test.",
     )
 
     def sources(self) -> list[str]:
@@ -432,4 +543,13 @@ class Recipe(Section):
     )
 
 
-RECIPE_SECTIONS: tuple[str, ...] = ("model", "method", "data", "training", "evaluation", "delivery")
+RECIPE_SECTIONS: tuple[str, ...] = (
+    "model",
+    "method",
+    "data",
+    "data.cleaning",
+    "data.split",
+    "training",
+    "evaluation",
+    "delivery",
+)

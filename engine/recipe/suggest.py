@@ -77,7 +77,8 @@ def keys_by_section() -> dict[str, tuple[str, ...]]:
     keys: dict[str, list[str]] = {"": []}
     for field in recipe_fields():
         if field.section and field.section not in keys:
-            keys[""].append(field.section)
+            parent, _, name = field.section.rpartition(".")
+            keys[parent].append(name)
         keys.setdefault(field.section, []).append(field.key)
     return {section: tuple(names) for section, names in keys.items()}
 
@@ -92,12 +93,15 @@ def suggest_key(section: str, key: str) -> str:
     here = keys_by_section()[section]
     plain = key.strip().lower().replace("-", "_").replace(" ", "_")
     if plain in here:
-        return f"Write {_join(section, plain)}."
+        return f"Write {joined(section, plain)}."
     elsewhere = [field.path for field in recipe_fields() if field.key == plain]
     if elsewhere:
         return f"The key {plain} belongs elsewhere: {' or '.join(map(_place, elsewhere))}."
     if plain in section_titles():
         return f"{plain} is a section of its own; move it to the left edge."
+    inside = [path for path in section_titles() if path.endswith(f".{plain}")]
+    if inside:
+        return f"{plain} is a section inside {inside[0].rpartition('.')[0]}; move it there."
     if plain in OTHER_NAMES:
         return f"Use {OTHER_NAMES[plain]} instead."
     return _closest(section, plain) or f"Valid here: {', '.join(here)}."
@@ -116,7 +120,7 @@ def suggest_path(path: str) -> str:
 def _closest(section: str, plain: str) -> str:
     close = get_close_matches(plain, keys_by_section()[section], n=1, cutoff=0.6)
     if close:
-        return f"Did you mean {_join(section, close[0])}?"
+        return f"Did you mean {joined(section, close[0])}?"
     # A slip in a key that also stands in the wrong section.
     names = {field.key: field.path for field in recipe_fields()}
     close = get_close_matches(plain, names, n=1, cutoff=0.7)
@@ -126,7 +130,8 @@ def _closest(section: str, plain: str) -> str:
     return f"Did you mean {OTHER_NAMES[other[0]]}?" if other else ""
 
 
-def _join(section: str, key: str) -> str:
+def joined(section: str, key: str) -> str:
+    """Return the path of a key in a section; "" is the top."""
     return f"{section}.{key}" if section else key
 
 

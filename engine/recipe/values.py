@@ -7,7 +7,7 @@ from typing import Any
 from engine.recipe.fields import RecipeField, fields_by_path, section_titles
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.strict_yaml import WrittenFloat, WrittenInt, parse_document, resolve_scalar
-from engine.recipe.suggest import suggest_path
+from engine.recipe.suggest import joined, suggest_path
 from engine.text import clean_line
 
 _QUOTES = ('"', "'")
@@ -80,18 +80,23 @@ def _takes_list(field: RecipeField) -> bool:
     return "list" in field.accepts or "choices" in field.accepts
 
 
-def plain_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
+def plain_tree(tree: Mapping[str, Any], section: str = "") -> dict[str, Any]:
     """Return the recipe dictionary with values in the shape of their fields, and without empty sections.
 
     A number where text is wanted becomes the text as it was written; a whole `1e3` becomes an int where one is wanted.
     Everything else stays for the check to complain about.
+
+    Args:
+        tree: Nested dictionary.
+        section: Path of the section that it is; "" for a whole recipe.
     """
     plain: dict[str, Any] = {}
     for key, value in tree.items():
-        if key not in section_titles():
-            plain[key] = _coerced(key, value)
+        path = joined(section, key)
+        if path not in section_titles():
+            plain[key] = _coerced(path, value)
         elif isinstance(value, Mapping):
-            plain[key] = {name: _coerced(f"{key}.{name}", item) for name, item in value.items()}
+            plain[key] = plain_tree(value, path)
         elif value is not None:
             plain[key] = _unwrapped(value)
     return plain

@@ -98,6 +98,11 @@ class RunDirectory:
         return self.data_folder / "train.jsonl"
 
     @property
+    def test_file(self) -> Path:
+        """Rows put aside, which the run never reads; there only where the recipe asks for them."""
+        return self.data_folder / "test.jsonl"
+
+    @property
     def held_out_file(self) -> Path:
         return self.data_folder / "held_out.jsonl"
 

@@ -41,6 +41,7 @@ from engine.training.requests import RequestDesk
 from engine.training.run import OBJECTIVES, evaluate
 from tests.engine.forked import ForkedWorker
 from tests.engine.made_runs import events_of, loss_curve, write_rows
+from tests.engine.spoiled_rows import chosen_rows, spoiled_rows
 from tests.engine.tiny_models import command_rows, save_tiny_model
 
 GIB = 2**30
@@ -81,6 +82,8 @@ class Change:
 SHORT_RUN = {"training.max_steps": 4, "training.evaluate_every": 3, "training.checkpoint_every": 1}
 LEGACY_TABLE = {"data.source": "WORLD/legacy.csv", "data.encoding": "windows-1252"}
 PLAIN_TEXT = {"data.source": "WORLD/book.txt", "objective": "domain-adaptation"}
+SPOILED = {"data.source": "WORLD/spoiled.jsonl", "data.held_out": 0.02}
+SPLIT = {"data.source": "WORLD/spoiled.jsonl", "data.split.method": "group", "data.split.column": "user"}
 CHANGES: dict[str, Change] = {
     "name": Change("Lamps", ("created.name",)),
     "objective": Change("domain-adaptation", ("prepared.sequences", "measured.samples")),
@@ -103,6 +106,20 @@ CHANGES: dict[str, Change] = {
     "data.max_rows": Change(12, ("rows.train",)),
     "data.system_prompt": Change("Be short.", ("prepared.sequences",)),
     "data.drop_duplicates": Change(False, ("rows.train",)),
+    "data.cleaning.near_duplicates": Change("drop", ("rows.train",), SPOILED),
+    "data.cleaning.leaked_rows": Change("drop", ("rows.train",), SPOILED | {"data.held_out": "WORLD/leaked.jsonl"}),
+    "data.cleaning.contradictions": Change("drop", ("rows.train",), SPOILED),
+    "data.cleaning.length_outliers": Change("drop", ("rows.train",), SPOILED),
+    "data.cleaning.repeated_answers": Change("drop", ("rows.train",), SPOILED),
+    "data.cleaning.other_languages": Change("drop", ("rows.train",), SPOILED),
+    "data.cleaning.hidden_characters": Change("remove", ("rows.train",), SPOILED),
+    "data.cleaning.double_encoding": Change("repair", ("rows.train",), SPOILED),
+    "data.cleaning.secrets": Change("mask", ("rows.train",), SPOILED),
+    "data.cleaning.personal_data": Change("mask", ("rows.train",), SPOILED),
+    "data.cleaning.class_balance": Change("off", ("planned.notes",), {"data.source": "WORLD/chosen.jsonl"}),
+    "data.split.method": Change("stratified", ("rows.held_out",), SPLIT),
+    "data.split.column": Change("place", ("rows.held_out",), SPLIT),
+    "data.split.test": Change(0.2, ("rows.train",)),
     "training.epochs": Change(2.0, ("trainer.total_steps",)),
     "training.max_steps": Change(3, ("trainer.total_steps", "trained.saved"), SHORT_RUN),
     "training.effective_batch": Change(8, ("trainer.batches",)),
@@ -149,6 +166,9 @@ class World:
         (folder / "template.jinja").write_text(TEMPLATE)
         write_rows(folder / "rows.jsonl", _wide_rows(24) + _wide_rows(4))
         write_rows(folder / "more.jsonl", _wide_rows(32))
+        write_rows(folder / "spoiled.jsonl", spoiled_rows())
+        write_rows(folder / "leaked.jsonl", [{"prompt": "IS THE WINDOW  SHUT", "completion": "yes, it is shut."}])
+        write_rows(folder / "chosen.jsonl", chosen_rows())
         (folder / "legacy.csv").write_bytes(_table(24).encode("cp1252"))
         wrapped = {"rows": _wide_rows(24), "more": _wide_rows(32)}
         (folder / "wrapped.json").write_text(json.dumps(wrapped))
@@ -400,8 +420,12 @@ def _folders(run: RunDirectory) -> list[str]:
 
 
 def _planned(world: World, changes: dict[str, Any]) -> dict[str, Any]:
-    """What the plan refuses before anything starts."""
-    return {"errors": [finding.code for finding in world.plan(changes).findings if finding.severity == "error"]}
+    """What the plan refuses before anything starts, and what it only tells."""
+    findings = world.plan(changes).findings
+    return {
+        "errors": [finding.code for finding in findings if finding.severity == "error"],
+        "notes": [finding.code for finding in findings if finding.severity != "error"],
+    }
 
 
 VIEWS: dict[str, View] = {

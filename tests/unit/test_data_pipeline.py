@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.data.lengths import length_profile, percentile
 from engine.data.pipeline import prepare
 from engine.data.rows import Tally
-from engine.data.split import drop_duplicates, limit_rows, row_key, split_rows
+from engine.data.split import Division, drop_duplicates, limit_rows, row_key, split_rows
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
 
@@ -42,8 +42,8 @@ class TestSplit:
         assert (len(data.train_rows), len(data.held_out_rows)) == (180, 20)
 
     def test_default_is_at_most_500(self):
-        train, held = split_rows(text_rows(9000), None, 1)
-        assert (len(train), len(held)) == (8500, 500)
+        split = split_rows(text_rows(9000), Division(), 1)
+        assert (len(split.train), len(split.held_out)) == (8500, 500)
 
     def test_same_seed_same_split_other_seed_other_split(self, tmp_path):
         path = pairs(tmp_path, 100)
@@ -53,22 +53,24 @@ class TestSplit:
 
     def test_rows_keep_their_order_and_none_is_lost(self):
         rows = text_rows(50)
-        train, held = split_rows(rows, 0.3, 5)
+        split = split_rows(rows, Division(share=0.3), 5)
+        train, held = split.train, split.held_out
         assert sorted([*train, *held], key=rows.index) == rows
         assert train == sorted(train, key=rows.index)
         assert len(held) == 15
 
     @given(st.integers(2, 60), st.floats(0.01, 0.99), st.integers(0, 5))
     def test_both_sides_always_have_a_row(self, count, share, seed):
-        train, held = split_rows(text_rows(count), share, seed)
+        split = split_rows(text_rows(count), Division(share=share), seed)
+        train, held = split.train, split.held_out
         assert train
         assert held
         assert len(train) + len(held) == count
 
     def test_equal_rows_stay_on_one_side(self):
         rows = [{"id": f"t:{n}", "text": f"text {n % 10}"} for n in range(100)]
-        train, held = split_rows(rows, 0.3, 3)
-        assert not {row_key(row) for row in train} & {row_key(row) for row in held}
+        split = split_rows(rows, Division(share=0.3), 3)
+        assert not {row_key(row) for row in split.train} & {row_key(row) for row in split.held_out}
 
     @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 7.0])
     def test_share_out_of_range(self, tmp_path, share):
@@ -102,7 +104,7 @@ class TestHeldOutFile:
 
     def test_rows_of_both_are_taken_out_of_training_and_reported(self, tmp_path):
         held = pairs(tmp_path, 5, "held.jsonl", start=17)
-        data = prepare(recipe(pairs(tmp_path, 20), held_out=str(held)))
+        data = prepare(recipe(pairs(tmp_path, 20), held_out=str(held), cleaning={"leaked_rows": "drop"}))
         assert data.profile.dropped == {"in_held_out": 3}
         assert len(data.train_rows) == 17
         finding = next(finding for finding in data.profile.findings if "held-out row" in finding.message)
@@ -111,8 +113,10 @@ class TestHeldOutFile:
 
     def test_training_file_as_held_out_file(self, tmp_path):
         path = pairs(tmp_path, 20)
-        with pytest.raises(ProblemError, match="None of the"):
+        with pytest.raises(ProblemError, match="20 of 20 held-out rows are training rows too"):
             prepare(recipe(path, held_out=str(path)))
+        with pytest.raises(ProblemError, match="None of the"):
+            prepare(recipe(path, held_out=str(path), cleaning={"leaked_rows": "drop"}))
 
     def test_missing(self, tmp_path):
         with pytest.raises(ProblemError, match="does not exist"):

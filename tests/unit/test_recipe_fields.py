@@ -9,7 +9,7 @@ import pytest
 from engine.recipe.fields import fields_by_path, recipe_fields, section_titles
 from engine.recipe.read import check_recipe
 from engine.recipe.schema import RECIPE_SECTIONS, Recipe
-from engine.recipe.sources import flatten
+from engine.recipe.sources import flatten, unflatten
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALLEST = {"objective": "chat", "model": {"base": "some/model"}, "data": {"source": "rows.jsonl"}}
@@ -70,12 +70,10 @@ def test_bounds_are_those_that_the_schema_enforces():
     for field in recipe_fields():
         if field.kind not in ("int", "float") or field.minimum is None:
             continue
-        section, key = field.section, field.key
-        base = {**SMALLEST, section: {**SMALLEST.get(section, {}), key: field.minimum}}
-        errors = _errors(base)
+        smallest = flatten(SMALLEST)
+        errors = _errors(unflatten(smallest | {field.path: field.minimum}))
         assert bool(errors) is field.exclusive_minimum, field.path
-        base[section][key] = field.minimum - 1
-        assert _errors(base), field.path
+        assert _errors(unflatten(smallest | {field.path: field.minimum - 1})), field.path
 
 
 def _errors(tree):

@@ -20,7 +20,7 @@ from engine.recipe.read import (
     recipe_hash,
     set_value,
 )
-from engine.recipe.sources import lay
+from engine.recipe.sources import lay, unflatten
 from engine.recipe.suggest import OTHER_NAMES
 
 SMALLEST = "objective: chat\nmodel: {base: some/model}\ndata: {source: rows.jsonl}\n"
@@ -340,12 +340,13 @@ def _value_of(path: str) -> st.SearchStrategy:
 
 @st.composite
 def recipe_trees(draw: st.DrawFn) -> dict:
-    tree: dict = {}
-    for field in recipe_fields():
-        if field.required or draw(st.integers(0, 3)) == 0:
-            node = tree.setdefault(field.section, {}) if field.section else tree
-            node[field.key] = draw(_value_of(field.path))
-    return tree
+    return unflatten(
+        {
+            field.path: draw(_value_of(field.path))
+            for field in recipe_fields()
+            if field.required or draw(st.integers(0, 3)) == 0
+        }
+    )
 
 
 @settings(max_examples=120, deadline=None)
@@ -384,3 +385,45 @@ def test_words_of_other_trainers_lead_to_fields_that_exist():
     assert set(OTHER_NAMES.values()) <= set(fields_by_path())
     own = {field.key for field in recipe_fields()}
     assert not own & set(OTHER_NAMES), "a key of ours needs no translation"
+
+
+class TestSectionsInsideSections:
+    """`data.cleaning` and `data.split` are sections of a section; they are checked as deep as the others."""
+
+    def tree(self, **data: object) -> dict:
+        return {"objective": "chat", "model": {"base": "m"}, "data": {"source": "rows.jsonl", **data}}
+
+    def problem(self, **data: object):
+        (problem,) = check_values(self.tree(**data), name="")
+        return problem
+
+    def test_values_are_read(self):
+        recipe = check_recipe(self.tree(split={"method": "group", "column": "user"}), name="")
+        assert (recipe.data.split.method, recipe.data.split.column) == ("group", "user")
+
+    def test_an_unknown_key_is_refused_with_the_nearest(self):
+        problem = self.problem(cleaning={"near_duplicate": "drop"})
+        assert (problem.code, problem.path) == ("recipe.key_unknown", "data.cleaning.near_duplicate")
+        assert problem.fix == "Did you mean data.cleaning.near_duplicates?"
+
+    def test_a_wrong_choice_names_the_choices(self):
+        problem = self.problem(cleaning={"secrets": "maks"})
+        assert (problem.code, problem.path) == ("recipe.value", "data.cleaning.secrets")
+        assert "report, mask, drop, off" in problem.message
+        assert problem.fix == "Did you mean mask?"
+
+    def test_text_in_place_of_the_section(self):
+        problem = self.problem(split="random")
+        assert (problem.code, problem.path) == ("recipe.section", "data.split")
+        assert problem.fix == "Write split: {method: random}."
+
+    def test_a_section_at_the_wrong_place_is_sent_home(self):
+        (problem,) = check_values({**self.tree(), "split": {"method": "random"}}, name="")
+        assert "inside data" in problem.fix
+
+    def test_set_reaches_it(self):
+        tree = set_value(self.tree(), "data.split.test=0.1")
+        assert tree["data"]["split"] == {"test": 0.1}
+
+    def test_an_empty_section_is_none(self):
+        assert check_recipe(self.tree(cleaning=None), name="").data.cleaning.secrets == "report"

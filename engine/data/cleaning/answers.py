@@ -1,0 +1,143 @@
+"""Checks of answers beside each other: contradictions, stock answers, classes of which some are rare."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from engine.data.cleaning.facts import Facts
+from engine.data.cleaning.outcome import Outcome, rows
+from engine.data.cleaning.personal import hide
+from engine.data.cleaning.texts import has_label, parts_of
+from engine.data.rows import Row
+from engine.text import clean_line
+
+_MANY_CONTRADICTIONS = 0.05
+_REPEATED_SHARE, _REPEATED_LEAST, _REPEATED_CHARS = 0.01, 5, 25
+_REPEATED_ALARM = 0.2
+_CLASS_SHARE, _CLASS_CHARS, _CLASS_LEAST_ROWS = 0.05, 60, 40
+_UNBALANCED = 10
+_QUOTED_CHARS = 60
+
+
+def is_choice(facts: Facts, alive: Sequence[int], data: Sequence[Row]) -> bool:
+    """Return whether answers are picked from a list, as labels are: few different ones, and short.
+
+    Args:
+        facts: Of all rows.
+        alive: Numbers of the rows that count.
+        data: The rows.
+    """
+    if not alive:
+        return False
+    if has_label(data[alive[0]]):
+        return True
+    short = all(facts.answer_chars[row] <= _CLASS_CHARS for row in alive)
+    asks = any(facts.asked[row] for row in alive)
+    different = len({facts.answered[row] for row in alive}) if short and asks else len(alive)
+    return len(alive) >= _CLASS_LEAST_ROWS and different <= max(2, _CLASS_SHARE * len(alive))
+
+
+def find_contradictions(facts: Facts, alive: Sequence[int]) -> dict[int, list[int]]:
+    """Return `{question key: its rows}` of the questions that have different answers.
+
+    Args:
+        facts: Of all rows.
+        alive: Numbers of the rows that count.
+    """
+    answers: dict[int, int] = {}
+    torn: dict[int, list[int]] = {}
+    for row in alive:
+        asked = facts.asked[row]
+        if asked and answers.setdefault(asked, facts.answered[row]) != facts.answered[row]:
+            torn[asked] = []
+    for row in alive:
+        if facts.asked[row] in torn:
+            torn[facts.asked[row]].append(row)
+    return torn
+
+
+def tell_contradictions(
+    outcome: Outcome, torn: dict[int, list[int]], facts: Facts, data: Sequence[Row], *, choice: bool, total: int
+) -> None:
+    """Say which questions have different answers, each row with the first one that it contradicts.
+
+    Args:
+        outcome: Takes the rows and the sentence.
+        torn: As `find_contradictions` returns it.
+        facts: Of all rows.
+        data: The rows.
+        choice: Whether answers are picked from a list: then only one of them can be right.
+        total: Number of rows looked at.
+    """
+    for first, *others in torn.values():
+        against = next(row for row in others if facts.answered[row] != facts.answered[first])
+        outcome.found(f"{data[first]['id']} against {data[against]['id']}", num_rows=2)
+        for row in others:
+            if row != against:
+                outcome.found(data[row]["id"])
+    if not torn:
+        return
+    questions = "1 question has" if len(torn) == 1 else f"{len(torn):,} questions have"
+    what = "different labels or choices" if choice else "different answers"
+    alarm = choice or outcome.count > _MANY_CONTRADICTIONS * total
+    outcome.say(
+        f"{questions} {what} in {rows(outcome.count)}",
+        severity="warning" if choice else "note",
+        fix="Keep the right one of each, or set data.cleaning.contradictions: drop." if alarm else "",
+    )
+
+
+def find_repeated(facts: Facts, alive: Sequence[int]) -> dict[int, list[int]]:
+    """Return `{answer key: its rows}` of sentences that answer more than 1 % of the rows, among many other answers."""
+    counts = Counter(facts.answered[row] for row in alive if facts.asked[row])
+    least = max(_REPEATED_LEAST, _REPEATED_SHARE * len(alive))
+    frequent = {key for key, count in counts.items() if count >= least}
+    # Where most answers come back, they are a list to choose from, and repeating is their nature.
+    if not frequent or len(counts) <= 0.2 * len(alive):
+        return {}
+    found: dict[int, list[int]] = {}
+    for row in alive:
+        if facts.answered[row] in frequent and facts.asked[row] and facts.answer_chars[row] >= _REPEATED_CHARS:
+            found.setdefault(facts.answered[row], []).append(row)
+    return found
+
+
+def tell_repeated(outcome: Outcome, repeated: dict[int, list[int]], data: Sequence[Row], *, total: int) -> None:
+    """Say which sentences answer many rows."""
+    for numbers in repeated.values():
+        for number in numbers:
+            outcome.found(data[number]["id"])
+    if not repeated:
+        return
+    most = max(repeated.values(), key=len)
+    quoted = clean_line(hide(parts_of(data[most[0]])[1]), max_chars=_QUOTED_CHARS)
+    answers = "One answer stands" if len(repeated) == 1 else f"{len(repeated)} answers stand"
+    alarm = len(most) > _REPEATED_ALARM * total
+    outcome.say(
+        f'{answers} in {rows(outcome.count)}, most often ({len(most):,}) "{quoted}"',
+        severity="warning" if alarm else "note",
+        fix="The model will learn to say it; set data.cleaning.repeated_answers: drop to keep the first."
+        if alarm
+        else "",
+    )
+
+
+def tell_balance(outcome: Outcome, facts: Facts, alive: Sequence[int], data: Sequence[Row]) -> None:
+    """Say which classes are rare beside the most frequent one."""
+    counts = Counter(facts.answered[row] for row in alive)
+    most, largest = counts.most_common(1)[0]
+    rare = {key for key, count in counts.items() if count * _UNBALANCED <= largest}
+    names: dict[int, str] = {}
+    for row in alive:
+        key = facts.answered[row]
+        if key in rare:
+            outcome.found(data[row]["id"])
+        if key == most or key in rare:
+            names.setdefault(key, clean_line(hide(parts_of(data[row])[1]), max_chars=40))
+    if not rare:
+        return
+    rarest = sorted(rare, key=lambda key: (counts[key], names[key]))[:3]
+    listed = ", ".join(f"{names[key]} {counts[key]:,}" for key in rarest)
+    outcome.say(
+        f"{len(rare)} of {len(counts)} classes {'is' if len(rare) == 1 else 'are'} rare: {listed}; "
+        f"{names[most]} has {largest:,} rows"
+    )
