@@ -73,6 +73,8 @@ def test_short_rows_and_other_answers_come_first():
     chosen = choose_examples(train, [], 2, 3)
     assert {one["messages"][1]["content"] for one in chosen} == {"yes", "no"}
     assert all("long" not in one["messages"][0]["content"] for one in choose_examples(train, [], 6, 3))
+    answers = [row(f"q{number}", f"a{number} " + "long " * (10 * (number % 2))) for number in range(12)]
+    assert all("long" not in one["messages"][1]["content"] for one in choose_examples(answers, [], 6, 3))
 
 
 def test_nothing_is_chosen_from_plain_text_or_nothing():
