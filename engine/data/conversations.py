@@ -107,27 +107,28 @@ def _label_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
     return label_row(row, mapping)
 
 
-def _pair_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
-    names = _PAIR_ROLES[frozenset(mapping) & _ASKING]
-    if names[0] == "source":
-        prompt = joined_text(row, mapping["source"], "empty_prompt", changed)
-        answer = {"role": "assistant", "content": joined_text(row, mapping["target"], "empty_answer", changed)}
-    else:
-        prompt = filled_text(row, mapping[names[0]], "empty_prompt")
-        answer = _one_answer(row, mapping[names[1]], changed)
+def _prompt_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
+    question = filled_text(row, mapping["prompt"], "empty_prompt")
+    return _pair(row, mapping, question, _one_answer(row, mapping["completion"], changed))
+
+
+def _alpaca_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
+    task = filled_text(row, mapping["instruction"], "empty_prompt")
+    answer = _one_answer(row, mapping["output"], changed)
     context = optional_text(row, mapping.get("input"))
+    return _pair(row, mapping, f"{task}\n\n{context}" if context else task, answer)
+
+
+def _source_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
+    source = joined_text(row, mapping["source"], "empty_prompt", changed)
+    target = joined_text(row, mapping["target"], "empty_answer", changed)
+    return _pair(row, mapping, source, {"role": "assistant", "content": target})
+
+
+def _pair(row: RawRow, mapping: dict[str, str], question: str, answer: Message) -> Row:
     system = optional_text(row, mapping.get("system"))
     opening = [{"role": "system", "content": system}] if system else []
-    question = f"{prompt}\n\n{context}" if context else prompt
     return {"id": row.where, "messages": [*opening, {"role": "user", "content": question}, answer]}
-
-
-_ASKING = frozenset({"prompt", "instruction", "source"})
-_PAIR_ROLES = {
-    frozenset({"prompt"}): ("prompt", "completion"),
-    frozenset({"instruction"}): ("instruction", "output"),
-    frozenset({"source"}): ("source", "target"),
-}
 
 
 def _one_answer(row: RawRow, column: str, changed: Tally) -> Message:
@@ -170,9 +171,9 @@ def _ending_with_answer(messages: list[Message]) -> list[Message]:
 
 _MAKERS: dict[Format, Callable[[RawRow, dict[str, str], Tally], Row]] = {
     "messages": _messages_row,
-    "prompt_completion": _pair_row,
-    "alpaca": _pair_row,
-    "source_target": _pair_row,
+    "prompt_completion": _prompt_row,
+    "alpaca": _alpaca_row,
+    "source_target": _source_row,
     "text": _text_row,
     "text_label": _label_row,
     "preference": preference_row,

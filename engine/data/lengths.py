@@ -1,9 +1,10 @@
 """Lengths of rows: estimated from characters, or measured by a renderer."""
 
+import json
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from engine.data.rows import Row, turns
+from engine.data.rows import Row, spoken_text, turns
 from engine.planning.profiles import LengthProfile
 
 CHARS_PER_TOKEN = 4.0
@@ -71,8 +72,9 @@ def _tokens(text: str) -> int:
 def _estimate_row(row: Row) -> int:
     if "text" in row:
         return _tokens(row["text"]) + 1
-    return sum(_tokens(turn["content"]) + TURN_OVERHEAD_TOKENS for turn in turns(row))
+    tools = _tokens(json.dumps(row["tools"], ensure_ascii=False)) if row.get("tools") else 0
+    return tools + sum(_tokens(spoken_text(turn)) + TURN_OVERHEAD_TOKENS for turn in turns(row))
 
 
 def _estimate_answers(row: Row) -> int:
-    return sum(_tokens(turn["content"]) + 1 for turn in turns(row) if turn["role"] == "assistant")
+    return sum(_tokens(spoken_text(turn)) + 1 for turn in turns(row) if turn["role"] == "assistant")

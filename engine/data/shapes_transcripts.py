@@ -7,7 +7,7 @@ from engine.data.rows import RowDefectError, Tally
 
 _STYLES = (
     re.compile(r"(?:\A\s*|\n\n)(Human|Assistant|System):"),
-    re.compile(r"(?:\A\s*|\s)###\s*(Human|Assistant|System|User):", re.IGNORECASE),
+    re.compile(r"\s*###\s*(Human|Assistant|System|User):", re.IGNORECASE),
 )
 _ROLES = {"human": "user", "user": "user", "assistant": "assistant", "system": "system"}
 

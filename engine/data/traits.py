@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from engine.data.rows import Row, last_answer, turns
+from engine.data.rows import Row, last_answer, spoken_text, turns
 from engine.planning.profiles import DataTraits
 
 LOOKED_AT = 5000
@@ -51,7 +51,7 @@ def traits_of(rows: Sequence[Row]) -> DataTraits | None:
 
 
 def _pair(row: Row) -> tuple[str, str]:
-    prompt = "\n".join(turn["content"] for turn in turns(row)[:-1] if turn["role"] != "system")
+    prompt = "\n".join(spoken_text(turn) for turn in turns(row)[:-1] if turn["role"] != "system")
     return prompt[:_MAX_CHARS], last_answer(row)[:_MAX_CHARS]
 
 

@@ -12,13 +12,13 @@ from transformers import PreTrainedTokenizerBase
 
 from engine.data.chat_template import TemplateRefusedError
 from engine.data.rendering import Rendered, Renderer
-from engine.data.rows import Row, last_answer, turns
+from engine.data.rows import Row, last_answer, spoken_text, turns
 from engine.evaluation.prompts import Question
 from engine.evaluation.scoring import TokenRow
 
-_NAMES = {"user": "User:", "assistant": "Assistant:"}
+_NAMES = {"user": "User:", "assistant": "Assistant:", "tool": "Tool:"}
 """How plain text marks who speaks; most text that base models have read marks it so."""
-_AFTER_TURN = {"user": "\n", "assistant": "\n\n"}
+_AFTER_TURN = {"user": "\n", "assistant": "\n\n", "tool": "\n"}
 
 
 def choose_examples(train_rows: Sequence[Row], held_out_rows: Sequence[Row], count: int, seed: int) -> list[Row]:
@@ -52,7 +52,7 @@ def choose_examples(train_rows: Sequence[Row], held_out_rows: Sequence[Row], cou
 
 def _question(row: Row) -> tuple[str, ...]:
     """Return all that is said before the last answer."""
-    return tuple(turn["content"].strip() for turn in _spoken(row)[:-1])
+    return tuple(spoken_text(turn).strip() for turn in _spoken(row)[:-1])
 
 
 def _spoken(row: Row) -> list[dict[str, str]]:
@@ -199,7 +199,7 @@ class FewShot:
         for turn in _spoken(row):
             text += _NAMES[turn["role"]]
             start = len(text)
-            text += f" {turn['content'].strip()}{_AFTER_TURN[turn['role']]}"
+            text += f" {spoken_text(turn).strip()}{_AFTER_TURN[turn['role']]}"
             if turn["role"] == "assistant":
                 spans.append((start, len(text)))
         return text, spans[-num_own:]

@@ -51,8 +51,18 @@ def question_from_row(
         prompt_ids = renderer.prompt_ids({**row, "messages": messages[: place + 1]})
         if len(prompt_ids) <= max_prompt_tokens:
             asked = next((turn["content"] for turn in reversed(messages[:place]) if turn["role"] == "user"), "")
-            return Question(str(row.get("id", "")), str(asked), str(messages[place]["content"]), prompt_ids, place)
+            expected = _expected({**row, "messages": messages[: place + 1]}, tokenizer, renderer, len(prompt_ids))
+            return Question(str(row.get("id", "")), str(asked), expected, prompt_ids, place)
     return None
+
+
+def _expected(row: Row, tokenizer: PreTrainedTokenizerBase, renderer: Renderer, num_prompt: int) -> str:
+    """Return the last answer of a row; a tool call as the chat template writes it, because so the model will."""
+    answer = row["messages"][-1]
+    if "tool_calls" not in answer:
+        return str(answer["content"])
+    written = renderer.render(row).input_ids[num_prompt:]
+    return str(tokenizer.decode(written, skip_special_tokens=True)).strip()
 
 
 def _question_from_text(row: Row, tokenizer: PreTrainedTokenizerBase, renderer: Renderer) -> Question | None:

@@ -55,6 +55,18 @@ PLAIN_WORDS = (
     "{% for m in messages %}{{ '### ' + m['role'] + ':\n' + m['content'] + '\n\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '### assistant:\n' }}{% endif %}"
 )
+TOOLS = (
+    "{% if tools %}{{ '<|im_start|>system\n' }}{% for t in tools %}{{ t | tojson }}{% endfor %}{{ '<|im_end|>\n' }}"
+    "{% endif %}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] }}"
+    "{% for c in m.get('tool_calls') or [] %}{{ '<call>' + (c['function'] | tojson) + '</call>' }}{% endfor %}"
+    "{{ '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+DEFINITIONS_ONLY = ("{% if tools %}{{ tools | tojson }}{% endif %}") + CHATML
+CALL_TOKEN = TOOLS.replace(
+    "'<|im_end|>' + '\n' }}{% endfor %}{% if",
+    "('<|call|>' if m.get('tool_calls') else '<|im_end|>') + '\n' }}{% endfor %}{% if",
+)
 _TOKENS = (
     "<s>", "</s>", "<pad>", "<unk>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>",
     "<|eot_id|>", "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>", "<|system|>", "<|user|>", "<|assistant|>",

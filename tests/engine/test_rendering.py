@@ -383,7 +383,7 @@ def test_refused_templates_raise_inside_the_class():
         ("instruct/gsm8k_train_3000.jsonl", 0.05),
         ("instruct/medquad_2500.jsonl", 0.4),
         ("instruct/self_instruct_user_oriented_alpaca.json", 0.1),
-        ("chat/sgd_messages_1000.jsonl", 0.35),
+        ("chat/sgd_messages_1000.jsonl", 0.5),
     ],
 )
 def test_real_rows_with_a_real_tokenizer(file, cut_share):

@@ -1,0 +1,77 @@
+"""Checks of labelled and rated rows as a whole: what makes a set impossible or pointless to learn from.
+
+Contradictions between rows, duplicates and imbalance are found by `engine.data.cleaning` for every shape.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from engine.data.rows import MAX_ROWS_NAMED, Row
+from engine.planning.profiles import Finding
+from engine.text import clean_line
+
+_NAME_CHARS = 40
+
+
+def label_findings(train: Sequence[Row], held_out: Sequence[Row] = ()) -> list[Finding]:
+    """Return what is wrong with the labels of a whole set.
+
+    Args:
+        train: Canonical rows with `label` or `labels`; rows without are passed over.
+        held_out: Rows that the model is judged on.
+
+    Returns:
+        `data.single_label` (blocks): nothing can be told apart. `data.unseen_label` (warning): labels that only
+        held-out rows have, which no training could teach.
+    """
+    counts = Counter(label for row in train for label in _labels(row))
+    if not counts:
+        return []
+    findings = [_single(*counts.most_common(1)[0], train)] if len(counts) == 1 and not _any_unlabelled(train) else []
+    unseen = [(label, row["id"]) for row in held_out for label in _labels(row) if label not in counts]
+    return [*findings, *([_unseen(unseen)] if unseen else [])]
+
+
+def _labels(row: Row) -> list[str]:
+    if "labels" in row:
+        return list(row["labels"])
+    if "label" not in row:
+        return []
+    return [str(row["label"]).lower() if isinstance(row["label"], bool) else row["label"]]
+
+
+def _any_unlabelled(rows: Sequence[Row]) -> bool:
+    """Return whether some rows have an empty list of labels: then one label can be told from none."""
+    return any("labels" in row and not row["labels"] for row in rows)
+
+
+def _single(label: str, count: int, rows: Sequence[Row]) -> Finding:
+    name = clean_line(label, max_chars=_NAME_CHARS)
+    return Finding(
+        code="data.single_label",
+        message=clean_line(
+            f"All {count} rows have the label {name!r} (from {rows[0]['id']} on); nothing is told apart."
+        ),
+        fix="Add rows with another label, or map the column that holds the labels.",
+        path="data.source",
+        severity="error",
+    )
+
+
+def _unseen(unseen: Sequence[tuple[str, str]]) -> Finding:
+    names = list(dict.fromkeys(label for label, _ in unseen))
+    places = list(dict.fromkeys(place for _, place in unseen))
+    shown = ", ".join(repr(clean_line(name, max_chars=_NAME_CHARS)) for name in names[:MAX_ROWS_NAMED])
+    more = f" and {len(places) - MAX_ROWS_NAMED} more" if len(places) > MAX_ROWS_NAMED else ""
+    label = "label" if len(names) == 1 else "labels"
+    return Finding(
+        code="data.unseen_label",
+        message=clean_line(
+            f"{len(names)} {label} of the held-out rows never come in training ({shown}): "
+            f"{', '.join(places[:MAX_ROWS_NAMED])}{more}.",
+            max_chars=600,
+        ),
+        fix="Add training rows with them, or correct the spelling.",
+        path="data.held_out",
+        severity="warning",
+    )
