@@ -1,5 +1,6 @@
 """Find the settings that fit the memory: the most capable method, then what is fastest."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -17,6 +18,8 @@ MAX_GPU_TOKENS = 32_768
 MAX_CPU_TOKENS = 8_192
 """Tokens of a micro-batch beyond which nothing gets faster."""
 MAX_CPU_ROWS = 16
+ESTIMATED_SPREAD = 1.25
+"""How far the longest row may be above what was estimated from its characters."""
 _WORTH_RECOMPUTING = 0.9
 """Recomputation is taken for its larger micro-batches where it saves more than a tenth of the time."""
 
@@ -85,10 +88,19 @@ class Space:
 
         The few-shot baseline counts where it is what needs most; below that the plan is the same with and without it.
         """
+        setup = self._with_rows_of_the_data(setup)
         if setup.examples:
             without, whole = (self._memory_of(one) for one in (setup.changed(examples=0), setup))
             return whole if whole.high_bytes > without.high_bytes else without
         return self._memory_of(setup)
+
+    def _with_rows_of_the_data(self, setup: Setup) -> Setup:
+        """Return the setup with rows as long as the data's longest: a limit above that costs nothing."""
+        lengths = self.work.data.lengths
+        if setup.packed or self.work.text or lengths is None or not lengths.longest:
+            return setup
+        longest = math.ceil(lengths.longest * (ESTIMATED_SPREAD if lengths.estimated else 1))
+        return setup.changed(max_length=min(setup.max_length, -(-longest // 8) * 8))
 
     def _memory_of(self, setup: Setup) -> MemoryEstimate:
         # Tables, ways and lengths ask for the same points again and again.

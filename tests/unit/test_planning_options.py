@@ -352,3 +352,14 @@ def test_a_full_table_asks_the_formula_a_few_times_for_each_row(machine: str, mo
     found = plan(hardware=MACHINES[machine], model=hub_model())
     # An estimate takes about 0.3 ms, and the table has 50 ms.
     assert 5 < len(asked) < (200 if found.ways else 100)
+
+
+def test_a_limit_above_the_longest_row_costs_no_memory() -> None:
+    def needs(max_length: int, **training: Any) -> int:
+        you = {"method": {"name": "lora"}, "training": {"max_length": max_length, "micro_batch": 2, **training}}
+        return plan(you, hardware=with_gpus(gpu(80)), model=hub_model()).memory.expected_bytes
+
+    longest = -(-LENGTHS.longest // 8) * 8
+    assert needs(2 * longest) == needs(4 * longest) == needs(longest)
+    assert needs(longest // 2) < needs(longest)
+    assert needs(2 * longest, packing=True) > needs(longest, packing=True)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.catalog.base_models import BASE_MODELS
-from engine.hardware.devices import Disk, GpuProcess
+from engine.hardware.devices import Disk, GpuProcess, Hardware
 from engine.hardware.readings import Unavailable
 from engine.planning.first_look import look
 from engine.planning.memory import Setup, estimate_memory, memory_components
@@ -185,8 +185,9 @@ def test_ways_are_offered_also_where_nobody_knows_what_they_cost() -> None:
 
 def test_recomputation_comes_only_where_it_is_needed() -> None:
     you = {"method": {"name": "qlora"}, "training": {"max_length": 4096}}
-    roomy = plan(you, hardware=with_gpus(gpu(80)), model=hub_model())
-    tight = plan(you, hardware=with_gpus(gpu(16)), model=hub_model())
+    long = DATA.model_copy(update={"lengths": LENGTHS.model_copy(update={"longest": 4096})})
+    roomy = plan(you, hardware=with_gpus(gpu(80)), model=hub_model(), data=long)
+    tight = plan(you, hardware=with_gpus(gpu(16)), model=hub_model(), data=long)
     assert roomy.recipe.training.activation_checkpointing is False
     assert tight.recipe.training.activation_checkpointing is True
     assert tight.recipe.training.optimizer == "paged_adamw_8bit"
@@ -442,6 +443,26 @@ def test_a_gpu_without_a_cuda_torch_is_said_and_not_used() -> None:
     found = plan(hardware=replace(with_gpus(gpu(24)), torch_cuda=Unavailable("built for the CPU only")))
     assert found.device.kind == "cpu"
     assert "hardware.torch_without_cuda" in codes(found, "warning")
+
+
+@pytest.mark.parametrize(
+    ("hardware", "why"),
+    [
+        (replace(with_gpus(), driver=Unavailable("the driver was updated; restart the machine")), "restart"),
+        (with_gpus(gpu(24, name=Unavailable("has fallen off the bus"), total_bytes=Unavailable("lost"))), "fallen off"),
+        (with_gpus(gpu(80, mig=True)), "MIG is on"),
+    ],
+    ids=["driver", "lost", "mig"],
+)
+def test_a_gpu_that_cannot_be_used_is_said_and_not_passed_over(hardware: Hardware, why: str) -> None:
+    found = plan(hardware=hardware)
+    assert found.device.kind == "cpu"
+    assert why in finding(found, "hardware.gpu_unusable").message
+    assert "hardware.gpu_unusable" not in codes(plan(hardware=replace(hardware, torch_cuda=CPU.torch_cuda)))
+
+
+def test_a_machine_without_a_driver_has_nothing_to_say_of_gpus() -> None:
+    assert not [code for code in codes(plan(hardware=replace(CPU, torch_cuda="13.0"))) if code.startswith("hardware.")]
 
 
 def test_a_silent_driver_blocks_instead_of_training_on_the_processor() -> None:
