@@ -1,6 +1,8 @@
 """Calls that may never return (a hung driver, a dead network disk), made so that nobody waits for them."""
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -24,16 +26,17 @@ class BoundedCaller(Generic[T]):
         self._what = what
         # Held from before a call's thread starts until its function has ended, however long nobody waits for it.
         self._under_way = threading.Lock()
+        self._started_s = math.inf
 
-    def call(self, function: Callable[[], T], *, limit_s: float, patient: bool = False) -> T | Unavailable:
+    def call(self, function: Callable[[], T], *, limit_s: float) -> T | Unavailable:
         """Return the answer of `function`, or `Unavailable` when it takes longer than `limit_s` seconds.
 
-        An exception of `function` is raised here.
+        An exception of `function` is raised here. A call that is under way is waited for until it has had `limit_s`
+        seconds: two who ask at the same moment both get an answer, and one that hangs is not waited for again.
 
         Args:
             function: What to run.
             limit_s: Longest wait for it.
-            patient: While earlier calls are still under way, wait as long for their end instead of giving up at once.
         """
         answers: list[T] = []
         failures: list[BaseException] = []
@@ -44,15 +47,16 @@ class BoundedCaller(Generic[T]):
             except BaseException as error:  # noqa: BLE001 - handed over to the caller below
                 failures.append(error)
             finally:
-                self._under_way.release()
+                self._end()
 
-        if not self._under_way.acquire(timeout=limit_s if patient else 0):
+        if not self._under_way.acquire(timeout=self._left_s(limit_s)):
             return Unavailable(f"{self._what} still does not answer")
+        self._started_s = time.monotonic()
         thread = threading.Thread(target=work, name=f"bounded: {self._what}", daemon=True)
         try:
             thread.start()
         except BaseException:
-            self._under_way.release()
+            self._end()
             raise
         thread.join(limit_s)
         if failures:
@@ -60,3 +64,11 @@ class BoundedCaller(Generic[T]):
         if answers:
             return answers[0]
         return Unavailable(f"{self._what} did not answer within {limit_s:g} s")
+
+    def _end(self) -> None:
+        self._started_s = math.inf
+        self._under_way.release()
+
+    def _left_s(self, limit_s: float) -> float:
+        """Return how long the call under way may still take; all of the limit when none is, or has just begun."""
+        return min(limit_s, max(0.0, self._started_s + limit_s - time.monotonic()))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from engine.hardware.checks import Check, Status, listed
 from engine.hardware.devices import NOT_ASKED, Gpu, GpuProcess, Hardware, Xid
 from engine.hardware.evidence import Evidence
+from engine.hardware.nvml import NO_DRIVER, NOT_INSTALLED
 from engine.hardware.nvml_processes import user_name
 from engine.hardware.nvml_topology import matrix
 from engine.hardware.readings import Unavailable, known, shown
@@ -73,7 +74,7 @@ def _why_none(hardware: Hardware, evidence: Evidence) -> tuple[Status, str, str]
         return "error", f"not known: {shown(driver)}", fix
     if isinstance(driver, str):
         return "warning", f"driver {driver}, but no GPU", "Check the power and the seat of the card."
-    if "no NVIDIA driver" not in driver.reason and "not installed" not in driver.reason:
+    if driver not in (NO_DRIVER, NOT_INSTALLED):
         return "warning", f"none: {driver.reason}", _mend(driver.reason)
     if hardware.host.wsl and evidence.windows_gpu:
         fix = "Install the NVIDIA driver in Windows, not in Linux; then run: wsl --shutdown"
@@ -245,9 +246,10 @@ def _memory_errors(gpu: Gpu, name: str) -> Iterator[Check]:
         value = "a bad memory row could not be replaced"
         yield Check(name, "error", value, "Have the card replaced; runs on it will fail.", _GPUS)
     elif gpu.remap_pending is True or lost:
-        value = "a bad memory row waits to be replaced" if gpu.remap_pending is True else f"{lost} memory errors"
+        waits = ["a bad memory row waits to be replaced"] if gpu.remap_pending is True else []
+        errors = [f"{lost} memory error{'s' if lost > 1 else ''} not corrected"] if lost else []
         fix = f"End what runs on it, then: sudo nvidia-smi -i {gpu.index} --gpu-reset. If it comes again, replace it."
-        yield Check(name, "warning", f"{value}; none of them could be corrected" if lost else value, fix, _GPUS)
+        yield Check(name, "warning", "; ".join(errors + waits), fix, _GPUS)
 
 
 def _narrow_link(gpu: Gpu, name: str) -> Iterator[Check]:

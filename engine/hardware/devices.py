@@ -9,6 +9,8 @@ from typing import Any
 from engine.hardware.readings import Unavailable, json_ready, known
 
 NOT_ASKED = Unavailable("not asked")
+_MOST_DIGITS = 9
+"""Of a GPU's number in `CUDA_VISIBLE_DEVICES`; Python itself refuses to read thousands of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,7 @@ class Hardware:
 
     Attributes:
         gpus: Whole GPUs in NVML order; empty when there are none or NVML cannot tell. MIG instances are inside them.
-        driver: Version of the NVIDIA driver, or why there is none.
+        driver: Version of the NVIDIA driver, or why it gives no GPU.
         cuda: Newest CUDA version that the driver runs, or why there is none.
         disks: File systems of the folders that a run writes to.
         torch_cuda: CUDA version that the installed torch was built for, or why it cannot use a GPU.
@@ -276,14 +278,16 @@ class Hardware:
             return known(self.host.ram_available_bytes), "host RAM"
         free = known(gpu.free_bytes)
         if free is not None:
-            return free, f"GPU {gpu.index}"
+            return free, f"GPU {gpu.label}"
         # Unified memory: NVML answers "not supported", and what the host has free is what the GPU can take.
         if isinstance(gpu.total_bytes, Unavailable):
-            return known(self.host.ram_available_bytes), f"unified memory of GPU {gpu.index}"
-        return None, f"GPU {gpu.index}"
+            return known(self.host.ram_available_bytes), f"unified memory of GPU {gpu.label}"
+        return None, f"GPU {gpu.label}"
 
     def _named(self, entry: str) -> Gpu | None:
         if entry.isdecimal():
+            if len(entry) > _MOST_DIGITS:
+                return None
             # A number names a whole GPU; where MIG is on, CUDA takes its first instance.
             return next((device for device in self.devices() if device.index == int(entry)), None)
         if not entry.startswith(("GPU-", "MIG-")):

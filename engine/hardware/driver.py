@@ -44,7 +44,7 @@ class DriverReport:
 
     Attributes:
         gpus: Whole GPUs in NVML's order.
-        driver: Its version, or why there is none.
+        driver: Its version, or why it gives no GPU.
         cuda: Newest CUDA version it runs.
         pairs: How the GPUs reach each other.
         xids: Its errors in the kernel log.
@@ -91,12 +91,18 @@ class _Reading:
         self._facts["driver"] = nvml_calls.driver_version(nvml)
         self._facts["cuda"] = nvml_calls.cuda_version(nvml)
         count = nvml_calls.gpu_count(nvml)
-        for index in range(count if isinstance(count, int) else 0):
+        if isinstance(count, Unavailable):
+            # A driver that does not tell its GPUs is as good as none, and has to say why.
+            self._facts["driver"] = count
+            return
+        for index in range(count):
             draft = GpuDraft(index)
             self._drafts.append(draft)
             if open_gpu(nvml, draft):
                 read_identity(nvml, draft)
                 read_memory(nvml, draft)
+                # A GPU that is split is taken for a whole one until its instances are known.
+                read_instances(nvml, draft)
         self._read_rest(nvml, [draft for draft in self._drafts if draft.handle is not None])
 
     def _read_rest(self, nvml: Any, drafts: list[GpuDraft]) -> None:
@@ -104,7 +110,6 @@ class _Reading:
             read_gauges(nvml, draft)
             draft.values["processes"] = read_processes(nvml, draft.handle)
             read_details(nvml, draft)
-            read_instances(nvml, draft)
             read_nvlinks(nvml, draft)
         for pair in read_pairs(nvml, drafts):
             self._pairs.append(pair)

@@ -222,7 +222,8 @@ def existing_parent(path: Path) -> Path:
     return candidate
 
 
-_DISK_CALLER: BoundedCaller[tuple[int, int]] = BoundedCaller("the disk")
+# One for each folder: a network disk that hangs says nothing of the others.
+_DISK_CALLERS: dict[Path, BoundedCaller[tuple[int, int]]] = {}
 
 
 def read_disk(path: Path, *, limit_s: float = 1.0) -> Disk:
@@ -236,7 +237,7 @@ def read_disk(path: Path, *, limit_s: float = 1.0) -> Disk:
         return usage.total, usage.free
 
     try:
-        sizes = _DISK_CALLER.call(measure, limit_s=limit_s)
+        sizes = _DISK_CALLERS.setdefault(path, BoundedCaller("the disk")).call(measure, limit_s=limit_s)
     except OSError as error:
         sizes = Unavailable(clean_line(error.strerror or error, max_chars=80))
     if isinstance(sizes, Unavailable):

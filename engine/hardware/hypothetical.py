@@ -100,7 +100,8 @@ def _card(asked: str, name: str) -> Card:
         return _nameless(asked, found)
     kind = found["rest"].strip(" -_,(")
     cards = cards_named(kind)
-    fitting = [card for card in cards if card.label_gb == float(found["number"]) and found["unit"].upper() != "M"]
+    giga = found["unit"][0].upper() == "G"
+    fitting = [card for card in cards if giga and card.label_gb == float(found["number"])]
     if cards and not fitting:
         sizes = " or ".join(f"{card.label_gb} GB" for card in cards)
         raise _unknown(asked, f"There is no {cards[0].name} with that memory.", f"It has {sizes}.")

@@ -46,6 +46,8 @@ _REASONS = {
     30: "this kind of reset is not supported",
     999: "the driver reports an unknown error",
 }
+NO_DRIVER = Unavailable(_REASONS[12])
+NOT_INSTALLED = Unavailable("nvidia-ml-py is not installed")
 
 
 def reason(error: Exception) -> str:
@@ -62,7 +64,7 @@ def load() -> Any | Unavailable:
     try:
         import pynvml
     except ImportError:
-        return Unavailable("nvidia-ml-py is not installed")
+        return NOT_INSTALLED
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:

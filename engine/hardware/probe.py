@@ -111,8 +111,8 @@ class GpuSampler:
     """Gauges of all GPUs for a live panel: memory, utilisation, temperature, power, clock, throttling.
 
     MIG instances are inside their GPU, with their memory. A sample costs well under a millisecond per GPU once NVML is
-    loaded. When the driver hangs, `sample` comes back
-    after `limit_s` with `Unavailable` values, and at once from then on until the driver answers again.
+    loaded. When the driver hangs, `sample` comes back after `limit_s` with `Unavailable` values, and at once from then
+    on until the driver answers again.
     """
 
     def __init__(self, *, limit_s: float = 0.15) -> None:
@@ -176,4 +176,4 @@ _GAUGES = (
 
 def _without_gauges(gpu: Gpu, why: Unavailable) -> Gpu:
     silent: dict[str, Any] = dict.fromkeys(_GAUGES, why)
-    return replace(gpu, **silent)
+    return replace(gpu, instances=tuple(_without_gauges(part, why) for part in gpu.instances), **silent)

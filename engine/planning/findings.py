@@ -5,6 +5,7 @@ from typing import Literal
 
 from engine.catalog.exports import EXPORT_FORMATS, find_format
 from engine.hardware.devices import Gpu, Hardware
+from engine.hardware.nvml import NO_DRIVER, NOT_INSTALLED
 from engine.hardware.readings import Unavailable, known, shown
 from engine.planning.capabilities import Capability, Surroundings, native_precision, reason_against
 from engine.planning.memory import adapted_shapes, linear_params
@@ -267,21 +268,8 @@ def hardware_findings(hardware: Hardware, gpu: Gpu | None) -> Iterator[Finding]:
             "Try again; to use the processor all the same, set CUDA_VISIBLE_DEVICES to nothing.",
         )
     if gpu is None:
-        if hardware.gpus and isinstance(hardware.torch_cuda, Unavailable):
-            yield _finding(
-                "hardware.torch_without_cuda",
-                f"This machine has a GPU, but {hardware.torch_cuda.reason}; the run will use the processor.",
-                "Install a CUDA build of torch.",
-                severity="warning",
-            )
-        elif hardware.gpus and hardware.visible_devices is not None and not hardware.usable_gpus():
-            value = clean_line(hardware.visible_devices, max_chars=40) or "empty"
-            yield _finding(
-                "hardware.gpus_hidden",
-                f"CUDA_VISIBLE_DEVICES is {value}, which hides every GPU; the run will use the processor.",
-                "Unset it to use a GPU.",
-                severity="note",
-            )
+        if hardware.gpus_known:
+            yield from _unused_gpus(hardware)
         return
     for process in known(gpu.processes) or []:
         used = known(process.used_bytes)
@@ -289,10 +277,48 @@ def hardware_findings(hardware: Hardware, gpu: Gpu | None) -> Iterator[Finding]:
             held = shown(process.used_bytes, human_bytes)
             yield _finding(
                 "hardware.gpu_shared",
-                f"GPU {gpu.index} is also used by process {process.pid} "
+                f"GPU {gpu.label} is also used by process {process.pid} "
                 f"({shown(process.name)}, user {shown(process.user)}): {held}.",
                 severity="note",
             )
+
+
+def _unused_gpus(hardware: Hardware) -> Iterator[Finding]:
+    """Yield why a run computes on the processor where there is, or should be, a GPU."""
+    if hardware.gpus and isinstance(hardware.torch_cuda, Unavailable):
+        yield _finding(
+            "hardware.torch_without_cuda",
+            f"This machine has a GPU, but {hardware.torch_cuda.reason}; the run will use the processor.",
+            "Install a CUDA build of torch.",
+            severity="warning",
+        )
+    elif hardware.gpus and hardware.visible_devices is not None and not hardware.usable_gpus():
+        value = clean_line(hardware.visible_devices, max_chars=40) or "empty"
+        yield _finding(
+            "hardware.gpus_hidden",
+            f"CUDA_VISIBLE_DEVICES is {value}, which hides every GPU; the run will use the processor.",
+            "Unset it to use a GPU.",
+            severity="note",
+        )
+    elif why := _why_no_gpu(hardware):
+        yield _finding(
+            "hardware.gpu_unusable",
+            f"No GPU can be used: {why}. The run will use the processor.",
+            "Run ftwizard doctor: it says how to mend that.",
+            severity="warning",
+        )
+
+
+def _why_no_gpu(hardware: Hardware) -> str:
+    """Return what is wrong with GPUs or driver; empty where there is none, or torch would not use it anyway."""
+    if isinstance(hardware.torch_cuda, Unavailable):
+        return ""
+    if hardware.gpus:
+        first = hardware.gpus[0]
+        reason = first.name.reason if isinstance(first.name, Unavailable) else "MIG is on, and has no instance"
+        return f"GPU {first.label}: {reason}"
+    absent = hardware.driver in (NO_DRIVER, NOT_INSTALLED) or hardware.hypothetical
+    return hardware.driver.reason if isinstance(hardware.driver, Unavailable) and not absent else ""
 
 
 def unique(findings: list[Finding]) -> list[Finding]:

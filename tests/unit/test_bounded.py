@@ -22,7 +22,7 @@ def eager_switches() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("eager_switches")
-def test_patient_callers_at_the_same_moment_all_get_an_answer() -> None:
+def test_callers_at_the_same_moment_all_get_an_answer() -> None:
     caller: BoundedCaller[int] = BoundedCaller("the device")
     answers: list[object] = []
     together = threading.Barrier(CALLERS)
@@ -31,7 +31,7 @@ def test_patient_callers_at_the_same_moment_all_get_an_answer() -> None:
         for _ in range(ROUNDS):
             together.wait(30)
             try:
-                answers.append(caller.call(lambda: number, limit_s=30, patient=True))
+                answers.append(caller.call(lambda: number, limit_s=30))
             except RuntimeError as error:
                 answers.append(error)
 
@@ -43,12 +43,12 @@ def test_patient_callers_at_the_same_moment_all_get_an_answer() -> None:
     assert sorted(answers, key=str) == sorted(list(range(CALLERS)) * ROUNDS, key=str)
 
 
-def test_a_patient_caller_gives_up_on_a_call_that_never_ends() -> None:
+def test_a_caller_gives_up_on_a_call_that_never_ends() -> None:
     caller: BoundedCaller[None] = BoundedCaller("the device")
     release = threading.Event()
     try:
         assert isinstance(caller.call(lambda: void(release), limit_s=0.01), Unavailable)
-        assert isinstance(caller.call(lambda: None, limit_s=0.01, patient=True), Unavailable)
+        assert isinstance(caller.call(lambda: None, limit_s=0.01), Unavailable)
     finally:
         release.set()
 

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,9 +174,25 @@ def test_a_disk_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert read_disk(tmp_path).free_bytes == Unavailable(os.strerror(errno.ESTALE))
 
 
-def test_a_call_that_hangs_is_left_alone_and_not_repeated() -> None:
-    import threading
+def test_a_disk_that_hangs_says_nothing_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    usage = host_module.shutil.disk_usage
 
+    def measure(folder: Path) -> Any:
+        if folder.name == "network":
+            release.wait(30)
+        return usage(folder)
+
+    (tmp_path / "network").mkdir()
+    monkeypatch.setattr(host_module.shutil, "disk_usage", measure)
+    try:
+        assert isinstance(read_disk(tmp_path / "network", limit_s=0.01).free_bytes, Unavailable)
+        assert isinstance(read_disk(tmp_path, limit_s=30).free_bytes, int)
+    finally:
+        release.set()
+
+
+def test_a_call_that_hangs_is_left_alone_and_not_repeated() -> None:
     release = threading.Event()
     started: list[int] = []
 
@@ -188,12 +206,10 @@ def test_a_call_that_hangs_is_left_alone_and_not_repeated() -> None:
     assert isinstance(caller.call(hang, limit_s=0.01), Unavailable)
     assert len(started) == 1
     release.set()
-    assert caller.call(lambda: "back", limit_s=30, patient=True) == "back"
+    assert caller.call(lambda: "back", limit_s=30) == "back"
 
 
-def test_a_patient_call_waits_for_the_earlier_one() -> None:
-    import threading
-
+def test_a_call_waits_for_the_earlier_one_as_long_as_that_may_take() -> None:
     release = threading.Event()
     caller: BoundedCaller[str] = BoundedCaller("the device")
 
@@ -203,7 +219,7 @@ def test_a_patient_call_waits_for_the_earlier_one() -> None:
 
     assert isinstance(caller.call(slow, limit_s=0.01), Unavailable)
     threading.Timer(0.05, release.set).start()
-    assert caller.call(lambda: "next", limit_s=30, patient=True) == "next"
+    assert caller.call(lambda: "next", limit_s=30) == "next"
 
 
 def test_a_failing_call_raises_here() -> None:

@@ -104,6 +104,8 @@ def test_a_machine_without_a_gpu() -> None:
         ("H10", "H100"),
         ("A100", "A100 40GB or A100 80GB"),
         ("H100 24GB", "80 GB"),
+        ("A100 80MB", "40 GB or 80 GB"),
+        ("A100 80TiB", "40 GB or 80 GB"),
         ("0x24GiB", "1 to 64"),
         ("99999x24GiB", "1 to 64"),
         ("1KiB", "256 MiB"),

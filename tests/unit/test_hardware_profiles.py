@@ -71,6 +71,26 @@ def test_each_mig_instance_is_a_device_with_its_own_memory(driver: Path) -> None
     assert usable == [["0:0", "MIG-00000000-bbbb", free], ["0:2", "MIG-00000002-bbbb", free]]
 
 
+def test_a_split_gpu_is_known_as_such_before_a_driver_hangs(driver: Path) -> None:
+    orders = {"FAKE_NVML_PROFILE": "mig", "FAKE_NVML": "nvmlDeviceGetPowerUsage=hang"}
+    hardware = run(READ, driver, **orders)
+    assert hardware["stale"]
+    (gpu,) = hardware["gpus"]
+    assert gpu["mig"] is True
+    assert [item["total_bytes"] for item in gpu["instances"]] == [40192 * MIB] * 2
+
+
+def test_a_plan_names_the_instance_whose_memory_it_takes(driver: Path) -> None:
+    script = """
+    import json
+    from dataclasses import replace
+    from engine.hardware.probe import read_hardware
+    hardware = replace(read_hardware((), patient=True), torch_cuda="13.0", visible_devices="MIG-00000002")
+    print(json.dumps(hardware.training_memory()))
+    """
+    assert run(script, driver, FAKE_NVML_PROFILE="mig") == [40155 * MIB, "GPU 0:2"]
+
+
 def test_the_live_panel_gets_the_memory_of_each_instance(driver: Path) -> None:
     script = """
     import json
