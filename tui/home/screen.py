@@ -84,12 +84,12 @@ class HomeScreen(SpokenErrors, Screen[None]):
         """Show what needs no reading, then read the rest."""
         self._show_lists([], [], FoundDraft(None), reading=True)
         self.query_one(OptionList).focus()
-        self._read_machine()
         self._read_lists()
         self.set_interval(RUNS_POLL_S, self._poll_lists)
 
     def on_screen_resume(self) -> None:
-        """Read again what other screens may have changed."""
+        """Read again what other screens, and the runs that they started, may have changed."""
+        self._read_machine()
         self._read_lists()
 
     def _poll_lists(self) -> None:

@@ -278,10 +278,12 @@ def _own_reason(plan: "Plan") -> str:
 def way_details(way: "Way", width: int) -> list[Content]:
     """Return what a way changes and costs."""
     changes = ", ".join(f"{path} = {value}" for path, value in way.changes.items())
-    price = textwrap.wrap(clean_line(way.price), max(20, width - 11), break_on_hyphens=False)
+    price = textwrap.wrap(
+        clean_line(way.price), max(20, width - 11), break_on_hyphens=False, max_lines=2, placeholder=" …"
+    )
     lines = [
         Content.assemble(("its price  " if number == 0 else " " * 11, "bold $accent"), (line, ""))
-        for number, line in enumerate(price[:2])
+        for number, line in enumerate(price)
     ]
     lines.append(Content.assemble(("it sets    ", "bold $accent"), (fit_line(changes, width - 11), "$text-muted")))
     return [*lines, *_stack(way.memory, range_words(way.memory), width, roomy=False)]
