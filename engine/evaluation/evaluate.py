@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from engine.catalog.metrics import GENERATING_CHOICES
 from engine.data.chat_template import TemplateRefusedError
+from engine.data.cleaning.personal import hide_secrets
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
 from engine.evaluation.batches import in_batches
@@ -149,12 +150,10 @@ class _Job:
         if not texts:
             sample_places = []
         answers = [
-            {"id": question.id, "prompt": question.prompt, "expected": question.expected, "text": text}
-            for question, text in zip(questions[:num_scored], texts, strict=False)
-            if text is not None
+            (question, text) for question, text in zip(questions[:num_scored], texts, strict=False) if text is not None
         ]
         metrics = self._numbers(scores) | score_answers(
-            [answer["text"] for answer in answers], [answer["expected"] for answer in answers], self.metrics
+            [text for _, text in answers], [question.expected for question, _ in answers], self.metrics
         )
         self._remark(metrics, has_rows=bool(token_rows), num_too_long=sum(text is None for text in texts))
         return Measurement(
@@ -162,15 +161,24 @@ class _Job:
             step=self.step,
             metrics=metrics,
             samples=[
-                Sample(questions[place].prompt, questions[place].expected, texts[place] or "")
-                for place in sample_places
-                if texts[place] is not None
+                Sample(hide_secrets(question.prompt), hide_secrets(question.expected), hide_secrets(text))
+                for question, text in ((questions[place], texts[place]) for place in sample_places)
+                if text is not None
             ],
             num_rows=len(scores),
             num_tokens=sum(score.tokens for score in scores),
             num_generated=len(answers),
             elapsed_s=round(time.monotonic() - started, 3),
-            answers=answers,
+            # Files of a run are copied and its samples shown; a token that stands in a row stays out of them.
+            answers=[
+                {
+                    "id": question.id,
+                    "prompt": hide_secrets(question.prompt),
+                    "expected": hide_secrets(question.expected),
+                    "text": hide_secrets(text),
+                }
+                for question, text in answers
+            ],
             remarks=self.remarks,
             examples=list(self.few_shot.examples) if self.few_shot else [],
         )

@@ -251,3 +251,21 @@ def test_shipped_presets_pass_on_gpu_and_cpu():
             tree = set_value(tree, f"{hole}=rows.jsonl")
         for device in ("cpu", "cuda"):
             assert check_rules(check_recipe(tree, name=preset.name), set(flatten(tree)), device) == [], preset.name
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        (["data.split.method=group"], ("data.split_column", "data.split.column")),
+        (["data.split.method=time"], ("data.split_column", "data.split.column")),
+        (["data.split.column=user"], ("recipe.no_effect", "data.split.column")),
+        (["data.split.method=group", "data.split.column=user"], None),
+        (["data.split.method=stratified"], None),
+        (["data.split.method=stratified", "data.held_out=other.jsonl"], ("recipe.no_effect", "data.split.method")),
+        (["data.split.method=stratified", "data.held_out=other.jsonl", "data.split.test=0.1"], None),
+        (["data.cleaning.leaked_rows=drop"], ("recipe.no_effect", "data.cleaning.leaked_rows")),
+        (["data.cleaning.leaked_rows=drop", "data.held_out=other.jsonl"], None),
+    ],
+)
+def test_splits_have_what_they_need(changes, code):
+    assert codes(*changes) == ([code] if code else [])

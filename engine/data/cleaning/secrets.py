@@ -106,8 +106,8 @@ SECRETS: tuple[Pattern, ...] = (
         "<PRIVATE_KEY>",
         ("PRIVATE KEY",),
         re.compile(
-            r"-----BEGIN ((?:[A-Z0-9]+ ){0,3})PRIVATE KEY( BLOCK)?-----"
-            r"(?:.*?-----END \1PRIVATE KEY\2-----|[A-Za-z0-9+/=\s\\]*)",
+            r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+            r"(?:.{0,20000}?-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----|[A-Za-z0-9+/=\s\\]*)",
             re.DOTALL,
         ),
         always,
