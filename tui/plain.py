@@ -4,6 +4,7 @@ The same steps over the same draft as on the screens. Every prompt accepts `?` f
 `q` to leave; an empty line takes what stands in brackets. A wrong answer is explained and asked again.
 """
 
+import os
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from engine.paths import typed_path
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import source_paths
 from engine.text import clean, clean_line, human_bytes, human_count
@@ -148,7 +150,7 @@ def _ask_data(draft: Draft, helper: "InspectionHelper") -> Draft:
             _DATA_HELP,
         )
         source: str | list[str] = given
-        if isinstance(given, str) and "," in given and not Path(given).exists():
+        if isinstance(given, str) and "," in given and not os.path.exists(typed_path(given)):
             source = [part.strip() for part in given.split(",") if part.strip()]
         answered = draft.with_value("data.source", source)
         try:

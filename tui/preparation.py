@@ -1,11 +1,13 @@
 """From a recipe file or a preset to a plan: the road that every headless verb and the wizard's review share."""
 
 import glob
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.paths import typed_path
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.sources import Layered, lay
 from engine.text import clean_line
@@ -47,13 +49,13 @@ def read_reference(reference: str, changes: Sequence[str] = ()) -> Layered:
 
 
 def _is_file(reference: str) -> bool:
-    return reference.endswith(RECIPE_ENDINGS) or "/" in reference or Path(reference).is_file()
+    return reference.endswith(RECIPE_ENDINGS) or "/" in reference or os.path.isfile(reference)
 
 
 def _read_file(path: Path) -> dict[str, Any]:
     from engine.recipe.read import read_recipe
 
-    if path.is_dir():
+    if os.path.isdir(path):
         run_recipe = path / "recipe.yaml"
         if run_recipe.is_file():
             return read_recipe(run_recipe)
@@ -89,7 +91,7 @@ def absolute_sources(tree: Mapping[str, Any], folders: Sequence[Path]) -> dict[s
         model["chat_template"] = _absolute(str(model["chat_template"]), folders)
     if isinstance(delivery, dict) and isinstance(delivery.get("output"), str):
         # It does not exist yet, so it belongs where the person stands.
-        delivery["output"] = str((folders[0] / Path(delivery["output"]).expanduser()).absolute())
+        delivery["output"] = str((folders[0] / typed_path(delivery["output"])).absolute())
     return changed
 
 
@@ -104,8 +106,8 @@ def _absolute(reference: str, folders: Sequence[Path]) -> str:
     if reference.startswith(("builtin:", "hub:")):
         return reference
     for folder in folders:
-        candidate = folder / Path(reference).expanduser()
-        if candidate.exists():
+        candidate = folder / typed_path(reference)
+        if os.path.exists(candidate):
             return str(candidate.resolve())
         # A pattern names files that may come and go; its folder is what must not depend on where one stands.
         if glob.has_magic(reference) and next(glob.iglob(str(candidate), recursive=True), None):

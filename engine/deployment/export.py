@@ -29,6 +29,7 @@ from engine.evaluation.scoring import causal_model
 from engine.hardware.host import read_host
 from engine.hardware.readings import known
 from engine.out_of_memory import give_back_memory, is_out_of_memory
+from engine.paths import typed_path
 from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.delivery import check_output
@@ -350,7 +351,7 @@ class _Export:
         """The output folder as an absolute path."""
         output = self.plan.recipe.delivery.output
         # A link would be replaced by the folder, instead of the folder that it leads to.
-        return Path(output).expanduser().resolve() if output else None
+        return typed_path(output).resolve() if output else None
 
     def record(self, exported: Sequence[Exported], *, delivered: bool = False) -> None:
         """Write `export.json`."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from engine.models.hub_errors import UNREACHABLE, hub_problem
 from engine.models.hub_files import Progress, fetch, missing_files
 from engine.models.hub_listing import RemoteModel, ask_hub
+from engine.paths import typed_path
 from engine.planning.hub_facts import HubFacts, apply_hub_facts
 from engine.planning.model_profile import (
     find_snapshot,
@@ -68,10 +69,10 @@ def resolve_model(
         from engine.catalog.builtin import builtin_path
 
         return ResolvedModel(builtin_path(base))
-    folder = Path(base).expanduser()
-    if folder.is_dir():
+    folder = typed_path(base)
+    if os.path.isdir(folder):
         return ResolvedModel(folder)
-    if folder.is_file():
+    if os.path.isfile(folder):
         raise hub_problem("not_a_folder", f"{base} is a file; a model is a folder.", "Name the folder that holds it.")
     if not is_hub_id(base):
         raise hub_problem("folder_missing", f"The folder {base} does not exist.", "Check the path of the model.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine.catalog.base_models import find_base_model
 from engine.catalog.builtin import builtin_path
+from engine.paths import typed_path
 from engine.planning.model_folder import (
     already_quantized,
     causal_families,
@@ -48,8 +49,8 @@ def read_model_profile(base: str, revision: str | None = None) -> ModelProfile:
     """
     if base.startswith("builtin:"):
         return profile_folder(builtin_path(base), base=base)
-    folder = Path(base).expanduser()
-    if folder.is_dir():
+    folder = typed_path(base)
+    if os.path.isdir(folder):
         return profile_folder(folder, base=base)
     if not _HUB_ID.match(base):
         raise ProblemError(_no_folder(base, folder))
@@ -64,7 +65,7 @@ def _problem(code: str, message: str, fix: str) -> ProblemError:
 
 def _no_folder(base: str, folder: Path) -> Problem:
     name = clean_line(base, max_chars=160)
-    if folder.exists():
+    if os.path.exists(folder):
         return Problem(
             "model.not_a_folder",
             f"{name} is a file; a base model is a folder.",
@@ -94,10 +95,10 @@ def _from_catalogue(base: str, revision: str | None) -> ModelProfile:
 def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder where huggingface_hub keeps models, by its own rules."""
     if chosen := environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(chosen).expanduser()
+        return typed_path(chosen)
     cache_home = environment.get("XDG_CACHE_HOME") or "~/.cache"
     home = environment.get("HF_HOME") or f"{cache_home}/huggingface"
-    return Path(home).expanduser() / "hub"
+    return typed_path(home) / "hub"
 
 
 def find_snapshot(cache_folder: Path, base: str, revision: str | None) -> Path | None:
@@ -123,7 +124,7 @@ def find_snapshot(cache_folder: Path, base: str, revision: str | None) -> Path |
 
 def is_hub_id(base: str) -> bool:
     """Return whether a base model can only be a hub model: it has the form of an id, and no folder or file is there."""
-    return bool(_HUB_ID.match(base)) and not Path(base).expanduser().exists()
+    return bool(_HUB_ID.match(base)) and not os.path.exists(typed_path(base))
 
 
 def whole_snapshot(base: str, revision: str | None = None) -> Path | None:

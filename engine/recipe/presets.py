@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import presets
+from engine.paths import typed_path
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.sources import flatten
 from engine.recipe.text_file import read_text
@@ -107,7 +108,7 @@ def user_presets_folder(environment: Mapping[str, str] | None = None) -> Path:
     variables = os.environ if environment is None else environment
     home = variables.get("FTWIZARD_HOME", "").strip()
     if home:
-        return Path(home).expanduser().absolute() / "presets"
+        return typed_path(home).absolute() / "presets"
     configuration = Path(variables.get("XDG_CONFIG_HOME") or ".")
     if not configuration.is_absolute():
         configuration = Path(variables.get("HOME") or Path.home()) / ".config"

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from engine.paths import typed_path, why_no_path
 from engine.recipe.problems import Problem
 from engine.recipe.schema import Recipe
 from engine.text import clean_line
@@ -16,20 +17,22 @@ def check_output(recipe: Recipe) -> list[Problem]:
     """Return why `delivery.output` cannot be used: it holds something, is a file, or may not be made."""
     if recipe.delivery.output is None:
         return []
-    folder = Path(recipe.delivery.output).expanduser()
-    shown = clean_line(folder)
-    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+    folder = typed_path(recipe.delivery.output)
+    shown = clean_line(folder, max_chars=160)
+    if why := why_no_path(folder):
+        return [Problem("delivery.output_impossible", f"The output folder {shown} cannot be: {why}.", _OTHER, _PATH)]
+    if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
         message = f"The output folder {shown} may not be read."
         return [Problem("delivery.output_not_writable", message, "Name a folder that you may write to.", _PATH)]
-    if folder.is_dir() and any(folder.iterdir()):
+    if os.path.isdir(folder) and any(folder.iterdir()):
         return [Problem("delivery.output_in_use", f"The output folder {shown} already holds files.", _FIX, _PATH)]
-    if folder.exists() and not folder.is_dir():
+    if os.path.exists(folder) and not os.path.isdir(folder):
         return [Problem("delivery.output_is_file", f"The output folder {shown} is a file.", _OTHER, _PATH)]
     if os.path.ismount(folder):
         message = f"The output folder {shown} is a whole file system, which cannot be put in place in one step."
         return [Problem("delivery.output_is_mount", message, "Name a new folder inside it.", _PATH)]
     # The model is written beside its place and renamed, so the folder around it has to be writable.
-    nearest = next((parent for parent in folder.resolve().parents if parent.exists()), Path("/"))
+    nearest = next((parent for parent in folder.resolve().parents if os.path.exists(parent)), Path("/"))
     if not nearest.is_dir():
         return [Problem("delivery.output_is_file", f"{clean_line(nearest)} is a file, not a folder.", _OTHER, _PATH)]
     if not os.access(nearest, os.W_OK | os.X_OK):

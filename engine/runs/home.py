@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.paths import typed_path
+
 HOME_VARIABLE = "FTWIZARD_HOME"
 
 
@@ -32,7 +34,7 @@ def home_folders(environment: Mapping[str, str] | None = None) -> HomeFolders:
     variables = os.environ if environment is None else environment
     chosen = variables.get(HOME_VARIABLE, "").strip()
     if chosen:
-        home = Path(chosen).expanduser().absolute()
+        home = typed_path(chosen).absolute()
         return HomeFolders(home / "runs", home / "cache", home / "drafts")
     user = Path(variables.get("HOME") or Path.home())
     state = _xdg_folder(variables, "XDG_STATE_HOME", user / ".local/state") / "ftwizard"

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -10,6 +9,7 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input
 
+from engine.paths import typed_path
 from engine.text import clean_line
 
 MAX_SCANNED = 2000
@@ -17,7 +17,7 @@ MAX_SCANNED = 2000
 
 def looks_like_path(text: str) -> bool:
     """Whether a person who typed this means a path on this machine."""
-    return text.startswith(("/", "~", "./", "../", ".")) or (os.sep in text and Path(text).expanduser().exists())
+    return text.startswith(("/", "~", "./", "../", ".")) or (os.sep in text and os.path.exists(typed_path(text)))
 
 
 def complete_path(text: str, *, suffixes: tuple[str, ...] = (), folders_only: bool = False) -> str | None:
@@ -29,11 +29,11 @@ def complete_path(text: str, *, suffixes: tuple[str, ...] = (), folders_only: bo
         folders_only: Offer no files.
     """
     head, _, stem = text.rpartition("/")
-    folder = Path((head or "/") if "/" in text else ".").expanduser()
+    folder = typed_path((head or "/") if "/" in text else ".")
     try:
         with os.scandir(folder) as listing:
             entries = [entry for _, entry in zip(range(MAX_SCANNED), listing, strict=False)]
-    except OSError:
+    except (OSError, ValueError):
         return None
     names: list[str] = []
     for entry in entries:

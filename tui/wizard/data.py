@@ -1,5 +1,6 @@
 """Step 3: the data, what was found in it, and how the model will see it."""
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from engine.paths import typed_path
 from engine.recipe.problems import Problem
 from engine.recipe.schema import source_paths
 from engine.text import clean_line
@@ -170,7 +172,7 @@ class DataStep(StepView):
         picker = self.query_one(PickList)
         wanted = picker.text.strip()
         rows: list[PickRow] = []
-        if wanted and (looks_like_path(wanted) or Path(wanted).expanduser().exists() or "," in wanted):
+        if wanted and (looks_like_path(wanted) or os.path.exists(typed_path(wanted)) or "," in wanted):
             rows.append(PickRow(TYPED, Content.assemble((" → Read ", "bold $success"), (clean_line(wanted), "bold"))))
         for index, choice in enumerate(self.backend.builtin_data()):
             if wanted.lower() in f"{choice.name} {choice.title}".lower():
@@ -279,14 +281,14 @@ def typed_source(text: str) -> str | list[str]:
 
     A draft may be continued from another folder, so a path that means something here must not depend on it.
     """
-    if "," in text and not Path(text).expanduser().exists():
+    if "," in text and not os.path.exists(typed_path(text)):
         return [_absolute(part.strip()) for part in text.split(",") if part.strip()]
     return _absolute(text)
 
 
 def _absolute(text: str) -> str:
-    path = Path(text).expanduser()
-    return str(path.resolve()) if path.exists() else text
+    path = typed_path(text)
+    return str(path.resolve()) if os.path.exists(path) else text
 
 
 def _source_text(source: Any) -> str:

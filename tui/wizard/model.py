@@ -1,12 +1,13 @@
 """Step 2: the base model."""
 
-from pathlib import Path
+import os
 
 from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.widgets import Static
 
+from engine.paths import typed_path
 from engine.text import clean_line, human_bytes, human_count
 from tui.backend import ModelOffer
 from tui.widgets.help_line import Explanation
@@ -193,5 +194,5 @@ def typed_base(text: str) -> str:
     """Return what a person typed as a base model; folders become absolute, so that a draft can move."""
     if not looks_like_path(text):
         return text
-    folder = Path(text).expanduser()
-    return str(folder.resolve()) if folder.is_dir() else str(folder)
+    folder = typed_path(text)
+    return str(folder.resolve()) if os.path.isdir(folder) else str(folder)

@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from engine.paths import typed_path
 from engine.text import clean_line
 from tui.widgets.path_input import PathInput, PathSuggester
 
@@ -44,14 +45,14 @@ class SaveRecipeScreen(ModalScreen[Path | None]):
 
     @on(Input.Submitted)
     def _save(self, event: Input.Submitted) -> None:
-        path = Path(event.value.strip()).expanduser()
-        if not event.value.strip() or path.is_dir():
+        path = typed_path(event.value.strip())
+        if not event.value.strip() or os.path.isdir(path):
             self._say("Type the name of a file.")
             return
-        if not path.parent.is_dir():
+        if not os.path.isdir(path.parent):
             self._say(f"There is no folder {clean_line(path.parent)}.")
             return
-        if path.exists() and path != self._warned_of:
+        if os.path.exists(path) and path != self._warned_of:
             self._warned_of = path
             self._say(f"{clean_line(path)} exists. Enter again overwrites it.")
             return
