@@ -1,14 +1,17 @@
 """From a recipe to a plan: when a rehearsal is worth its seconds, and what becomes of one that fails."""
 
+from pathlib import Path
+
 import pytest
 
 from engine.planning.assumed import assumed_data, catalogue_profile
 from engine.planning.plan import Plan
 from engine.planning.planner import with_memory
+from engine.planning.rehearsal import RehearsalResult
 from engine.recipe.problems import Problem, ProblemError
 from tests.unit.made_plans import GIB, HOME, codes, finding, gpu, hub_model, plan, with_gpus
 from tui import preparation
-from tui.preparation import deepened, not_rehearsed, worth_rehearsing
+from tui.preparation import deepened, not_rehearsed, rehearse, worth_rehearsing
 from tui.verbs.recipes import _rehearsed
 
 
@@ -67,3 +70,56 @@ def test_what_is_assumed_is_said() -> None:
     model = catalogue_profile(hub_model(), HOME.cache, "nothing was asked")
     assert model.download_bytes == 2 * model.num_params
     assert "nothing was asked" in model.findings[-1].message
+
+
+class TooLargeAtFirst:
+    """Rehearsals that find the first cut too large for the card, and whatever comes next to need half of it."""
+
+    def __init__(self, cache: Path) -> None:
+        self.asked: list[int] = []
+        MADE.append(self)
+
+    def of_blocking(self, found: Plan) -> RehearsalResult:
+        self.asked.append(found.steps.micro_batch)
+        free = found.memory.available_bytes or 0
+        size = free if len(self.asked) == 1 else free // 2
+        return RehearsalResult(
+            key="k",
+            device_kind="cuda",
+            peaks={"training": size},
+            peak_phase="training",
+            components={"activations": size},
+            smallest_card_bytes=size,
+            num_layers=1,
+            cpu_s=0.1,
+        )
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+MADE: list[TooLargeAtFirst] = []
+
+
+def test_a_plan_that_the_rehearsal_finds_too_large_is_cut_and_rehearsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    MADE.clear()
+    monkeypatch.setattr("engine.planning.rehearse.Rehearsals", TooLargeAtFirst)
+    card = with_gpus(gpu(6))
+    before = plan({"method": {"name": "lora"}}, hardware=card, model=hub_model("Qwen/Qwen3-0.6B"))
+    after = rehearse(before)
+    first, second = MADE[0].asked
+    assert second < first
+    assert after.steps.micro_batch == second
+    assert after.steps.micro_batch * after.steps.accumulation == before.recipe.training.effective_batch
+    assert after.memory.depth == "simulated"
+    assert not after.blocked
+
+
+def test_a_plan_that_somebody_fixed_is_rehearsed_once_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    MADE.clear()
+    monkeypatch.setattr("engine.planning.rehearse.Rehearsals", TooLargeAtFirst)
+    fixed = {"micro_batch": 1, "activation_checkpointing": True, "optimizer": "adamw"}
+    you = {"method": {"name": "lora"}, "training": fixed}
+    after = rehearse(plan(you, hardware=with_gpus(gpu(6)), model=hub_model("Qwen/Qwen3-0.6B")))
+    assert MADE[0].asked == [1]
+    assert "memory.does_not_fit" in [finding.code for finding in after.findings]
