@@ -88,7 +88,7 @@ def _doubted(guess: Guess, other: Sequence[Guess]) -> Guess:
     for rival in other:
         rated = rival.format in ("preference", "unpaired_preference") and rival.confidence >= TAKEN_FROM
         if rated and set(guess.mapping.values()) & set(rival.mapping.values()):
-            why = f"{guess.why}, but the columns {listed(list(rival.mapping.values()))} look like {rival.format}"
+            why = f"{guess.why}; but {listed(list(rival.mapping.values()))} look like {rival.format}"
             return Guess(guess.format, guess.mapping, why, min(guess.confidence, GUESS))
     return guess
 
@@ -113,13 +113,15 @@ def _as_chat(guess: Guess) -> Iterator[Guess]:
         yield Guess("prompt_completion", {"prompt": mapping["text"], "completion": mapping["label"]}, why, DOUBT)
 
 
-def find_shape(rows: Sequence[RawRow], data: DataSection, *, objective: str) -> Shape:
+def find_shape(rows: Sequence[RawRow], data: DataSection, *, objective: str, like: Shape | None = None) -> Shape:
     """Return how the rows are read: an explicit mapping wins, then the format, then what is detected for certain.
 
     Args:
         rows: Rows of all files.
         data: The recipe's `data` section.
         objective: Decides which shapes can be learned from.
+        like: Shape of other rows of the same data, taken where these rows have its columns: a held-out file of a few
+            rows must not be read otherwise than the training file.
 
     Raises:
         ProblemError: No usable columns, or several ways of which none is certain, with the mapping to set; or a mapping
@@ -129,6 +131,10 @@ def find_shape(rows: Sequence[RawRow], data: DataSection, *, objective: str) -> 
     _check_mapping(data.mapping, columns)
     if data.mapping or data.format:
         return _chosen_shape(rows, data, columns, objective)
+    if like is not None and all(like.mapping[role] in columns for role in NEEDED[like.format]):
+        mapping = {role: column for role, column in like.mapping.items() if column in columns}
+        evidence = evidence_of(like.format, mapping, columns, "as the training rows are")
+        return Shape(like.format, mapping, evidence, columns)
     found = candidates(rows, objective)
     if found and found[0].confidence >= TAKEN_FROM:
         return Shape(found[0].format, found[0].mapping, found[0].evidence, columns)

@@ -76,7 +76,7 @@ def _prepare(recipe: Recipe) -> PreparedData:
     outcomes = list(cleaned.outcomes)
     held: list[Row] = []
     if held_files:
-        held_cleaned, _ = _usable(held_files, recipe, dropped, changed)
+        held_cleaned, _ = _usable(held_files, recipe, dropped, changed, like=shape)
         held, outcomes = held_cleaned.rows, [*outcomes, *held_cleaned.outcomes]
         cleaned, leaked = _without_leaked(cleaned, held, recipe, dropped)
         outcomes.append(leaked)
@@ -118,9 +118,11 @@ def _held_out(held_out: str | float | None) -> tuple[str | None, float | None]:
     return None, share
 
 
-def _usable(files: list[SourceFile], recipe: Recipe, dropped: Tally, changed: Tally) -> tuple[Cleaned, Shape]:
+def _usable(
+    files: list[SourceFile], recipe: Recipe, dropped: Tally, changed: Tally, like: Shape | None = None
+) -> tuple[Cleaned, Shape]:
     raw = [row for file in files for row in file.rows]
-    shape = find_shape(raw, recipe.data, objective=recipe.objective)
+    shape = find_shape(raw, recipe.data, objective=recipe.objective, like=like)
     before = dropped.total()
     rows = canonical_rows(raw, shape, dropped, changed)
     texts = check_texts(rows, recipe.data.cleaning, dropped)

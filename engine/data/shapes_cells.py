@@ -9,6 +9,7 @@ from engine.data.rows import RawRow, RowDefectError, Tally
 from engine.text import clean_line
 
 _TRUE = frozenset({"true", "1", "1.0", "yes", "y", "good", "desirable", "thumbs_up", "+1"})
+_NUMBERS: dict[float, bool] = {1: True, 0: False, -1: False}
 _FALSE = frozenset({"false", "0", "0.0", "no", "n", "bad", "undesirable", "thumbs_down", "-1"})
 
 
@@ -101,7 +102,7 @@ def truth_of(value: object) -> bool | None:
     if isinstance(value, bool):
         return value
     if isinstance(value, (int, float)):
-        return {1: True, 0: False, -1: False}.get(int(value)) if math.isfinite(value) and value == int(value) else None
+        return _NUMBERS.get(value)
     if isinstance(value, str):
         word = value.strip().lower()
         return True if word in _TRUE else False if word in _FALSE else None
@@ -123,10 +124,12 @@ def label_of(value: object, column: str) -> str:
     """Return the name of a class.
 
     Raises:
-        RowDefectError: Null or blank, or a list or an object.
+        RowDefectError: Null, NaN or blank, or a list or an object.
     """
-    if value is None or (isinstance(value, str) and not value.strip()):
+    # Tables write a number that is not there as NaN.
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    if missing or (isinstance(value, str) and not value.strip()):
         raise RowDefectError("missing_label", f"column {column!r}")
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return as_text(value, column).strip()

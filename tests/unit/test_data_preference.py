@@ -179,6 +179,7 @@ class TestLabels:
             ({"text": "T"}, "missing_column"),
             ({"text": "T", "label": None}, "missing_label"),
             ({"text": "T", "label": " "}, "missing_label"),
+            ({"text": "T", "label": float("nan")}, "missing_label"),
             ({"text": "T", "label": {"a": 1}}, "broken_label"),
             ({"text": "T", "label": [["a"]]}, "broken_label"),
             ({"text": " ", "label": "good"}, "empty_text"),

@@ -201,3 +201,22 @@ def test_mapping_to_a_shape_that_the_objective_does_not_read_is_refused():
 def test_rows_at_even_distances_decide_not_the_first_ones():
     rows = raw(*[{"messages": "lost"}] * 1500, *[{"messages": TALK}] * 9000)
     assert best(rows, "chat").mapping == {"messages": "messages"}
+
+
+class TestHeldOutFile:
+    TRAIN = many(frage=lambda n: f"Wie viel kostet Fahrkarte {n}?", antwort=lambda n: f"Fahrkarte {n} kostet {n} Euro.")
+
+    def test_few_rows_are_read_as_the_training_rows_are(self):
+        data = DataSection(source="r.jsonl")
+        shape = find_shape(self.TRAIN, data, objective="chat")
+        few = raw({"antwort": "Drei Euro.", "frage": "Und der Bus?"})
+        with pytest.raises(ProblemError):
+            find_shape(few, data, objective="chat")
+        held_out = find_shape(few, data, objective="chat", like=shape)
+        assert (held_out.format, held_out.mapping) == (shape.format, shape.mapping)
+
+    def test_file_with_other_columns_is_read_by_itself(self):
+        data = DataSection(source="r.jsonl")
+        shape = find_shape(self.TRAIN, data, objective="chat")
+        held_out = find_shape(raw({"prompt": "a", "completion": "b"}), data, objective="chat", like=shape)
+        assert held_out.mapping == {"prompt": "prompt", "completion": "completion"}
