@@ -6,10 +6,9 @@ Nothing here is needed to carry a run: a damaged file is forgotten and begins an
 import fcntl
 import hashlib
 import json
-import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +26,8 @@ _LOCK_POLL_S = 0.02
 _MAX_FILE_BYTES = 256 * 1024
 _MAX_CONTEXT_BYTES = 64 * 2**30
 _RATIO_RANGE = (0.1, 10.0)
-"""Measurements beyond this are no measurements: another process's memory, a counter that wrapped."""
+_FLOPS_RANGE = (1e6, 1e18)
+"""Measurements beyond these are no measurements: another process's memory, a counter that wrapped, an edited file."""
 
 
 def read(cache: Path, key: MachineKey) -> Calibration | None:
@@ -82,7 +82,7 @@ def record(
                     key=key,
                     context_bytes=before.context_bytes if context_bytes is None else context_bytes,
                     memory_ratios=ratios,
-                    flops=before.flops | (flops or {}),
+                    flops=before.flops | _possible(flops or {}),
                 ),
                 before.context_bytes,
             )
@@ -108,8 +108,13 @@ def _sound(calibration: Calibration, context_before: int | None = None) -> Calib
         key=calibration.key,
         context_bytes=context,
         memory_ratios=[ratio for ratio in calibration.memory_ratios if low < ratio < high][-MAX_RATIOS:],
-        flops={name: rate for name, rate in calibration.flops.items() if math.isfinite(rate) and rate > 0},
+        flops=_possible(calibration.flops),
     )
+
+
+def _possible(flops: Mapping[str, float]) -> dict[str, float]:
+    low, high = _FLOPS_RANGE
+    return {name: rate for name, rate in flops.items() if low < rate < high}
 
 
 @contextmanager

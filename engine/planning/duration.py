@@ -122,7 +122,8 @@ def step_flops(model: ModelProfile, setup: Setup, tokens: float) -> float:
         setup: Method, recomputation and length.
         tokens: Tokens of the step, padding included.
     """
-    experts = 3 * model.hidden_size * model.intermediate_size * model.num_layers if model.num_experts else 0
+    # A token passes a few experts; those that every token passes are linear layers like others.
+    experts = model.expert_params * model.experts_per_token // model.num_experts if model.num_experts else 0
     active = linear_params(model) + experts + model.vocab_size * model.hidden_size
     # Scores and weighted sums, causal: half of 2 x 2 x length x width per token and block.
     attention = model.num_layers * model.num_heads * model.head_dim * setup.max_length

@@ -11,9 +11,11 @@ import pytest
 from engine.hardware.devices import Hardware, Host
 from engine.hardware.readings import Unavailable
 from engine.planning import calibration_store as store
+from engine.planning.architectures import read_architecture
 from engine.planning.calibration import Calibration, MachineKey, machine_key, middle_ratio, ratio_band
 from engine.planning.duration import STEP_OVERHEAD_S, reached_flops, step_flops, width_share
 from engine.planning.memory import Setup
+from engine.planning.model_folder import describe
 from engine.planning.plan import Device
 from engine.recipe.problems import ProblemError
 from tests.engine.made_plan import made_plan
@@ -104,7 +106,8 @@ def test_the_newest_fifty_ratios_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ratio", [0.0, -1.0, 50.0, float("nan"), float("inf")])
 def test_impossible_measurements_are_not_kept(tmp_path: Path, ratio: float) -> None:
     store.record(tmp_path, KEY, context_bytes=500, memory_ratio=1.0, flops={"float32": 1e12})
-    store.record(tmp_path, KEY, context_bytes=-3, memory_ratio=ratio, flops={"bfloat16": float("inf")})
+    for rate in (float("inf"), float("nan"), -1.0, 1e300, 1e-300):
+        store.record(tmp_path, KEY, context_bytes=-3, memory_ratio=ratio, flops={"bfloat16": rate, "float32": rate})
     assert store.read(tmp_path, KEY) == Calibration(
         key=KEY, context_bytes=500, memory_ratios=[1.0], flops={"float32": 1e12}
     )
@@ -179,6 +182,17 @@ def test_a_measured_rate_gives_back_the_time_that_it_was_measured_in() -> None:
     assert rate is not None
     flops = rate * width_share("cpu", model.hidden_size)
     assert step_flops(model, setup, 512) / flops + 3 * STEP_OVERHEAD_S["cpu"] == pytest.approx(0.5)
+
+
+def test_a_token_costs_the_experts_that_it_passes_and_the_shared_one_once() -> None:
+    # Qwen1.5-MoE-A2.7B by its published configuration: 2.7 B weights are active, 0.3 B of them an embedding to look up.
+    sizes = {"hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 16, "vocab_size": 151936}
+    experts = {"num_experts": 60, "num_experts_per_tok": 4, "moe_intermediate_size": 1408}
+    shared = {"shared_expert_intermediate_size": 5632, "intermediate_size": 5632}
+    architecture = read_architecture({"model_type": "qwen2_moe", **sizes, **experts, **shared})
+    model = describe(architecture, base="made")
+    setup = Setup(device="cuda", method="full", precision="bfloat16", micro_batch=1, max_length=1)
+    assert step_flops(model, setup, 1.0) / 6 == pytest.approx(2.38e9, rel=0.02)
 
 
 def test_a_step_that_only_waits_says_nothing_of_the_rate() -> None:
