@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from engine.out_of_memory import give_back_memory, is_out_of_memory
+from engine.planning.evaluation_cut import MAX_ROWS
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
-MAX_ROWS_PER_BATCH = 64
 
 
 def in_batches(
@@ -26,7 +26,7 @@ def in_batches(
     Args:
         rows: Rows in any order.
         length: Tokens that one row occupies.
-        max_tokens: Most padded tokens in one batch; a longer row is a batch of its own.
+        max_tokens: Most tokens of one batch, each row as long as the longest; a longer row is a batch of its own.
         work: Returns one result for each row of a batch.
         on_smaller: Told how many rows did not fit and how many are tried instead.
 
@@ -36,7 +36,7 @@ def in_batches(
     waiting = sorted(rows, key=length, reverse=True)
     while waiting:
         longest = max(1, length(waiting[0]))
-        num_rows = min(len(waiting), MAX_ROWS_PER_BATCH, max(1, max_tokens // longest))
+        num_rows = min(len(waiting), MAX_ROWS, max(1, max_tokens // longest))
         batch = waiting[:num_rows]
         results = _unless_out_of_memory(batch, work)
         if results is None:

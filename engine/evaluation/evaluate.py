@@ -329,7 +329,8 @@ class _Job:
             self.model,
             self.tokenizer,
             max_new_tokens=self._max_new_tokens(),
-            max_batch_tokens=int(share * self.max_batch_tokens),
+            micro_batch_tokens=self.max_batch_tokens,
+            cached_share=share,
             precision=self.precision,
             should_stop=self.should_stop,
         )

@@ -10,6 +10,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCrit
 from engine.evaluation.batches import in_batches
 from engine.evaluation.scoring import autocast_like_training, causal_model
 from engine.evaluation.stopping import stop_token_ids
+from engine.planning.evaluation_cut import answer_cost, cached_share
 
 
 class EvaluationInterrupted(Exception):  # noqa: N818 - a request, not an error
@@ -33,7 +34,9 @@ class Answerer:
     Args:
         model: A causal model, with or without adapter.
         max_new_tokens: Longest answer, in tokens.
-        max_batch_tokens: Most tokens (prompts and answers, padded) in one batch.
+        micro_batch_tokens: Tokens of a training micro-batch: a batch of prompts takes no more memory than training
+            took with these.
+        cached_share: Tokens of a generation that are kept for one of training (`engine.planning.evaluation_cut`).
         should_stop: Asked at every token; true raises `EvaluationInterrupted`.
     """
 
@@ -43,14 +46,16 @@ class Answerer:
         tokenizer: PreTrainedTokenizerBase,
         *,
         max_new_tokens: int,
-        max_batch_tokens: int,
+        micro_batch_tokens: int,
+        cached_share: float = 1.0,
         precision: torch.dtype | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self._model = causal_model(model)
         self._tokenizer = tokenizer
         self._max_new_tokens = max_new_tokens
-        self._max_batch_tokens = max_batch_tokens
+        self._share = cached_share
+        self._max_cost = int(cached_share * micro_batch_tokens)
         self._autocast = autocast_like_training(self._model, precision)
         self._should_stop = should_stop or (lambda: False)
         self._stop_ids = stop_token_ids(tokenizer, self._model)
@@ -76,8 +81,8 @@ class Answerer:
         # answer needs, a prompt is answered alone.
         roomy = [prompt for prompt in fitting if self._length(prompt) <= self._context]
         tight = [prompt for prompt in fitting if self._length(prompt) > self._context]
-        for group, max_tokens in ((roomy, self._max_batch_tokens), (tight, 0)):
-            for batch, texts in in_batches(group, self._length, max_tokens, self._answer_batch, on_smaller):
+        for group, max_cost in ((roomy, self._max_cost), (tight, 0)):
+            for batch, texts in in_batches(group, self._cost, max_cost, self._answer_batch, on_smaller):
                 for prompt, text in zip(batch, texts, strict=True):
                     answers[prompt.index] = text
                 advance(len(batch))
@@ -85,6 +90,9 @@ class Answerer:
 
     def _length(self, prompt: Prompt) -> int:
         return len(prompt.input_ids) + self._max_new_tokens
+
+    def _cost(self, prompt: Prompt) -> int:
+        return answer_cost(len(prompt.input_ids), self._max_new_tokens, self._share)
 
     def _answer_batch(self, batch: Sequence[Prompt]) -> list[str]:
         longest = max(len(prompt.input_ids) for prompt in batch)
@@ -151,19 +159,13 @@ def context_length(model: nn.Module) -> int:
 
 
 def generation_share(model: nn.Module, *, activation_checkpointing: bool) -> float:
-    """Return how many tokens of generation take no more memory than one token of a training step, from 1/8 to 4.
-
-    Generation keeps a key and a value of each token in each block. A training step keeps at least eight times the
-    hidden width there for the backward pass, or once with activation checkpointing, when only the input of a block
-    stays. Models without grouped-query attention have keys as wide as that input: then checkpointed training fits
-    where four times its tokens of keys and values do not.
-    """
+    """Return how many tokens of a generation are kept where training keeps one (`engine.planning.evaluation_cut`)."""
     config = causal_model(model).config.get_text_config()
     hidden = int(getattr(config, "hidden_size", 0) or 0)
     heads = int(getattr(config, "num_attention_heads", 0) or 0)
-    if not hidden or not heads:
-        return 1.0
-    kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
-    head_dim = int(getattr(config, "head_dim", None) or hidden // heads)
-    kept = hidden * (1 if activation_checkpointing else 8)
-    return min(4.0, max(0.125, kept / (2 * kv_heads * head_dim)))
+    return cached_share(
+        hidden=hidden,
+        kv_heads=int(getattr(config, "num_key_value_heads", None) or heads),
+        head_dim=int(getattr(config, "head_dim", None) or hidden // max(1, heads)),
+        activation_checkpointing=activation_checkpointing,
+    )

@@ -64,6 +64,7 @@ class TokenScorer:
         self._head: nn.Module | None = self._model.get_output_embeddings()
         self._pad_id = pad_id
         self._autocast = autocast_like_training(self._model, precision)
+        self._finish = after_head(self._model)
         self._head_is_all: bool | None = None
 
     def score(self, rows: Sequence[TokenRow]) -> list[RowScore]:
@@ -93,7 +94,7 @@ class TokenScorer:
         return ids.to(device), attention.to(device), targets.to(device)
 
     def _can_chunk(self) -> bool:
-        """Say whether head(hidden) is what the model returns; some families scale or cap logits after the head."""
+        """Say whether head(hidden), scaled and capped as the configuration says, is what the model returns."""
         if self._head_is_all is None:
             self._head_is_all = self._head is not None and self._head_gives_logits()
         return self._head_is_all
@@ -105,13 +106,15 @@ class TokenScorer:
         hidden = getattr(output, "last_hidden_state", None)
         if hidden is None or self._head is None:
             return False
-        by_head = self._head(hidden)
+        by_head = self._finish(self._head(hidden))
         return by_head.shape == whole.shape and torch.allclose(by_head, whole.to(by_head.dtype), rtol=1e-3, atol=1e-3)
 
     def _score_hidden(self, hidden: torch.Tensor, targets: torch.Tensor) -> list[RowScore]:
         assert self._head is not None
         head = self._head
-        return self._reduce(lambda where: head(hidden[where]), targets, self._model.config.get_text_config().vocab_size)
+        return self._reduce(
+            lambda where: self._finish(head(hidden[where])), targets, self._model.config.get_text_config().vocab_size
+        )
 
     def _reduce(
         self,
@@ -134,6 +137,27 @@ class TokenScorer:
         tokens = (targets != -100).sum(dim=1)
         columns = zip(loss.tolist(), right.tolist(), tokens.tolist(), strict=True)
         return [RowScore(float(row_loss), int(hits), int(count)) for row_loss, hits, count in columns]
+
+
+def after_head(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what a model does with the output layer's product: some families scale it, some cap it.
+
+    The names and their order are those that TRL's fused output layer reads (`trl.trainer.utils` of TRL 1.16).
+    """
+    config = vars(model.config.get_text_config())
+    cap = config.get("final_logit_softcapping")
+    named = [config.get(name) for name in ("logit_scale", "output_multiplier", "lm_head_multiplier")]
+    scale = next((value for value in named if value is not None), None)
+    divisor = config.get("logits_scaling")
+    if scale is None and divisor:
+        scale = divisor if config.get("model_type") == "hyperclovax" else 1 / divisor
+
+    def finish(logits: torch.Tensor) -> torch.Tensor:
+        if scale is not None and scale != 1:
+            logits = logits * scale
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    return finish
 
 
 def autocast_like_training(

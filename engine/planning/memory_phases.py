@@ -6,6 +6,7 @@ A moment is `{component: bytes}` of tensors that are alive together; the highest
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from engine.planning.evaluation_cut import answered_rows, cached_share
 from engine.planning.memory_blocks import BlockMemory, block_memory
 from engine.planning.memory_setup import (
     NF4_BYTES,
@@ -25,8 +26,6 @@ TILE_VOCAB = 32768
 """TRL computes the output layer in tiles of this size (`trl.kernels.chunked_logprob`)."""
 EVALUATION_CHUNK_BYTES = 64 * MIB
 """Float32 logits that an evaluation holds at once (`engine.evaluation.scoring`)."""
-MAX_GENERATION_ROWS = 64
-"""Most rows that are answered at once (`engine.evaluation.batches`)."""
 FSDP_GATHERED_BLOCKS = 2
 """FSDP holds the block in use whole, and the next one that it fetches meanwhile."""
 
@@ -73,12 +72,13 @@ def phase_peaks(model: ModelProfile, setup: Setup) -> dict[str, Moment]:
 
 
 def generation_share(model: ModelProfile, setup: Setup) -> float:
-    """Return the tokens that are generated at once per token of a training step, as evaluation chooses them.
-
-    The rule of `engine.evaluation.generation.generation_share`, which a test holds against this one.
-    """
-    kept = model.hidden_size * (1 if setup.activation_checkpointing else 8)
-    return min(4.0, max(0.125, kept / (2 * model.num_kv_heads * model.head_dim)))
+    """Return how many tokens of a generation are kept where training keeps one (`engine.planning.evaluation_cut`)."""
+    return cached_share(
+        hidden=model.hidden_size,
+        kv_heads=model.num_kv_heads,
+        head_dim=model.head_dim,
+        activation_checkpointing=setup.activation_checkpointing,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,9 @@ class _Run:
         return optimizer_bytes(self.setup.optimizer, trainable_params(self.model, self.setup)) // self.shard
 
     def gradients(self) -> int:
-        """Return all gradients; with DDP also the buckets in which they travel."""
+        """Return all gradients; with DDP those of adapters travel together, in a copy."""
         learnt = 4 * trainable_params(self.model, self.setup) // self.shard
-        return 2 * learnt if self.setup.strategy == "ddp" and self.setup.num_gpus > 1 else learnt
+        return 2 * learnt if self.setup.strategy == "ddp" and not self.setup.full else learnt
 
     def gathered(self) -> int:
         """Return what a GPU holds of the others' shards for a moment."""
@@ -218,31 +218,33 @@ class _Run:
     def evaluation(self) -> Iterator[Moment]:
         """Yield the moments of an evaluation: it runs without gradients, and finds the optimizer's states there."""
         setup, model = self.setup, self.model
-        # Where the examples of the baseline make a row longer than a batch, it is a batch of its own.
-        longest = min(setup.max_length + setup.examples, model.context_length) if setup.examples else 0
-        tokens = max(setup.evaluation_batch or setup.tokens, longest)
-        share = tokens / setup.tokens
+        prompts = [setup.max_length]
+        if setup.examples:
+            # Where the examples of the baseline make a row longer than a batch, it is a batch of its own.
+            prompts.append(min(setup.max_length + setup.examples, model.context_length))
+        tokens = max(setup.tokens, *prompts)
         copies = {COPIES: self.copies() + (setup.width * self.embedding if setup.full else 0)} if self.copies() else {}
         base = {**self.resting(0), **copies}
         hidden = tokens * model.hidden_size * (4 if setup.full else setup.width)
         # Logits in the arithmetic's format and in float32, and their log-softmax.
         chunk = 3 * min(EVALUATION_CHUNK_BYTES, 4 * tokens * model.vocab_size)
-        yield {**base, ACTIVATIONS: round(share * self.block.evaluating) + self.mask(), HEAD: 0}
+        yield {**base, ACTIVATIONS: self.reading(tokens) + self.mask(), HEAD: 0}
         yield {**base, ACTIVATIONS: 2 * hidden, HEAD: chunk}
         if setup.generate:
-            yield self.generation(base, tokens, setup.max_length)
-            if longest:
-                yield self.generation(base, tokens, longest)
+            yield from (self.generation(base, prompt) for prompt in prompts)
 
-    def generation(self, base: Moment, tokens: int, prompt: int) -> Moment:
-        """Return the moment when the longest prompts have been read: their keys and values, and one block at work."""
+    def reading(self, tokens: int) -> int:
+        """Return what a block needs to read so many tokens without gradients."""
+        return round(tokens / self.setup.tokens * self.block.evaluating)
+
+    def generation(self, base: Moment, prompt: int) -> Moment:
+        """Return the moment when prompts have been read: their keys and values, and one block at work."""
         setup, model = self.setup, self.model
+        rows = answered_rows(setup.tokens, prompt, setup.generate, generation_share(model, setup))
         length = prompt + setup.generate
-        rows = max(1, min(MAX_GENERATION_ROWS, int(generation_share(model, setup) * tokens) // length))
-        share = rows * prompt / setup.tokens
         cache = 2 * model.num_layers * model.num_kv_heads * model.head_dim * setup.width * rows * length
         logits = rows * model.vocab_size * (4 + setup.width)
-        return {**base, ACTIVATIONS: round(share * self.block.evaluating), CACHE: cache, HEAD: logits}
+        return {**base, ACTIVATIONS: self.reading(rows * prompt), CACHE: cache, HEAD: logits}
 
     def saving(self) -> Moment:
         """Return what lies there while a checkpoint is written: first the weights that learn, then the states.

@@ -40,7 +40,6 @@ class Setup:
         accumulates: A step has several micro-steps, so that gradients lie there while the next one runs.
         attention: Implementation of attention.
         dropout: Share of adapter inputs that are dropped.
-        evaluation_batch: Most tokens of one evaluation batch; None takes those of a training micro-batch.
         generate: Longest answer generated in an evaluation, in tokens; 0 when nothing is generated.
         examples: Most tokens that the few-shot baseline puts in front of a question; 0 without it.
         merge: The adapter is merged into the base model at the end.
@@ -61,7 +60,6 @@ class Setup:
     accumulates: bool = True
     attention: Attention = "sdpa"
     dropout: float = 0.0
-    evaluation_batch: int | None = None
     generate: int = 0
     examples: int = 0
     merge: bool = False

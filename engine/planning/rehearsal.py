@@ -1,8 +1,8 @@
 """What a rehearsal found out, as plain data. The rehearsal itself runs in a process of its own (`engine.rehearsal`)."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from engine.planning.profiles import Profile
 
@@ -47,3 +47,9 @@ class RehearsalResult(Profile):
     cpu_s: float
     confidence: Literal["normal", "low"] = "normal"
     notes: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _peak_is_known(self) -> Self:
+        if self.peak_phase not in self.peaks:
+            raise ValueError(f"no peak of the phase {self.peak_phase}")
+        return self

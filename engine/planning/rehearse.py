@@ -4,10 +4,12 @@ import asyncio
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from concurrent.futures import Future
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,11 @@ from engine.text import clean_line
 FOLDER = "rehearsals"
 LOG_NAME = "rehearsal.log"
 COMMAND = [sys.executable, "-P", "-m", "engine.rehearsal"]
-TIMEOUT_S = 180.0
-REHEARSAL_VERSION = 1
+CPU_LIMIT_S = 120
+"""Processor time after which a rehearsal is given up; the slowest of the catalogue takes 12 s, imports included."""
+TIMEOUT_S = 900.0
+"""Wall time, for a rehearsal that hangs without computing: on a busy machine seconds of computing take minutes."""
+REHEARSAL_VERSION = 2
 """Raised when a rehearsal of the same plan would give other numbers."""
 PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate")
 MAX_KEPT = 200
@@ -89,26 +94,29 @@ class Rehearsals:
     with code `rehearsal.replaced`. The same plan asked for twice is rehearsed once.
     """
 
-    def __init__(self, cache: Path, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, cache: Path, *, timeout_s: float = TIMEOUT_S, cpu_limit_s: int = CPU_LIMIT_S) -> None:
         """Start nothing yet.
 
         Args:
             cache: Cache folder of the user.
-            timeout_s: Time after which a rehearsal is given up.
+            timeout_s: Wall time after which a rehearsal is given up.
+            cpu_limit_s: Processor time after which it is given up.
         """
         self._cache = cache
-        self._timeout_s = timeout_s
+        self._limits = _Limits(timeout_s, cpu_limit_s)
         self._lock = threading.Lock()
         self._current: _Rehearsal | None = None
 
     def cached(self, plan: Plan) -> RehearsalResult | None:
         """Return what an earlier rehearsal of the same plan found; None when there is none or it is unreadable."""
+        key = rehearsal_key(plan)
         try:
-            with self._file(rehearsal_key(plan)).open("rb") as file:
+            with self._file(key).open("rb") as file:
                 content = file.read(_MAX_FILE_BYTES + 1)
-            return RehearsalResult.model_validate_json(content)
+            result = RehearsalResult.model_validate_json(content)
         except (OSError, ValidationError):
             return None
+        return result if result.key == key else None
 
     async def of(self, plan: Plan) -> RehearsalResult:
         """Return what the run of a plan needs; the rehearsal ends when the last task that awaits it is cancelled.
@@ -147,7 +155,7 @@ class Rehearsals:
                 return before
             if before is not None:
                 before.end("replaced")
-            self._current = _Rehearsal(key, plan, self._cache, self._timeout_s)
+            self._current = _Rehearsal(key, plan, self._cache, self._limits)
             return self._current
 
     def _leave(self, rehearsal: "_Rehearsal") -> None:
@@ -161,6 +169,14 @@ class Rehearsals:
         return self._cache / FOLDER / f"{key}.json"
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """How long a rehearsal may take, in seconds of wall and of processor time."""
+
+    wall_s: float
+    cpu_s: int
+
+
 class _Rehearsal:
     """One process and the future of its answer.
 
@@ -168,15 +184,16 @@ class _Rehearsal:
         waiters: Who wants the answer; guarded by the lock of `Rehearsals`.
     """
 
-    def __init__(self, key: str, plan: Plan, cache: Path, timeout_s: float) -> None:
+    def __init__(self, key: str, plan: Plan, cache: Path, limits: _Limits) -> None:
         self.key = key
         self.waiters = 1
         self.future: Future[RehearsalResult] = Future()
         self._cache = cache
-        self._timeout_s = timeout_s
+        self._limits = limits
         self._why = ""
         self._process = _spawn(cache)
-        request = json.dumps({"key": key, "plan": plan.model_dump(mode="json")}) + "\n"
+        facts = {"key": key, "plan": plan.model_dump(mode="json"), "cpu_limit_s": limits.cpu_s}
+        request = json.dumps(facts) + "\n"
         threading.Thread(target=self._follow, args=(request,), name="rehearsal", daemon=True).start()
 
     @property
@@ -191,7 +208,7 @@ class _Rehearsal:
             self._process.kill()
 
     def _follow(self, request: str) -> None:
-        watch = threading.Timer(self._timeout_s, self.end, args=("timeout",))
+        watch = threading.Timer(self._limits.wall_s, self.end, args=("timeout",))
         watch.daemon = True
         watch.start()
         try:
@@ -224,7 +241,7 @@ class _Rehearsal:
 
     def _read(self, line: bytes) -> RehearsalResult:
         if not line.endswith(b"\n"):
-            raise ProblemError(_ended(self._why, self._process.returncode, self._timeout_s))
+            raise ProblemError(_ended(self._why, self._process.returncode, self._limits))
         try:
             answer = json.loads(line)
             if "problems" in answer:
@@ -278,9 +295,12 @@ def _unreadable(error: Exception) -> Problem:
     return Problem("rehearsal.unreadable", f"The rehearsal gave an answer that cannot be read ({why}).", _MORE)
 
 
-def _ended(why: str, exit_code: int | None, timeout_s: float) -> Problem:
+def _ended(why: str, exit_code: int | None, limits: _Limits) -> Problem:
     if why == "replaced":
         return Problem("rehearsal.replaced", "A newer plan is rehearsed instead of this one.", severity="note")
     if why == "timeout":
-        return Problem("rehearsal.timeout", f"The rehearsal gave no answer in {timeout_s:.0f} s.", _MORE)
+        return Problem("rehearsal.timeout", f"The rehearsal gave no answer in {limits.wall_s:.0f} s.", _MORE)
+    if exit_code == -signal.SIGXCPU:
+        message = f"The rehearsal gave no answer in {limits.cpu_s} s of processor time."
+        return Problem("rehearsal.timeout", message, _MORE)
     return Problem("rehearsal.ended", f"The rehearsal ended without an answer (exit code {exit_code}).", _MORE)

@@ -1,12 +1,13 @@
 """The rehearsal process: `python -P -m engine.rehearsal`.
 
-One JSON object on stdin, `{"key", "plan"}`; one line of JSON on stdout, `{"result"}` or `{"problems"}`. Standard output
-is kept for the answer: whatever a library prints goes to stderr, a log file. The end of stdin, that is the end of
-whoever asked, ends the process.
+One JSON object on stdin, `{"key", "plan", "cpu_limit_s"}`; one line of JSON on stdout, `{"result"}` or `{"problems"}`.
+Standard output is kept for the answer: whatever a library prints goes to stderr, a log file. The end of stdin, that is
+the end of whoever asked, ends the process.
 """
 
 import json
 import os
+import resource
 import sys
 import threading
 import warnings
@@ -38,6 +39,14 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"problems": [problem.to_json()]}
 
 
+def limit_processor_time(seconds: int) -> None:
+    """Let the system end this process when it has computed for so long; it leaves no image of its memory behind."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    allowed = seconds if hard == resource.RLIM_INFINITY else min(seconds, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (allowed, hard))
+
+
 def _end_with_the_asker() -> None:
     sys.stdin.read()
     os._exit(1)
@@ -51,6 +60,7 @@ def main() -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.simplefilter("ignore")
     request = json.loads(sys.stdin.readline())
+    limit_processor_time(request["cpu_limit_s"])
     threading.Thread(target=_end_with_the_asker, daemon=True).start()
     answers.write(json.dumps(answer(request)) + "\n")
     answers.flush()

@@ -16,6 +16,9 @@ from engine.evaluation.prompts import CONTINUATION_TOKENS
 from engine.evaluation.scoring import TokenRow, TokenScorer, autocast_like_training, causal_model
 from engine.methods import lora
 from engine.models.loading import compute_dtype
+from engine.planning.evaluation_cut import MAX_ROWS, answered_rows
+from engine.planning.few_shot import example_tokens
+from engine.planning.plan import Plan
 from engine.rehearsal.hollow import HollowMode
 from engine.rehearsal.models import build_model
 from engine.rehearsal.rows import longest_lengths
@@ -23,62 +26,63 @@ from engine.rehearsal.step import Rehearsed
 from engine.rehearsal.tracer import Tracer
 from engine.training.checkpoints import learnt_tensors
 
-MAX_ROWS = 64
 PARITY_ROWS = 4
 _DECODED_TOKENS = 2
-_LOGITS_CHANGED = (
-    "final_logit_softcapping",
-    "logit_scale",
-    "logits_scaling",
-    "output_multiplier",
-    "lm_head_multiplier",
-)
-"""Settings of families whose logits are more than the output layer's product; evaluation then holds all of them."""
 
 
 def evaluate(rehearsed: Rehearsed, mode: HollowMode, tracer: Tracer) -> None:
     """Measure the longest held-out rows and answer the longest prompts, as the evaluation after training does."""
-    config = causal_model(rehearsed.model).config.get_text_config()
-    mode.same_values = not any(vars(config).get(name) for name in _LOGITS_CHANGED)
     with undisturbed(rehearsed.model):
         with tracer.part("evaluation batch"):
             _score(rehearsed)
         with tracer.part("generation and its cache"):
             _answer(rehearsed, mode)
-    mode.same_values = True
 
 
-def _max_batch_tokens(rehearsed: Rehearsed) -> int:
+def _micro_batch_tokens(rehearsed: Rehearsed) -> int:
     training = rehearsed.recipe.training
     return rehearsed.plan.steps.micro_batch * (training.max_length or DEFAULT_MAX_LENGTH)
+
+
+def _example_tokens(plan: Plan) -> int:
+    return example_tokens(plan.recipe.evaluation.few_shot, plan.data)
 
 
 def _score(rehearsed: Rehearsed) -> None:
     plan = rehearsed.plan
     available = min(MAX_ROWS, plan.recipe.evaluation.max_rows, max(1, plan.data.num_held_out))
     lengths = longest_lengths(plan, available)
-    rows = max(1, min(available, _max_batch_tokens(rehearsed) // lengths[0]))
+    rows = max(1, min(available, _micro_batch_tokens(rehearsed) // lengths[0]))
     scorer = TokenScorer(rehearsed.model, precision=compute_dtype(rehearsed.recipe))
     scorer.score([TokenRow([1] * length, [1] * length) for length in lengths[:rows]])
+    if examples := _example_tokens(plan):
+        longest = min(lengths[0] + examples, context_length(rehearsed.model))
+        scorer.score([TokenRow([1] * longest, [0] * (longest - 2) + [1] * 2)])
 
 
 def _answer(rehearsed: Rehearsed, mode: HollowMode) -> None:
-    """Read the prompts and write the last token: in between, only the cache grows."""
+    """Answer the longest prompts, and the longest one behind the examples of the few-shot baseline."""
+    longest = longest_lengths(rehearsed.plan, 1)[0]
+    room = context_length(rehearsed.model) - 1
+    _answer_prompts(rehearsed, mode, min(longest, room))
+    if examples := _example_tokens(rehearsed.plan):
+        _answer_prompts(rehearsed, mode, min(longest + examples, room))
+
+
+def _answer_prompts(rehearsed: Rehearsed, mode: HollowMode, prompt: int) -> None:
+    """Read as many prompts as evaluation takes at once and write the last token: in between, only the cache grows."""
     plan, model = rehearsed.plan, rehearsed.model
-    context = context_length(model)
-    prompt = min(longest_lengths(plan, 1)[0], context - 1)
-    new_tokens = min(_max_new_tokens(rehearsed), context - prompt)
+    new_tokens = min(_max_new_tokens(rehearsed), context_length(model) - prompt)
     share = generation_share(model, activation_checkpointing=bool(plan.recipe.training.activation_checkpointing))
     asked = min(plan.recipe.evaluation.generate_rows + NUM_SAMPLES, max(1, plan.data.num_held_out))
-    fitting = int(share * _max_batch_tokens(rehearsed)) // (prompt + new_tokens)
-    rows = max(1, min(MAX_ROWS, asked, fitting))
+    rows = min(asked, answered_rows(_micro_batch_tokens(rehearsed), prompt, new_tokens, share))
     decoded = min(_DECODED_TOKENS, new_tokens)
     precision = compute_dtype(rehearsed.recipe)
     answerer = Answerer(
         model,
         rehearsed.tokenizer,
         max_new_tokens=decoded,
-        max_batch_tokens=rows * (prompt + decoded),
+        micro_batch_tokens=rows * (prompt + decoded),
         precision=precision,
     )
     answerer.answer([[1] * prompt] * rows, lambda number: None)

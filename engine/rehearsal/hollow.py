@@ -135,11 +135,7 @@ Special = Callable[["HollowMode", OpOverload, tuple[Any, ...], dict[str, Any]], 
 
 
 class HollowMode(TorchDispatchMode):
-    """Carries out operations on hollow tensors by their shapes.
-
-    Attributes:
-        same_values: What comparisons of contents answer (`torch.equal`, `torch.allclose`).
-    """
+    """Carries out operations on hollow tensors by their shapes."""
 
     def __init__(self, note: Noter, *, special: dict[OpOverload, Special] | None = None) -> None:
         """Start a mode of its own address range.
@@ -150,7 +146,6 @@ class HollowMode(TorchDispatchMode):
         """
         super().__init__()
         self.arena = Arena()
-        self.same_values = True
         self._note = note
         self._special: dict[OpOverload, Special] = {**_SPECIAL, **(special or {})}
         self._kinds: dict[OpOverload, _Kind] = {}
@@ -305,9 +300,8 @@ def _answer_all(mode: HollowMode, func: OpOverload, args: Any, kwargs: Any) -> A
 
 
 def _same(mode: HollowMode, func: OpOverload, args: Any, kwargs: Any) -> bool:
-    if mode.is_hollow(args[0]) or mode.is_hollow(args[1]):
-        return mode.same_values
-    return bool(func(*args, **kwargs))
+    # Evaluation compares two ways to the same logits; for families that it knows they agree.
+    return mode.is_hollow(args[0]) or mode.is_hollow(args[1]) or bool(func(*args, **kwargs))
 
 
 def _places(mode: HollowMode, func: OpOverload, args: Any, kwargs: Any) -> torch.Tensor:

@@ -52,8 +52,10 @@ class Tracer:
     def held(self, num_bytes: int) -> Iterator[None]:
         """Write down memory that a kernel takes for itself while it runs."""
         number = self._take(num_bytes, self.component)
-        yield
-        self._give(number)
+        try:
+            yield
+        finally:
+            self._give(number)
 
     def standing(self, num_bytes: int, component: str) -> None:
         """Write down memory that is taken and never given back."""

@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.data.rendering import Renderer
 from engine.evaluation import scoring
@@ -129,7 +130,31 @@ def test_chunked_head_equals_whole_logits(model, tokenizer, monkeypatch):
     assert [score.loss for score in chunked] == pytest.approx([score.loss for score in whole], rel=1e-6)
 
 
-def test_models_that_change_logits_after_the_head_are_scored_whole(tokenizer):
+FINISHED_LOGITS = {
+    "gemma2": {"final_logit_softcapping": 0.5, "head_dim": 8},
+    "cohere": {"logit_scale": 3.0},
+    "granite": {"logits_scaling": 0.25},
+}
+
+
+@pytest.mark.parametrize("family", sorted(FINISHED_LOGITS))
+def test_logits_that_are_scaled_or_capped_are_never_whole_either(family):
+    sizes = {"vocab_size": 100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1}
+    torch.manual_seed(5)
+    config = AutoConfig.for_model(family, **sizes, **heads, eos_token_id=2, **FINISHED_LOGITS[family])
+    model = AutoModelForCausalLM.from_config(config).eval()
+    rows = [TokenRow([5, 6, 7, 8, 9], [0, 0, 1, 1, 1]), TokenRow([9, 8, 7], [0, 1, 1])]
+    with torch.no_grad():
+        scorer = TokenScorer(model)
+        assert scorer._can_chunk()
+        chunked = scorer.score(rows)
+        scorer._head_is_all = False
+        whole = scorer.score(rows)
+    assert [score.loss for score in chunked] == pytest.approx([score.loss for score in whole], rel=1e-5)
+
+
+def test_models_that_change_logits_in_an_unknown_way_are_scored_whole(tokenizer, monkeypatch):
     from transformers import GraniteConfig, GraniteForCausalLM
 
     torch.manual_seed(1)
@@ -141,8 +166,10 @@ def test_models_that_change_logits_after_the_head_are_scored_whole(tokenizer):
         )
     ).eval()  # fmt: skip
     rows = [Renderer(tokenizer, 128).render(row) for row in text_rows(4)]
+    monkeypatch.setattr(scoring, "after_head", lambda model: lambda logits: logits)
     scorer = TokenScorer(model)
     with torch.no_grad():
+        assert not scorer._can_chunk()
         scores = scorer.score([TokenRow(row.input_ids, row.trained_mask) for row in rows])
     loss, hits, count = reference_sums(model, rows)
     assert sum(score.loss for score in scores) == pytest.approx(loss, rel=1e-5)
@@ -228,7 +255,7 @@ def test_answers_stop_at_every_end_token_and_ignore_the_models_sampling_settings
     model.generation_config.temperature = 3.0
     ids = Renderer(tokenizer, 128).prompt_ids(command_rows(1)[0])
     free = greedy_text(model, tokenizer, ids, 12, set())
-    answerer = Answerer(model.eval(), tokenizer, max_new_tokens=12, max_batch_tokens=100)
+    answerer = Answerer(model.eval(), tokenizer, max_new_tokens=12, micro_batch_tokens=100)
     answerer._stop_ids = []
     with torch.no_grad():
         assert answerer.answer([ids], lambda number: None) == [free]
@@ -242,11 +269,34 @@ def test_a_long_prompt_does_not_shorten_the_answers_of_others(tokenizer):
     renderer = Renderer(tokenizer, 48)
     short = renderer.prompt_ids(command_rows(1)[0])
     long = (short * 8)[:44]
-    answerer = Answerer(model, tokenizer, max_new_tokens=12, max_batch_tokens=1000)
+    answerer = Answerer(model, tokenizer, max_new_tokens=12, micro_batch_tokens=1000)
     answerer._stop_ids = []
     with torch.no_grad():
         answers = answerer.answer([short, long], lambda number: None)
     assert answers == [greedy_text(model, tokenizer, short, 12, set()), greedy_text(model, tokenizer, long, 4, set())]
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "num_prompts", "largest"),
+    [
+        (20, 9, 4),  # Reads the 80 tokens of a micro-batch, though the cache has room for nine rows.
+        (4, 30, 20),  # Short prompts fill the cache instead: 320 tokens of 16 for each row.
+    ],
+)
+def test_no_more_is_read_at_once_than_a_micro_batch_holds(
+    model, tokenizer, monkeypatch, prompt_tokens, num_prompts, largest
+):
+    sizes = []
+
+    def answer_nothing(self, batch):
+        sizes.append(len(batch))
+        return ["" for _ in batch]
+
+    monkeypatch.setattr(Answerer, "_answer_batch", answer_nothing)
+    answerer = Answerer(model, tokenizer, max_new_tokens=12, micro_batch_tokens=80, cached_share=4.0)
+    answerer.answer([[5] * prompt_tokens] * num_prompts, lambda number: None)
+    assert max(sizes) == largest
+    assert sum(sizes) == num_prompts
 
 
 def test_every_end_of_an_answer_counts(model):

@@ -131,6 +131,31 @@ def test_model_without_files_is_rehearsed_from_its_facts(llama):
     assert from_facts.peaks["training"] == from_files.peaks["training"]
 
 
+def test_evaluation_reads_no_more_than_checkpointed_training(tmp_path):
+    # Few key heads: the cache alone would leave room for three and a half times the prompts.
+    config = tiny_config("llama", hidden_size=896, intermediate_size=4864, num_hidden_layers=8, num_attention_heads=14)
+    config.save_pretrained(tmp_path)
+    setup = {"micro_batch": 4, "longest": 512, "training": BF16 | CHECKPOINTED, "method_": {"targets": "attention"}}
+    peaks = rehearsed_on("cuda", tmp_path, method="lora", evaluation={"max_new_tokens": 64}, **setup).peaks
+    assert peaks["evaluation"] - peaks["saving"] < peaks["training"] - peaks["evaluation"]
+
+
+def test_examples_of_the_baseline_are_rehearsed(llama):
+    plain, shown = (
+        rehearsed_on("cuda", llama, method="lora", micro_batch=1, longest=64, evaluation={"few_shot": count})
+        for count in (0, 5)
+    )
+    assert shown.peaks["evaluation"] > plain.peaks["evaluation"]
+    assert shown.peaks["training"] == plain.peaks["training"]
+
+
+def test_kernel_that_fails_gives_its_memory_back():
+    tracer = Tracer()
+    with pytest.raises(ZeroDivisionError), tracer.held(100):
+        raise ZeroDivisionError
+    assert tracer.trace.events == [(0, 100), (0, 0)]
+
+
 def test_unknown_family_is_a_problem(llama):
     plan = plan_of(llama, method="lora")
     unknown = plan.model.model_copy(update={"folder": None, "model_type": "not-a-family"})

@@ -204,6 +204,37 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, process
     assert Rehearsals(tmp_path).of_blocking(made_plan()).peaks == {"training": 7}
 
 
+COMPUTE = """
+import json, sys
+from engine.rehearsal.__main__ import limit_processor_time
+limit_processor_time(json.loads(sys.stdin.readline())["cpu_limit_s"])
+while True:
+    pass
+"""
+
+
+def test_process_that_computes_too_long_is_given_up(tmp_path, process):
+    process(COMPUTE)
+    with pytest.raises(ProblemError) as caught:
+        Rehearsals(tmp_path, cpu_limit_s=1).of_blocking(made_plan())
+    assert caught.value.problems[0].code == "rehearsal.timeout"
+    assert "1 s of processor time" in caught.value.problems[0].message
+
+
+def test_answer_to_another_plan_is_no_answer(tmp_path, process):
+    process(ANSWER)
+    plan, rehearsals = made_plan(), Rehearsals(tmp_path)
+    rehearsals.of_blocking(plan)
+    folder = tmp_path / rehearse.FOLDER
+    (folder / f"{rehearsal_key(plan)}.json").rename(folder / f"{rehearsal_key(longer(plan))}.json")
+    assert rehearsals.cached(longer(plan)) is None
+
+
+def test_result_without_its_own_peak_is_refused():
+    with pytest.raises(ValueError, match="no peak of the phase saving"):
+        found(peak_phase="saving")
+
+
 def test_damaged_cache_is_no_answer(tmp_path, process):
     process(ANSWER)
     plan, rehearsals = made_plan(), Rehearsals(tmp_path)
