@@ -30,12 +30,14 @@ def plan_lines(made: "Plan", *, command: Sequence[str] = ()) -> list[str]:
         command: What starts the same run from here; the plan's own speaks of a file `recipe.yaml` in this folder.
     """
     steps = made.steps
+    gpus = f" x {steps.num_gpus} GPUs" if steps.num_gpus > 1 else ""
+    times = f"{steps.num_gpus} x " if steps.num_gpus > 1 else ""
     lines = [
         f"Model    {clean_line(made.model.base)}, {human_count(made.model.num_params)} parameters",
         f"Data     {made.data.num_train} training rows, {made.data.num_held_out} held out",
-        f"Device   {clean_line(made.device.name)}",
+        f"Device   {times}{clean_line(made.device.name)}",
         f"Steps    {steps.total_steps} ({steps.steps_per_epoch} per epoch), "
-        f"micro-batch {steps.micro_batch} x accumulation {steps.accumulation}",
+        f"micro-batch {steps.micro_batch} x accumulation {steps.accumulation}{gpus}",
         *memory_lines(made.memory),
     ]
     if made.time is not None:

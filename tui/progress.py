@@ -87,7 +87,10 @@ class PlainProgress:
     def _training(self, event: Event) -> None:
         payload = event.payload
         start = f", from step {payload['start_step']}" if payload["start_step"] else ""
-        self.line(f"{payload['total_steps']} steps of {payload['micro_batch']} x {payload['accumulation']} rows{start}")
+        num_gpus = payload.get("num_gpus", 1)
+        gpus = f" on each of {num_gpus} GPUs" if num_gpus > 1 else ""
+        rows = f"{payload['micro_batch']} x {payload['accumulation']} rows"
+        self.line(f"{payload['total_steps']} steps of {rows}{gpus}{start}")
 
     def _step(self, event: Event, follower: RunFollower) -> None:
         payload = event.payload

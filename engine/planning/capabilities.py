@@ -13,7 +13,7 @@ from typing import Literal
 from engine.planning.plan import Device, Machine
 from engine.planning.profiles import ModelProfile
 
-RUNNABLE_STRATEGIES: tuple[str, ...] = ("single",)
+RUNNABLE_STRATEGIES: tuple[str, ...] = ("single", "ddp")
 """Ways to share the work between GPUs that the engine carries out; the plan estimates the others and says so."""
 STRATEGY_TITLES = {"ddp": "DDP", "fsdp": "FSDP", "zero3": "ZeRO-3"}
 MAX_FLASH_HEAD_DIM = 256
@@ -143,7 +143,8 @@ def _strategy(name: str) -> Callable[[Surroundings], str]:
             return "there is one GPU" if where.machine.num_gpus else "there is no GPU"
         if name in RUNNABLE_STRATEGIES:
             return ""
-        return f"a run uses one GPU today; what {STRATEGY_TITLES[name]} would do is an estimate"
+        title = STRATEGY_TITLES[name]
+        return f"GPUs share a run with the whole model on each (DDP); what {title} would do is an estimate"
 
     return rule
 

@@ -115,6 +115,15 @@ class Case:
         """Return where the plan runs."""
         return Surroundings(self.plan.device, self.plan.machine, self.plan.model, self.space.precision)
 
+    @property
+    def alone(self) -> Space:
+        """Return the space of one GPU, where the plan takes several."""
+        free = self.plan.machine.alike_free_bytes
+        if self.plan.steps.num_gpus == 1 or not free:
+            return self.space
+        where = f"GPU {self.plan.device.index}"
+        return self.space.changed(strategy="single", num_gpus=1, available_bytes=free[0], where=where)
+
     def disk_bytes(self, setup: Setup) -> int:
         """Return what the run writes and downloads when it is carried out so."""
         recipe, disk = self.plan.recipe, self.plan.disk
@@ -145,8 +154,8 @@ def case_of(plan: Plan) -> Case:
     )
     memory = plan.memory
     facts = Facts(plan.device, plan.machine, plan.model, plan.data, memory.available_bytes, memory.where)
-    space = space_of(values, given, facts)
     setup = setup_of(plan)
+    space = space_of(values, given, facts).changed(strategy=setup.strategy, num_gpus=setup.num_gpus)
     formula = space.memory_of(setup)
     if memory.depth != "formula":
         space = space.changed(
@@ -173,10 +182,12 @@ def setup_of(plan: Plan) -> Setup:
         rank=method.rank or DEFAULT_RANK,
         targets=targets if isinstance(targets, str) else tuple(targets),
         packed=bool(training.packing),
-        accumulates=training.effective_batch > plan.steps.micro_batch,
+        accumulates=training.effective_batch > plan.steps.micro_batch * plan.steps.num_gpus,
         attention=training.attention or "sdpa",
         dropout=method.dropout or 0.0,
         generate=_generated_tokens(evaluation.metrics, evaluation.max_new_tokens),
         examples=example_tokens(evaluation.few_shot, plan.data),
         merge=recipe.delivery.merge and name != "full",
+        num_gpus=plan.steps.num_gpus,
+        strategy="ddp" if plan.steps.num_gpus > 1 else "single",
     )

@@ -1,7 +1,7 @@
 """The ranked table: the best setting of each method and of each way to share the work, and why it was not taken."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from engine.planning.capabilities import STRATEGY_TITLES, Capability, reason_against
@@ -9,6 +9,7 @@ from engine.planning.case import ADAPTER_FIELDS, Case
 from engine.planning.memory import Method, Optimizer, Setup, Strategy, trainable_params
 from engine.planning.plan import MemoryEstimate, PlanOption
 from engine.planning.search import SMALL_PARAMS, Choice, Space, find_setup, shared_gpus
+from engine.planning.sharing import EACH_GPU, divides, share_work
 from engine.text import human_bytes, human_duration
 
 _VERDICT_ORDER = ("chosen", "fits", "tight", "too_large", "impossible")
@@ -27,6 +28,7 @@ class _Row:
         changes: `{recipe path: value}` that takes it.
         impossible: Why it cannot run at all; empty when it can.
         quality: What is gained or lost beside what the method says.
+        fixed_gpus: The number of GPUs is what the row is about; others take as many as the plan would.
     """
 
     title: str
@@ -34,6 +36,7 @@ class _Row:
     changes: dict[str, Any] = field(default_factory=dict)
     impossible: str = ""
     quality: str = ""
+    fixed_gpus: bool = False
 
 
 def make_options(case: Case) -> list[PlanOption]:
@@ -127,27 +130,37 @@ def _other_kernels(case: Case, taken: PlanOption) -> Iterator[_Row]:
 
 def _shared(case: Case, taken: PlanOption) -> Iterator[_Row]:
     """Yield the ways to share the work between the GPUs of the machine."""
-    num_gpus = shared_gpus(case.plan.machine.num_gpus, case.space.work.effective_batch)
-    if case.plan.machine.num_gpus < 2:
+    machine, batch = case.plan.machine, case.space.work.effective_batch
+    if machine.num_gpus < 2:
         return
+    if taken.num_gpus > 1:
+        method = cast(Method, taken.method)
+        alone = case.alone.changed(methods=(method,), demand_comfort=False)
+        changes = {"method.name": method, "training.num_gpus": 1}
+        title = f"{TITLES[method].split(',')[0]}, one GPU"
+        yield _Row(title, alone, changes, quality="The same numbers to rounding.", fixed_gpus=True)
+    num_gpus = shared_gpus(len(machine.alike_free_bytes), batch)
     ways: tuple[tuple[Strategy, Method], ...] = (
         ("ddp", cast(Method, taken.method)),
         ("fsdp", "full"),
         ("zero3", "full"),
     )
-    for strategy, method in ways:
+    for strategy, method in ways[1 if taken.num_gpus > 1 else 0 :]:
         space = method_space(case, method).changed(
             strategy=strategy,
             num_gpus=num_gpus,
-            micro_batch=None,
-            available_bytes=case.plan.machine.least_free_bytes,
+            micro_batch=case.space.micro_batch if strategy == "ddp" else None,
+            available_bytes=min(machine.alike_free_bytes[:num_gpus], default=None),
+            where=EACH_GPU,
         )
         title = f"{TITLES[method].split(',')[0]}, {num_gpus} GPUs ({STRATEGY_TITLES[strategy]})"
         reason = reason_against(strategy, case.surroundings)
-        if num_gpus < 2:
-            batch = case.space.work.effective_batch
+        if len(machine.alike_free_bytes) < 2:
+            reason = "the GPUs are of different kinds, or parts of one"
+        elif num_gpus < 2 or not divides(space, num_gpus):
             reason = f"the effective batch of {batch} cannot be shared evenly between the GPUs"
-        yield _Row(title, space, {}, reason, "The same numbers to rounding.")
+        changes = {"method.name": method, "training.num_gpus": num_gpus} if strategy == "ddp" and not reason else {}
+        yield _Row(title, space, changes, reason, "The same numbers to rounding.", fixed_gpus=True)
 
 
 def _taken(case: Case) -> PlanOption:
@@ -166,11 +179,15 @@ def _taken(case: Case) -> PlanOption:
 def _taken_title(case: Case) -> str:
     setup = case.setup
     title = TITLES[setup.method]
+    if setup.num_gpus > 1:
+        return f"{title}, {setup.num_gpus} GPUs"
     return f"{title}, 8-bit optimizer" if setup.method == "full" and setup.optimizer != "adamw" else title
 
 
 def _option(case: Case, row: _Row, taken: PlanOption) -> PlanOption:
     choice = find_setup(row.space)
+    if not row.fixed_gpus and len(case.plan.machine.alike_free_bytes) > 1:
+        row, choice = _with_gpus(case, row)
     option = _planned(case, row, choice)
     reason = row.impossible or _against_setup(case, choice.setup)
     if reason:
@@ -178,6 +195,18 @@ def _option(case: Case, row: _Row, taken: PlanOption) -> PlanOption:
     if choice.fits:
         return option.model_copy(update={"why_not": _why_not(case, option, taken)})
     return option.model_copy(update={"why_not": _too_much(choice.memory)})
+
+
+def _with_gpus(case: Case, row: _Row) -> tuple[_Row, Choice]:
+    """Return a row with the number of GPUs that a plan of it would take."""
+    alone, training = case.alone, case.plan.recipe.training
+    space = row.space.changed(
+        strategy=alone.strategy, num_gpus=alone.num_gpus, available_bytes=alone.available_bytes, where=alone.where
+    )
+    wanted = training.num_gpus if "training.num_gpus" in case.given else None
+    free = case.plan.machine.alike_free_bytes
+    space, choice = share_work(space, find_setup(space), free, wanted=wanted)
+    return replace(row, space=space), choice
 
 
 def _against_setup(case: Case, setup: Setup) -> str:
@@ -256,6 +285,11 @@ def _reason(case: Case, option: PlanOption, taken: PlanOption) -> str:
             return "So small a model learns more when all its weights do, and that fits with room to spare"
         case "qlora", "lora" | "full":
             return f"{taken.title} fits, so nothing has to be lost by rounding to 4 bits"
+        case _, _ if option.num_gpus > taken.num_gpus:
+            given = "training.num_gpus" in case.given
+            return "One GPU was asked for" if given else "It would save less than it takes to start"
+        case _, _ if option.num_gpus < taken.num_gpus:
+            return f"{taken.num_gpus} GPUs are there"
         case _, _ if option.packing != taken.packing:
             return "It changes how many rows a step learns from"
         case _:

@@ -57,6 +57,7 @@ class Machine(Profile):
     Attributes:
         num_gpus: GPUs that this process may use.
         least_free_bytes: Free memory of the fullest of them; None when unknown or without GPU.
+        alike_free_bytes: Free memory of the GPUs that could share a run, the one that the plan takes first.
         compute_capability: Of the GPU that the plan takes; None without one, or when the driver does not tell.
         cores: Processor cores that this process may use.
         libraries: `{distribution: version}` of the installed libraries.
@@ -66,6 +67,7 @@ class Machine(Profile):
 
     num_gpus: int = 0
     least_free_bytes: int | None = None
+    alike_free_bytes: list[int] = Field(default_factory=list)
     compute_capability: tuple[int, int] | None = None
     cores: int = 1
     libraries: dict[str, str] = Field(default_factory=dict)

@@ -16,10 +16,11 @@ from engine.planning.duration import estimate_time
 from engine.planning.few_shot import affordable, choose_few_shot
 from engine.planning.lengths import length_choices
 from engine.planning.options import make_options
-from engine.planning.plan import Machine, MemoryEstimate, Plan, Steps
+from engine.planning.plan import Device, Machine, MemoryEstimate, OtherGpu, Plan, Steps
 from engine.planning.profiles import DataProfile, Finding, ModelProfile
 from engine.planning.search import Choice, Space, find_setup
 from engine.planning.settings import Settings
+from engine.planning.sharing import gpus_alike, share_work, sharing_findings, sharing_reason
 from engine.planning.steps import count_sequences, make_steps
 from engine.planning.storage import estimate_disk
 from engine.planning.suitability import suitability_findings
@@ -65,7 +66,7 @@ def make_plan(
     facts = _Facts(settings, hardware, gpu, Facts(device, machine, model, data, *hardware.training_memory()))
     _derive_frame(facts)
     space = space_of(settings.values(), settings.paths_set(), facts.of)
-    choice = find_setup(space)
+    space, choice = _derive_sharing(facts, space, find_setup(space))
     _derive_method(facts, space, choice)
     steps = _derive_steps(facts, choice)
     _derive_rest(facts)
@@ -110,6 +111,7 @@ def _machine(hardware: Hardware, gpu: Gpu | None, calibration: Calibration | Non
     return Machine(
         num_gpus=len(gpus),
         least_free_bytes=min((size for size in free if size is not None), default=None) if None not in free else None,
+        alike_free_bytes=[known(one.free_bytes) or 0 for one in gpus_alike(hardware, gpu)],
         compute_capability=None if gpu is None else known(gpu.compute_capability),
         cores=hardware.host.cores,
         libraries=dict(hardware.libraries),
@@ -162,6 +164,23 @@ def _derive_frame(facts: _Facts) -> None:
             settings.clear_preset(path, "full fine-tuning has no adapters")
 
 
+def _derive_sharing(facts: _Facts, space: Space, alone: Choice) -> tuple[Space, Choice]:
+    """Derive how many GPUs share the run, and return space and choice with that many."""
+    settings, machine = facts.settings, facts.of.machine
+    wanted = settings["training.num_gpus"] if settings.is_set("training.num_gpus") else None
+    shared, choice = share_work(space, alone, machine.alike_free_bytes, wanted=wanted)
+    settings.derive("training.num_gpus", choice.setup.num_gpus, sharing_reason(machine, alone, choice, space))
+    return shared, choice
+
+
+def _device(facts: _Facts, num_gpus: int) -> Device:
+    """Return the device of the plan with the other GPUs that share the run."""
+    others = gpus_alike(facts.hardware, facts.gpu)[1:num_gpus]
+    return facts.of.device.model_copy(
+        update={"others": [OtherGpu(index=gpu.index, uuid=known(gpu.uuid) or "") for gpu in others]}
+    )
+
+
 def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
     settings, setup = facts.settings, choice.setup
     settings.derive("method.name", setup.method, _method_reason(facts, choice))
@@ -172,7 +191,8 @@ def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
         settings.derive("method.targets", "all-linear", "closest to full fine-tuning")
     settings.derive("training.learning_rate", *derive.choose_rate(setup.method, facts.model.num_params))
     need = human_bytes(choice.memory.expected_bytes)
-    divisor = f"largest useful divisor of {settings['training.effective_batch']} that fits"
+    rows = settings["training.effective_batch"] // space.num_gpus
+    divisor = f"largest useful divisor of {rows} that fits"
     settings.derive(
         "training.micro_batch",
         setup.micro_batch,
@@ -224,6 +244,7 @@ def _derive_steps(facts: _Facts, choice: Choice) -> Steps:
         sequences,
         effective_batch=settings["training.effective_batch"],
         micro_batch=choice.setup.micro_batch,
+        num_gpus=choice.setup.num_gpus,
         epochs=settings["training.epochs"],
         max_steps=settings["training.max_steps"],
         evaluate_every=settings["training.evaluate_every"],
@@ -279,7 +300,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
     return Plan(
         recipe=recipe,
         sources=facts.settings.sources(),
-        device=facts.of.device,
+        device=_device(facts, steps.num_gpus),
         model=facts.model,
         data=facts.data,
         memory=choice.memory,
@@ -295,6 +316,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
             *suitability_findings(recipe, facts.model, facts.data),
             *find.method_findings(recipe, facts.model, facts.surroundings),
             *find.export_findings(recipe, facts.model),
+            *sharing_findings(recipe, facts.of.machine),
             *find.length_findings(recipe, facts.model),
             *find.step_findings(recipe, steps),
             *find.disk_findings(disk),

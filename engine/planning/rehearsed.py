@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from engine.planning.calibration import Calibration, middle_ratio, ratio_band
-from engine.planning.memory import CUDA_CONTEXT_BYTES, PROCESS_BASE_BYTES
+from engine.planning.memory import CUDA_CONTEXT_BYTES, NCCL_BYTES, PROCESS_BASE_BYTES
 from engine.planning.plan import MemoryEstimate, Plan
 from engine.planning.rehearsal import RehearsalResult
 from engine.recipe.problems import ProblemError
@@ -39,6 +39,9 @@ def estimate_from(result: RehearsalResult, plan: Plan, calibration: Calibration 
         least, most = result.reserved_low_bytes or allocated, result.smallest_card_bytes or allocated
         held = min(least, most)
         name = "CUDA context"
+        if plan.steps.num_gpus > 1:
+            # The rehearsal is one process; what the links take is outside of its allocator.
+            framework, most_framework = framework + NCCL_BYTES, most_framework + NCCL_BYTES
     else:
         framework, most_framework = PROCESS_BASE_BYTES, round(1.3 * PROCESS_BASE_BYTES)
         held, most = _with_holes(result, plan, 1), _with_holes(result, plan, 2)

@@ -76,6 +76,7 @@ def make_steps(
     *,
     effective_batch: int,
     micro_batch: int,
+    num_gpus: int = 1,
     epochs: float,
     max_steps: int | None,
     evaluate_every: int | None,
@@ -85,7 +86,8 @@ def make_steps(
     per_epoch, total = total_steps(sequences, effective_batch, epochs, max_steps)
     return Steps(
         micro_batch=micro_batch,
-        accumulation=math.ceil(effective_batch / micro_batch),
+        accumulation=math.ceil(effective_batch / (micro_batch * num_gpus)),
+        num_gpus=num_gpus,
         steps_per_epoch=per_epoch,
         total_steps=total,
         evaluate_every=evaluate_every or max(1, math.ceil(total / EVALUATIONS)),

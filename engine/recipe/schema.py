@@ -332,6 +332,14 @@ class TrainingSection(Section):
         description="Rows in memory at once; must divide the effective batch.",
         json_schema_extra=_why("The largest that fits the memory.", level="advanced"),
     )
+    num_gpus: int | None = Field(
+        None,
+        title="GPUs",
+        ge=1,
+        le=64,
+        description="GPUs that share every step; each holds the whole model.",
+        json_schema_extra=_why("As many of one kind as make the run faster.", level="advanced"),
+    )
     max_length: int | None = Field(
         None,
         title="Sequence length",

@@ -90,6 +90,9 @@ def measured_flops(context: RunContext, picture: Picture) -> dict[str, float] | 
         picture: Its newest steps with their times are read.
     """
     window, order = list(picture.speed_window), context.order
+    if context.batching.num_gpus > 1:
+        # The rate is that of one device, and what the links take of it is not known.
+        return None
     if order is None or len(window) < MIN_STEPS:
         return None
     # The first step of an attempt pays for warm-up.

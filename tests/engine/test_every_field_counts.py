@@ -124,6 +124,7 @@ CHANGES: dict[str, Change] = {
     "training.max_steps": Change(3, ("trainer.total_steps", "trained.saved"), SHORT_RUN),
     "training.effective_batch": Change(8, ("trainer.batches",)),
     "training.micro_batch": Change(2, ("trainer.batches", "trained.batching"), SHORT_RUN),
+    "training.num_gpus": Change(2, ("planned.errors",)),
     "training.max_length": Change(30, ("prepared.sequences",)),
     "training.learning_rate": Change(5e-4, ("trainer.rates",)),
     "training.schedule": Change("linear", ("trainer.rates",)),

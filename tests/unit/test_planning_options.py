@@ -153,7 +153,8 @@ def test_what_cannot_run_is_shown_with_its_reason_and_never_recommended() -> Non
     shared = [row for row in found.options if row.strategy != "single"]
     assert {row.strategy for row in shared} == {"ddp", "fsdp", "zero3"}
     assert {row.strategy for row in found.options if row.verdict != "impossible"} == set(RUNNABLE_STRATEGIES)
-    assert all("estimate" in row.why_not and row.num_gpus == 8 for row in shared)
+    assert all(row.num_gpus == 8 for row in shared)
+    assert all("estimate" in row.why_not for row in shared if row.strategy != "ddp")
     assert option(found, "LoRA, compiled").verdict == "impossible"
     assert "flash-attn" in option(found, "LoRA, FlashAttention").why_not
     ready = replace(with_gpus(gpu(24)), libraries={**CPU.libraries, "flash-attn": "2.8"})

@@ -55,7 +55,9 @@ def _what_lines(plan: "Plan") -> list[Content]:
 
 def _effort_lines(plan: "Plan") -> list[Content]:
     steps, disk = plan.steps, plan.disk
-    batch = f"{steps.micro_batch * steps.accumulation} rows ({steps.micro_batch} × {steps.accumulation})"
+    gpus = f" × {steps.num_gpus} GPUs" if steps.num_gpus > 1 else ""
+    rows = steps.micro_batch * steps.accumulation * steps.num_gpus
+    batch = f"{rows} rows ({steps.micro_batch} × {steps.accumulation}{gpus})"
     every = f"evaluates every {steps.evaluate_every}, saves every {steps.checkpoint_every}"
     duration: Content | str = "not known before the first steps"
     if plan.time is not None:
