@@ -118,7 +118,7 @@ def _shorter(case: Case, offer: _Offer) -> Iterator[_Offer]:
     length = 1 << (offer.space.max_length - 1).bit_length() - 1
     while length >= MIN_OFFERED_LENGTH:
         space = offer.space.changed(max_length=length)
-        if find_setup(_loosened(space)).fits:
+        if _takes(case, find_setup(_loosened(space))):
             title = _joined(offer.title, f"rows of at most {length} tokens")
             price = _joined(offer.price, _cut(case, length), "; ")
             yield _Offer(
@@ -142,7 +142,7 @@ def _smaller_base(case: Case, models: list[ModelProfile], offer: _Offer) -> Iter
     for model in models:
         length = min(offer.space.max_length, model.context_length)
         space = offer.space.changed(model=model, max_length=length)
-        if not find_setup(_loosened(space)).fits:
+        if not _takes(case, find_setup(_loosened(space))):
             continue
         changes = {**offer.changes, "model.base": model.base}
         if length < offer.space.max_length and "training.max_length" in case.given:
@@ -158,6 +158,11 @@ def _smaller_base(case: Case, models: list[ModelProfile], offer: _Offer) -> Iter
             return
 
 
+def _takes(case: Case, choice: Choice) -> bool:
+    """Return whether a setup fits and can run: the search also takes 8-bit states, which need bitsandbytes."""
+    return choice.fits and is_allowed(choice.setup.optimizer, case.surroundings)
+
+
 def _loosened(space: Space) -> Space:
     """Return the space with everything free that costs time only."""
     return space.changed(micro_batch=None, checkpointing=(False, True))
@@ -168,10 +173,10 @@ def _planned(case: Case, offer: _Offer) -> Way | None:
     space, changes = offer.space, dict(offer.changes)
     choice = find_setup(space)
     loose: list[str] = []
-    if not choice.fits:
+    if not _takes(case, choice):
         space = _loosened(space)
         choice = find_setup(space)
-        if not choice.fits:
+        if not _takes(case, choice):
             return None
         loose = _let_loose(case, choice, changes)
     if not changes:

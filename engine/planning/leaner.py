@@ -1,6 +1,7 @@
 """A smaller cut of the same plan, for when a deeper look showed that the formula took too much at once. Pure."""
 
 from engine.planning import findings as find
+from engine.planning.capabilities import is_allowed
 from engine.planning.case import Case, case_of
 from engine.planning.duration import estimate_time
 from engine.planning.plan import Plan, ValueSource
@@ -25,7 +26,10 @@ def leaner(plan: Plan) -> Plan | None:
     if find.fits(plan.memory):
         return None
     case = case_of(plan)
-    choice = find_setup(case.space.changed(methods=(case.setup.method,), demand_comfort=False))
+    space = case.space.changed(methods=(case.setup.method,), demand_comfort=False)
+    choice = find_setup(space)
+    if not is_allowed(choice.setup.optimizer, case.surroundings):
+        choice = find_setup(space.changed(optimizers=(case.setup.optimizer,)))
     changes = _changes(case, choice)
     if not choice.fits or not changes:
         return None

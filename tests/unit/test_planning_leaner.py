@@ -1,5 +1,6 @@
 """Where a deeper look shows that a plan took too much at once, it takes less by itself; what somebody set stays."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,6 +68,31 @@ def test_what_somebody_set_stays(fixed: dict[str, Any]) -> None:
 def test_nothing_is_left_where_everything_was_set() -> None:
     everything = {"micro_batch": 4, "activation_checkpointing": True, "optimizer": "adamw"}
     assert leaner(looked_at(made(everything))) is None
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_smaller_states_are_taken_only_where_they_can_run(installed: bool) -> None:
+    libraries = {"torch": "2.13.0"} | ({"bitsandbytes": "0.50.2"} if installed else {})
+    hardware = replace(with_gpus(gpu(14)), libraries=libraries)
+    alone = {"micro_batch": 1, "activation_checkpointing": True}
+    found = plan({"method": {"name": "full"}, "training": alone}, hardware=hardware, model=hub_model(NAME))
+    assert found.recipe.training.optimizer == "adamw"
+    after = leaner(looked_at(found, 1.4))
+    assert (after.recipe.training.optimizer if after else None) == ("paged_adamw_8bit" if installed else None)
+
+
+def test_no_way_is_offered_that_could_not_run() -> None:
+    bare = replace(with_gpus(gpu(6)), libraries={"torch": "2.13.0"})
+    asked = {"method": {"name": "full"}, "training": {"max_length": 300}}
+    found = plan(asked, hardware=bare, model=hub_model("Qwen/Qwen3-1.7B"))
+    assert found.ways
+    for way in found.ways:
+        base = way.changes.get("model.base", "Qwen/Qwen3-1.7B")
+        name = way.changes.get("method.name", "full")
+        limits = {path.partition(".")[2]: value for path, value in way.changes.items() if path.startswith("training.")}
+        taken = plan({"method": {"name": name}, "training": limits}, hardware=bare, model=hub_model(base))
+        assert "plan.bitsandbytes_missing" not in codes(taken), way.title
+        assert not taken.blocked, way.title
 
 
 def test_a_plan_that_fits_is_left_alone() -> None:
