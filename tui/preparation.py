@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.paths import typed_path
 from engine.recipe.problems import Problem, ProblemError
@@ -24,6 +24,7 @@ CLEARLY_FITS = 0.6
 """Share of the free memory up to which the formula's word is enough."""
 UNREACHABLE = frozenset({"model.offline", "model.download_failed"})
 """The hub did not answer; everything else that it says of a model is an answer."""
+UNBUILDABLE = "rehearsal.model_unknown"
 
 
 def read_reference(reference: str, changes: Sequence[str] = ()) -> Layered:
@@ -288,13 +289,24 @@ def deepened(plan: "Plan", say: Callable[[str], None]) -> "Plan":
     try:
         return rehearse(plan)
     except ProblemError as error:
-        return not_rehearsed(plan, error.problems[0].message.rstrip("."))
+        first = error.problems[0]
+        return not_rehearsed(plan, first.message.rstrip("."), unbuildable=first.code == UNBUILDABLE)
 
 
-def not_rehearsed(plan: "Plan", why: str) -> "Plan":
-    """Return a plan with a note why its memory is the formula's."""
+def not_rehearsed(plan: "Plan", why: str, *, unbuildable: bool = False) -> "Plan":
+    """Return a plan with a note why its memory is the formula's.
+
+    Args:
+        plan: A plan of the formula.
+        why: What kept it from being rehearsed, as a clause.
+        unbuildable: The model could not be made from its configuration, which the run will try too.
+    """
     from engine.planning.profiles import Finding
 
     message = f"The memory is the formula's, not rehearsed: {clean_line(why, max_chars=300)}."
-    note = Finding(code="plan.not_rehearsed", message=message, severity="note")
+    fix = (
+        "The run makes the model the same way: correct its config.json, or choose another model." if unbuildable else ""
+    )
+    severity: Literal["warning", "note"] = "warning" if unbuildable else "note"
+    note = Finding(code="plan.not_rehearsed", message=message, fix=fix, severity=severity)
     return plan.model_copy(update={"findings": [*plan.findings, note]})

@@ -123,3 +123,13 @@ def test_a_plan_that_somebody_fixed_is_rehearsed_once_and_refused(monkeypatch: p
     after = rehearse(plan(you, hardware=with_gpus(gpu(6)), model=hub_model("Qwen/Qwen3-0.6B")))
     assert MADE[0].asked == [1]
     assert "memory.does_not_fit" in [finding.code for finding in after.findings]
+
+
+def test_a_model_that_cannot_be_built_is_more_than_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Plan) -> Plan:
+        raise ProblemError(Problem(preparation.UNBUILDABLE, "The model m cannot be built from its configuration: x."))
+
+    monkeypatch.setattr(preparation, "rehearse", fail)
+    found = finding(deepened(needing(15), lambda _: None), "plan.not_rehearsed")
+    assert found.severity == "warning"
+    assert "config.json" in found.fix
