@@ -1,6 +1,6 @@
 """Stage 1 from end to end: files to training and held-out rows, with a profile that says what happened to each row."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from engine.data.cleaning.clean import DROPPED, Cleaned, RowChecks, check_texts, merged
@@ -13,6 +13,7 @@ from engine.data.leaks import drop_leaked
 from engine.data.lengths import estimate_lengths
 from engine.data.readers import ReadOptions
 from engine.data.rows import Row, Tally, last_answer, spoken_text, turns
+from engine.data.shapes_checks import label_findings
 from engine.data.sources import SourceFile, hash_of, read_sources
 from engine.data.split import SplitRows, check_share, drop_duplicates, limit_rows, split_rows
 from engine.data.split_values import division_of
@@ -27,6 +28,8 @@ NUM_EXAMPLES = 5
 EXAMPLES_AMONG = 50
 SMALL_DATA_ROWS = 50
 MANY_DROPPED_SHARE = 0.2
+_SAID_BY = {"data.control_characters": "hidden_characters", "data.double_encoded": "double_encoding"}
+"""Remarks of the readers about raw files, and the check that says the same of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def _prepare(recipe: Recipe) -> PreparedData:
     options = _read_options(data)
     files = read_sources([data.source] if isinstance(data.source, str) else data.source, options)
     held_out_file, share = _held_out(data.held_out)
-    held_files = read_sources([held_out_file], options) if held_out_file else []
+    held_files = read_sources([held_out_file], options, strict=False) if held_out_file else []
     cleaned, shape = _usable(files, recipe, dropped, changed)
     outcomes = list(cleaned.outcomes)
     held: list[Row] = []
@@ -200,7 +203,13 @@ def _profile(found: Found, train: list[Row], held: list[Row], test: list[Row]) -
         bytes=sum(file.num_bytes for file in files),
         examples=examples_of(train),
         checks=[outcome.result() for outcome in found.outcomes],
-        findings=[*_remarks(files), *found.notes, *told, *_findings(num_rows, train, dropped, found.changed)],
+        findings=[
+            *_remarks(files, {outcome.name for outcome in found.outcomes}),
+            *found.notes,
+            *told,
+            *label_findings(train, held),
+            *_findings(num_rows, train, dropped, found.changed),
+        ],
     )
 
 
@@ -216,9 +225,9 @@ def examples_of(rows: Sequence[Row]) -> list[dict[str, str]]:
     return [{key: hide(text) for key, text in shown.items()} for shown in chosen]
 
 
-def _remarks(files: Sequence[SourceFile]) -> list[Finding]:
-    """Return what the readers found odd without refusing it."""
-    problems = [problem for file in files for problem in file.remarks]
+def _remarks(files: Sequence[SourceFile], checked: Collection[str]) -> list[Finding]:
+    """Return what the readers found odd without refusing it, but for what a check says of the rows themselves."""
+    problems = [problem for file in files for problem in file.remarks if _SAID_BY.get(problem.code) not in checked]
     return [Finding(**problem.to_json()) for problem in problems]
 
 

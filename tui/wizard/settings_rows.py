@@ -23,6 +23,8 @@ SECTION_TITLES = {
     "model": "Model",
     "method": "Method",
     "data": "Data",
+    "data.cleaning": "Cleaning",
+    "data.split": "Split",
     "training": "Training",
     "evaluation": "Evaluation",
     "delivery": "Delivery",

@@ -56,7 +56,14 @@ TEXT_CHECKS = (
     TextCheck(
         "hidden_characters", hidden.find_hidden, hidden.without_hidden, "hold characters that nobody sees ({kinds})"
     ),
-    TextCheck("double_encoding", hidden.find_doubled, hidden.repaired, "hold text that was encoded twice ({kinds})"),
+    TextCheck(
+        "double_encoding",
+        hidden.find_doubled,
+        hidden.repaired,
+        "hold text that was encoded twice ({kinds})",
+        alarm=True,
+        fix="Set data.cleaning.double_encoding: repair, or drop.",
+    ),
     TextCheck(
         "secrets",
         partial(find_kinds, patterns=SECRETS),
