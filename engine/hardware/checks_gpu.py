@@ -1,6 +1,7 @@
 """Driver and GPUs: every fact that the driver gives, and what is wrong with them."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ BUSY_PERCENT = 10
 """Above it a GPU is at work, and its PCIe link has no reason to rest."""
 MUCH_BYTES = GIB // 2
 MAX_PROCESSES_SHOWN = 6
+MAX_GPUS_IN_TABLE = 9
+"""What 80 columns have room for; of more GPUs the pairs are counted."""
 _HARMFUL = ("heat", "hardware slowdown", "power brake")
 _GPUS: Literal["GPUs"] = "GPUs"
 
@@ -299,6 +302,9 @@ def _links(hardware: Hardware) -> Iterator[Check]:
     labels = [gpu.label for gpu in hardware.gpus]
     header = "     " + "".join(f"{label:>6}" for label in labels)
     table = [f"{label:>5}" + "".join(f"{cell:>6}" for cell in row) for label, row in zip(labels, rows, strict=True)]
+    if len(labels) > MAX_GPUS_IN_TABLE:
+        cells = Counter(cell for place, row in enumerate(rows) for cell in row[place + 1 :])
+        header, table = "pairs: " + ", ".join(f"{count} x {cell}" for cell, count in cells.most_common()), []
     counts = [known(pair.nvlinks) or 0 for pair in hardware.pairs]
     joined = sum(count > 0 for count in counts)
     value = f"NVLink joins {joined} of {len(counts)} pairs" if joined else "over PCIe, no NVLink"
@@ -321,9 +327,11 @@ def _xids(hardware: Hardware) -> Iterator[Check]:
         fix = "Restart the machine before a long run; if it comes again, have the card checked."
         if all(xid.age_s is None for xid in serious):
             fix = f"See in the log when that was. If it was since the last start: {fix[0].lower()}{fix[1:]}"
-        yield Check(name, "warning", f"{len(serious)} errors of the GPU (Xid)", fix, _GPUS, details)
+        count = f"{len(serious)} error{'s' if len(serious) > 1 else ''}"
+        yield Check(name, "warning", f"{count} of the GPU (Xid)", fix, _GPUS, details)
     elif hardware.xids:
-        value = f"{len(hardware.xids)} errors of programs on the GPU (Xid), none of the GPU itself"
+        count = f"{len(hardware.xids)} error{'s' if len(hardware.xids) > 1 else ''}"
+        value = f"{count} of programs on the GPU (Xid), none of the GPU itself"
         yield Check(name, "ok", value, "", _GPUS, details)
     else:
         yield Check(name, "ok", "no errors (Xid)", group=_GPUS)

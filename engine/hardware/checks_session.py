@@ -1,15 +1,12 @@
 """Login manager, locale and terminal: what decides whether runs outlive a logout and how screens are drawn."""
 
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Literal
 
 from engine.hardware.checks import Check
+from engine.runs.logind import logout_problem
 from engine.text import clean_line
 
-LOGIN_LIMIT_S = 1.0
 _SESSION: Literal["Session"] = "Session"
 
 
@@ -24,48 +21,11 @@ def session_checks(environment: Mapping[str, str]) -> Iterator[Check]:
 
 
 def _logout() -> Check:
-    """Return whether the login manager kills what is left when the person logs out."""
-    answer = _ask_login_manager("KillUserProcesses")
-    if answer is None:
-        return Check("logout", "ok", "no login manager that ends processes was found", group=_SESSION)
-    if answer != "true":
+    """Return whether runs outlive a logout, by the rule that starts them."""
+    problem = logout_problem()
+    if problem is None:
         return Check("logout", "ok", "runs go on after a logout", group=_SESSION)
-    if _outside_session():
-        value = "the login manager ends sessions, but this one is outside of them"
-        return Check("logout", "ok", value, group=_SESSION)
-    value = "the login manager ends every process of a session at logout (KillUserProcesses=yes)"
-    fix = "Run once: loginctl enable-linger. Then start with: systemd-run --user --scope ftwizard"
-    return Check("logout", "warning", value, fix, _SESSION)
-
-
-def _ask_login_manager(name: str) -> str | None:
-    busctl = shutil.which("busctl")
-    if busctl is None:
-        return None
-    manager = ("org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager")
-    try:
-        answer = subprocess.run(
-            [busctl, "--system", "get-property", *manager, name],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=LOGIN_LIMIT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    words = answer.stdout.split()
-    return words[-1] if answer.returncode == 0 and words else None
-
-
-def _outside_session(cgroup: Path = Path("/proc/self/cgroup")) -> bool:
-    try:
-        text = cgroup.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    # Units of the user's own manager live in user@UID.service; logins live in session-N.scope.
-    return any(part.startswith("user@") and part.endswith(".service") for part in text.replace("\n", "/").split("/"))
+    return Check("logout", "warning", problem.message, problem.fix, _SESSION)
 
 
 def _terminal(environment: Mapping[str, str]) -> Iterator[Check]:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import stat
 import subprocess
 import sys
 import textwrap
@@ -22,6 +21,8 @@ from engine.hardware.evidence import Evidence, read_evidence
 from engine.hardware.nvml_processes import user_name
 from engine.hardware.readings import Unavailable
 from engine.hardware.torch_process import TorchReport, read_answer, runs_on
+from engine.recipe.problems import Problem
+from engine.runs import logind
 from engine.runs.home import HomeFolders
 from tests.unit.fake_driver import build_driver, environment_of
 from tui.verbs.doctor import report_lines
@@ -179,35 +180,15 @@ def test_over_ssh_the_way_back_is_told(machine: Hardware, home: HomeFolders) -> 
     assert "session" not in checks(machine, home, {**over_ssh, "TMUX": "/tmp/x"})
 
 
-@pytest.mark.parametrize(
-    ("script", "group", "status"),
-    [
-        ("echo b true", "0::/user.slice/user-1.slice/session-3.scope", "warning"),
-        ("echo b true", "0::/user.slice/user-1.slice/user@1.service/app.slice/x.scope", "ok"),
-        ("echo b false", "0::/user.slice/user-1.slice/session-3.scope", "ok"),
-        ("echo no bus >&2; exit 1", "0::/", "ok"),
-    ],
-)
-def test_a_login_manager_that_kills_is_noticed(
-    machine: Hardware,
-    home: HomeFolders,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    script: str,
-    group: str,
-    status: str,
+def test_the_doctor_says_of_a_logout_what_a_plan_says(
+    machine: Hardware, home: HomeFolders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    busctl = tmp_path / "busctl"
-    busctl.write_text(f"#!/bin/sh\n{script}\n")
-    busctl.chmod(busctl.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    cgroup = tmp_path / "cgroup"
-    cgroup.write_text(group + "\n")
-    inside = checks_session._outside_session
-    monkeypatch.setattr(checks_session, "_outside_session", lambda: inside(cgroup))
+    monkeypatch.setattr(checks_session, "logout_problem", lambda: None)
+    assert checks(machine, home)["logout"].status == "ok"
+    problem = Problem("launch.ends_at_logout", "It ends your processes.", "Stay logged in.", severity="warning")
+    monkeypatch.setattr(checks_session, "logout_problem", lambda: problem)
     check = checks(machine, home)["logout"]
-    assert check.status == status
-    assert ("systemd-run" in check.fix) == (status == "warning")
+    assert (check.status, check.value, check.fix) == ("warning", problem.message, problem.fix)
 
 
 def test_a_login_manager_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,8 +196,15 @@ def test_a_login_manager_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatc
     busctl.write_text("#!/bin/sh\nexec sleep 30\n")
     busctl.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(checks_session, "LOGIN_LIMIT_S", 0.05)
-    assert checks_session._logout().status == "ok"
+    monkeypatch.setenv("XDG_SESSION_ID", "3")
+    monkeypatch.setattr(logind, "_ASK_DEADLINE_S", 0.05)
+    for cached in (logind.kills_user_processes, logind.scope_prefix):
+        cached.cache_clear()
+    try:
+        assert logind.logout_problem() is None
+    finally:
+        for cached in (logind.kills_user_processes, logind.scope_prefix):
+            cached.cache_clear()
 
 
 # What tells of a GPU where the driver does not.
@@ -387,6 +375,10 @@ def test_how_gpus_are_joined_is_shown_as_a_table(machine: Hardware, home: HomeFo
     check = checks(replace(machine, gpus=gpus, pairs=[apart]), home)["gpu links"]
     assert check.value == "over PCIe, no NVLink"
     assert "disabled in the driver" in check.details[-1]
+    many = [replace(GPU, index=index) for index in range(16)]
+    joined = [replace(pair, first=a, second=b) for a in range(16) for b in range(a + 1, 16)]
+    lines = report_lines(list(checks(replace(machine, gpus=many, pairs=joined), home).values()), 80)
+    assert any(line.endswith("pairs: 120 x NV4\x1b[0m") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -394,7 +386,7 @@ def test_how_gpus_are_joined_is_shown_as_a_table(machine: Hardware, home: HomeFo
     [
         ([], "ok", "no errors"),
         ([Xid("0000:11:00.0", 31, "a program", 60.0)], "ok", "none of the GPU itself"),
-        ([Xid("0000:11:00.0", 79, "off the bus", None)], "warning", "1 errors of the GPU"),
+        ([Xid("0000:11:00.0", 79, "off the bus", None)], "warning", "1 error of the GPU"),
         ([Xid("0000:11:00.0", 79, "off the bus", 5.0)] * 2, "warning", "2 errors of the GPU"),
         (Unavailable("no permission to read the kernel log"), "ok", "n/a (no permission"),
     ],
