@@ -80,7 +80,8 @@ def ratio_band(calibration: Calibration | None) -> tuple[float, float]:
 
     Without a measurement 8 % to both sides. With n of them: all that was measured (without the outermost twentieth at
     both ends from 20 on), and beyond it 8 % over the root of n, never less than 3 %: one ratio says where the truth
-    lies, only several say how widely it scatters.
+    lies, only several say how widely it scatters. The upper end never falls below what was rehearsed: a run that drew
+    shorter rows than were rehearsed stays below it too, and that is true of its rows and not of the machine.
     """
     ratios = sorted(calibration.memory_ratios) if calibration is not None else []
     if not ratios:
@@ -88,7 +89,7 @@ def ratio_band(calibration: Calibration | None) -> tuple[float, float]:
     trimmed = len(ratios) // _TRIMMED_FROM
     kept = ratios[trimmed : len(ratios) - trimmed]
     margin = max(LEAST_SPREAD, UNCALIBRATED_SPREAD / math.sqrt(len(ratios)))
-    return kept[0] * (1 - margin), kept[-1] * (1 + margin)
+    return kept[0] * (1 - margin), max(1.0, kept[-1]) * (1 + margin)
 
 
 def middle_ratio(calibration: Calibration | None) -> float:

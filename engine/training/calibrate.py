@@ -73,13 +73,17 @@ def learn_from_run(context: RunContext) -> None:
 
 
 def run_ratio(context: RunContext, picture: Picture) -> float | None:
-    """Return measured over rehearsed peak of tensors; None where there is nothing to compare, or the probe did."""
-    memory, measured = context.plan.memory, context.memory.tensor_peak_bytes
-    if picture.probed.get("ratio") is not None or memory.depth != "simulated" or not memory.allocated_bytes:
+    """Return measured over rehearsed peak of tensors in training; None where nothing can be compared, or the probe did.
+
+    Of training alone: what evaluation and merging take is decided anew on the machine.
+    """
+    memory, measured = context.plan.memory, context.memory.tensor_peaks.get("training")
+    rehearsed = memory.peaks.get("training")
+    if picture.probed.get("ratio") is not None or memory.depth != "simulated" or not rehearsed:
         return None
     if not measured or context.batching.micro_batch != context.plan.steps.micro_batch:
         return None
-    return measured / memory.allocated_bytes
+    return measured / rehearsed
 
 
 def measured_flops(context: RunContext, picture: Picture) -> dict[str, float] | None:

@@ -28,6 +28,7 @@ class MemorySampler:
 
     Attributes:
         phase: Phase that memory is counted for now, one of `PHASES`.
+        tensor_peaks: `{phase: most bytes that tensors occupied on the GPU}`, as far as it was read; empty without one.
         context_bytes: What the process holds of the GPU besides tensors; None until it is known.
     """
 
@@ -40,16 +41,12 @@ class MemorySampler:
             cuda: `torch.cuda`.
         """
         self.phase = "loading"
+        self.tensor_peaks: dict[str, int] = {}
         self.context_bytes: int | None = None
         self._events = events
         self._next = 0.0
         self._host = _HostPeak()
         self._gpu = _GpuPeak(NvmlDevice(device.uuid, device.index), cuda) if device.kind == "cuda" else None
-
-    @property
-    def tensor_peak_bytes(self) -> int | None:
-        """Most that tensors occupied on the GPU since the process began, as far as it was read; None without one."""
-        return None if self._gpu is None else self._gpu.highest_bytes
 
     def sample(self) -> None:
         """Write one event, unless the last one is younger than a second."""
@@ -81,6 +78,7 @@ class MemorySampler:
         peak_bytes, gpu = self._host.peak_bytes, dict.fromkeys(_GPU_FIELDS)
         if self._gpu is not None:
             gpu = self._gpu.read()
+            self.tensor_peaks[self.phase] = max(self.tensor_peaks.get(self.phase, 0), self._gpu.tensor_bytes)
             self.context_bytes = self._gpu.context_bytes or self.context_bytes
             peak_bytes, kind = self._gpu.peak(self.context_bytes)
         self._events.write("memory.sampled", phase=self.phase, peak_bytes=peak_bytes, peak_kind=kind, **host, **gpu)
@@ -126,14 +124,15 @@ class _GpuPeak:
 
     Attributes:
         context_bytes: What the driver counts for this process beyond what PyTorch reserved; None where it hides that.
-        highest_bytes: Most that tensors occupied in any phase.
+        tensor_bytes: Most that tensors occupied in this phase.
     """
 
     def __init__(self, nvml: NvmlDevice, cuda: Any) -> None:
         self.context_bytes: int | None = None
         self._nvml = nvml
         self._cuda = cuda
-        self.highest_bytes = 0
+        self.tensor_bytes = 0
+        self._highest_bytes = 0
         self._seen_bytes = 0
 
     def begin(self) -> None:
@@ -143,12 +142,13 @@ class _GpuPeak:
 
     def read(self) -> dict[str, int | None]:
         """Return what PyTorch holds, what the driver counts for this process, and what all processes use, in bytes."""
-        self.highest_bytes = max(self.highest_bytes, int(self._cuda.max_memory_allocated()))
+        self.tensor_bytes = int(self._cuda.max_memory_allocated())
+        self._highest_bytes = max(self._highest_bytes, self.tensor_bytes)
         reserved, own = int(self._cuda.memory_reserved()), self._nvml.process_bytes(os.getpid())
         if own is not None and own > reserved > 0:
             self.context_bytes = own - reserved
             self._seen_bytes = max(self._seen_bytes, own)
-        values = (int(self._cuda.memory_allocated()), reserved, self.highest_bytes, own, self._nvml.used_bytes())
+        values = (int(self._cuda.memory_allocated()), reserved, self._highest_bytes, own, self._nvml.used_bytes())
         return dict(zip(_GPU_FIELDS, values, strict=True))
 
     def peak(self, context_bytes: int | None) -> tuple[int, PeakKind]:

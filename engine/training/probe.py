@@ -187,15 +187,16 @@ class Probe:
             self._notice("warning", "probe.failed", _failed_words(findings))
 
     def ratio(self, findings: Findings, batching: Batching) -> float | None:
-        """Return measured over rehearsed peak of tensors; None where there is nothing to compare.
+        """Return measured over rehearsed peak of tensors in training; None where there is nothing to compare.
 
         Of the whole model where the plan rehearsed this cut, else of the small models.
         """
         if self.plan.device.kind == "cpu" or batching.micro_batch != self.plan.steps.micro_batch:
             return None
-        memory = self.plan.memory
-        if findings.outcome == "measured" and memory.depth == "simulated" and memory.allocated_bytes:
-            return round(findings.tensor_bytes / memory.allocated_bytes, 5)
+        memory, measured = self.plan.memory, findings.phases.get("training")
+        rehearsed = memory.peaks.get("training")
+        if measured and memory.depth == "simulated" and rehearsed:
+            return round(measured / rehearsed, 5)
         if not findings.small:
             return None
         ratio = small_ratio(self.plan, self.folder, findings.small, self.run.path / SCRATCH, self.rehearser)

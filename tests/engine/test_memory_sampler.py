@@ -127,6 +127,7 @@ def test_each_phase_of_a_gpu_has_its_own_peak(cuda: FakeCuda, monkeypatch: pytes
     assert peaks == [("loading", 10), ("training", 10), ("evaluation", 20), ("training", 4)]
     assert {event["peak_kind"] for event in told.events} == {"reserved"}
     assert told.events[-1]["gpu_peak_bytes"] == 8 * MIB, "the peak of the whole process outlives its phases"
+    assert sampler.tensor_peaks == {"loading": 5 * MIB, "training": MIB, "evaluation": 8 * MIB}
 
 
 def test_the_context_is_counted_as_soon_as_the_driver_tells_it(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:

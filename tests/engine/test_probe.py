@@ -482,7 +482,7 @@ def test_small_models_that_cannot_be_compared_say_nothing(tmp_path: Path, small,
 
 def test_the_whole_model_is_compared_where_its_cut_was_rehearsed(tmp_path, tiny_model_folder, commands) -> None:
     probe = made_probe(tmp_path, tiny_model_folder, commands)
-    memory = probe.plan.memory.model_copy(update={"depth": "simulated", "allocated_bytes": 500})
+    memory = probe.plan.memory.model_copy(update={"depth": "simulated", "peaks": {"training": 500, "merging": 900}})
     plan = probe.plan.model_copy(update={"memory": memory, "device": Device(kind="cuda")})
     probe = replace(probe, plan=plan, rehearser=Rehearsed({}))
     findings = found(*TRAINED, Note(outcome="measured"))

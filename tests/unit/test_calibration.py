@@ -47,6 +47,11 @@ def test_one_ratio_moves_the_band_but_does_not_narrow_it() -> None:
     assert ratio_band(known_ratios(1.1)) == pytest.approx((1.1 * 0.92, 1.1 * 1.08))
 
 
+def test_runs_that_needed_less_than_was_rehearsed_do_not_promise_that_the_next_one_does() -> None:
+    assert ratio_band(known_ratios(0.8)) == pytest.approx((0.8 * 0.92, 1.08))
+    assert ratio_band(known_ratios(*[0.8] * 50)) == pytest.approx((0.8 * 0.97, 1.03))
+
+
 def test_many_equal_ratios_narrow_the_band_to_three_percent_and_no_further() -> None:
     assert ratio_band(known_ratios(*[1.02] * 9)) == pytest.approx((1.02 * 0.97, 1.02 * 1.03))
     assert ratio_band(known_ratios(*[1.02] * 50)) == pytest.approx((1.02 * 0.97, 1.02 * 1.03))
