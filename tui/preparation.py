@@ -125,7 +125,7 @@ class Prepared:
 
 
 def prepare(
-    layered: Layered, helper: "InspectionHelper", *, reference: str, gpu: str = "", assume: bool = False
+    layered: Layered, helper: "InspectionHelper", *, reference: str, gpu: str | None = None, assume: bool = False
 ) -> Prepared:
     """Check a recipe, look at model, data and machine, and make the plan.
 
@@ -133,7 +133,7 @@ def prepare(
         layered: The recipe with its sources.
         helper: Process that reads the data and counts tokens; started when it is needed.
         reference: The recipe file or preset, for error messages; relative paths are also looked up beside the file.
-        gpu: A machine to plan for instead of this one, such as `24GiB`; empty for this one.
+        gpu: A machine to plan for instead of this one, such as `24GiB`; None for this one.
         assume: Plan without data that nobody named and without a hub that does not answer; the plan says what it
             assumed. For looking ahead, never for starting a run.
 
@@ -150,14 +150,16 @@ def prepare(
     home = home_folders()
     folders = (home.runs, home.cache, hub_cache())
     # A wrong machine is said before anything is read.
-    asked = parse_machine(gpu, folders) if gpu else None
+    asked = None if gpu is None else parse_machine(gpu, folders)
     layered = Layered(absolute_sources(layered.tree, (Path.cwd(), Path(reference).parent)), layered.sources)
     without_data = assume and not (layered.tree.get("data") or {}).get("source")
     tree = _with_assumed_source(layered.tree) if without_data else layered.tree
     recipe = check_recipe(tree, name=reference)
     base, revision = recipe.model.base, recipe.model.revision
     model = (
-        _profile_or_catalogue(base, revision, helper, ask=not gpu) if assume else model_profile(base, revision, helper)
+        _profile_or_catalogue(base, revision, helper, ask=gpu is None)
+        if assume
+        else model_profile(base, revision, helper)
     )
     data = _data_profile(tree, model, helper, recipe.objective, assumed=without_data)
     hardware = asked or read_hardware(folders, patient=True)

@@ -114,9 +114,11 @@ def _only(asked: str, cards: list[Card], name: str) -> Card:
     if cards:
         titles = " or ".join(card.title for card in cards)
         raise _unknown(asked, f"{cards[0].name} comes with different memory.", f"Write {titles}.")
+    if not name.strip():
+        raise _unknown(asked, "No machine is named.", EXAMPLES)
     near = nearest_cards(name)
     fix = f"Nearest known: {', '.join(near)}. Or give its memory, such as 24GiB." if near else EXAMPLES
-    raise _unknown(asked, f"{name or 'Nothing'} is not a card that is known here.", fix)
+    raise _unknown(asked, f"{name} is not a card that is known here.", fix)
 
 
 def _nameless(asked: str, found: "re.Match[str]") -> Card:

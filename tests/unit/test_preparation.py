@@ -1,9 +1,11 @@
 """From a recipe to a plan: when a rehearsal is worth its seconds, and what becomes of one that fails."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from engine.helper import InspectionHelper
 from engine.planning.assumed import assumed_data, catalogue_profile
 from engine.planning.plan import Plan
 from engine.planning.planner import with_memory
@@ -11,7 +13,7 @@ from engine.planning.rehearsal import RehearsalResult
 from engine.recipe.problems import Problem, ProblemError
 from tests.unit.made_plans import GIB, HOME, codes, finding, gpu, hub_model, plan, with_gpus
 from tui import preparation
-from tui.preparation import deepened, not_rehearsed, rehearse, worth_rehearsing
+from tui.preparation import deepened, not_rehearsed, prepare, read_reference, rehearse, worth_rehearsing
 from tui.verbs.recipes import _rehearsed
 
 
@@ -59,6 +61,12 @@ def test_ctrl_c_keeps_the_plan_of_plan_and_leaves_run(monkeypatch: pytest.Monkey
     assert _rehearsed(made) == not_rehearsed(made, "you stopped the rehearsal")
     with pytest.raises(KeyboardInterrupt):
         deepened(made, lambda _: None)
+
+
+def test_an_empty_machine_is_a_mistake_and_not_this_one() -> None:
+    with closing(InspectionHelper()) as helper, pytest.raises(ProblemError) as caught:
+        prepare(read_reference("quickstart"), helper, reference="quickstart", gpu="")
+    assert caught.value.problems[0].code == "hardware.unknown_machine"
 
 
 def test_what_is_assumed_is_said() -> None:

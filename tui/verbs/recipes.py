@@ -32,7 +32,7 @@ def plan(reference: str, changes: Sequence[str], *, as_json: bool, gpu: str | No
     layered = read_reference(reference, changes)
     helper = InspectionHelper()
     try:
-        made = prepare(layered, helper, reference=reference, gpu=gpu or "", assume=True).plan
+        made = prepare(layered, helper, reference=reference, gpu=gpu, assume=True).plan
     finally:
         helper.close()
     if not fast:
