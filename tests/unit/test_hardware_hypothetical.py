@@ -111,7 +111,7 @@ def test_a_machine_without_a_gpu() -> None:
         ("1KiB", "256 MiB"),
         ("99999TiB", "10.0 TiB"),
         ("24", "24GiB"),
-        ("", "No machine is named"),
+        ("", "24GiB"),
         ("  ", "RTX 4090"),
         ("-24GiB", "24GiB"),
         ("cpu lots", "cpu 32GiB"),
