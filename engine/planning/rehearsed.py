@@ -7,6 +7,7 @@ from engine.planning.memory import CUDA_CONTEXT_BYTES, NCCL_BYTES, PROCESS_BASE_
 from engine.planning.plan import MemoryEstimate, Plan
 from engine.planning.rehearsal import RehearsalResult
 from engine.recipe.problems import ProblemError
+from engine.text import human_bytes
 
 STANDING = ("model weights", "quantisation constants", "adapter", "gradients", "optimizer states", "cuBLAS workspace")
 WHOLE = ("merged model", "copies for the checkpoint")
@@ -14,6 +15,7 @@ WHOLE = ("merged model", "copies for the checkpoint")
 heap."""
 _LEAVE_HOLES = ("training", "evaluation")
 SMALL_PARTS = "small parts"
+_LINKS_ASSUMED = f"What the links between GPUs take is assumed ({human_bytes(NCCL_BYTES)}), not rehearsed."
 _SLIVER = 0.0005
 _HOLES_FULL = 0.2
 _HOLES_ADAPTER = 0.5
@@ -34,12 +36,13 @@ def estimate_from(result: RehearsalResult, plan: Plan, calibration: Calibration 
         calibration: What was measured on this machine.
     """
     allocated = result.peaks[result.peak_phase]
+    shared = plan.steps.num_gpus > 1
     if result.device_kind == "cuda":
         framework, most_framework = _context(calibration)
         least, most = result.reserved_low_bytes or allocated, result.smallest_card_bytes or allocated
         held = min(least, most)
         name = "CUDA context"
-        if plan.steps.num_gpus > 1:
+        if shared:
             # The rehearsal is one process; what the links take is outside of its allocator.
             framework, most_framework = framework + NCCL_BYTES, most_framework + NCCL_BYTES
     else:
@@ -61,8 +64,8 @@ def estimate_from(result: RehearsalResult, plan: Plan, calibration: Calibration 
         peaks=result.peaks,
         allocated_bytes=allocated,
         smallest_card_bytes=None if result.smallest_card_bytes is None else result.smallest_card_bytes + framework,
-        confidence=result.confidence,
-        notes=result.notes,
+        confidence="low" if shared else result.confidence,
+        notes=[*result.notes, _LINKS_ASSUMED] if shared else result.notes,
     )
 
 

@@ -271,6 +271,16 @@ def test_gpu_estimate_holds_context_and_slack():
     assert estimate.smallest_card_bytes == 11 * GIB + CUDA_CONTEXT_BYTES
 
 
+def test_what_was_not_rehearsed_of_several_gpus_is_said():
+    alone = made_plan()
+    steps = alone.steps.model_copy(update={"num_gpus": 2})
+    estimate, one = (estimate_from(found(), plan) for plan in (alone.model_copy(update={"steps": steps}), alone))
+    assert estimate.confidence == "low"
+    assert any("links between GPUs" in note for note in estimate.notes)
+    assert estimate.high_bytes > one.high_bytes
+    assert (one.confidence, one.notes) == ("normal", [])
+
+
 def test_measurements_narrow_the_estimate():
     key = MachineKey(device="GPU")
     measured = Calibration(key=key, context_bytes=GIB // 2, memory_ratios=[1.0, 1.01, 0.99, 1.0, 1.0, 1.0, 1.0])
