@@ -23,6 +23,8 @@ SINGLE_NAME = "model.safetensors"
 MAX_HEADER_BYTES = 100_000_000
 """The limit of the safetensors library itself."""
 MAX_INDEX_BYTES = 64_000_000
+MAX_DIMENSIONS = 64
+"""What torch takes."""
 _BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     **dict.fromkeys(("F32", "I32", "U32"), 32),
@@ -36,7 +38,7 @@ _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack
 _NOT_WEIGHTS = frozenset({"training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scheduler.bin"})
 # Tables that older checkpoints store although they are computed: not weights.
 _BUFFERS = re.compile(r"(rotary_emb\.inv_freq|\.attn\.bias|\.attn\.masked_bias|\.attention\.(bias|masked_bias))$")
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d{1,9})\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +316,8 @@ def _entry(name: str, entry: Any) -> tuple[Tensor, int, int]:
     try:
         dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         numbers = [*shape, start, end]
-        sound = dtype in _BITS and all(type(number) is int and 0 <= number < 2**62 for number in numbers)
+        sound = dtype in _BITS and len(shape) <= MAX_DIMENSIONS
+        sound = sound and all(type(number) is int and 0 <= number < 2**62 for number in numbers)
     except (TypeError, KeyError, ValueError):
         sound = False
     if not sound:

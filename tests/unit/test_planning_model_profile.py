@@ -448,6 +448,19 @@ def test_tokenizer_files_that_hold_something_else_say_nothing(model: Path) -> No
     assert read_model_profile(str(model)).eos_token is None
 
 
+def test_numbers_in_headers_that_no_file_has_are_not_worked_on(tmp_path: Path) -> None:
+    many = write_model(tmp_path / "many")
+    # Multiplied, these would take minutes.
+    entry = {"dtype": "F32", "shape": [2**61] * 300_000, "data_offsets": [0, 4]}
+    raw = json.dumps({"model.embed_tokens.weight": entry}).encode()
+    (many / "model.safetensors").write_bytes(struct.pack("<Q", len(raw)) + raw + b"\0" * 4)
+    (broken,) = read_model_profile(str(many)).findings
+    assert "embed_tokens.weight cannot be read" in broken.message
+    named = write_model(tmp_path / "named")
+    write_shard(named / "model.safetensors", {**shapes(), f"model.layers.{'9' * 5000}.norm.weight": (1,)})
+    assert read_model_profile(str(named)).num_layers == 2
+
+
 @pytest.mark.parametrize("revision", ["a\0b", "\ud800", "x" * 5000, "../../x", "/etc"])
 def test_a_revision_that_can_be_none_is_not_found(tmp_path: Path, revision: str) -> None:
     assert find_snapshot(tmp_path, "o/name", revision) is None
