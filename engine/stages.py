@@ -23,7 +23,7 @@ from engine.methods.apply import apply_method, trainable_summary
 from engine.models.loading import check_vocabulary, load_model
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
 from engine.objectives.sequences import cut_sequences
-from engine.planning.plan import Plan
+from engine.planning.plan import MemoryEstimate, Plan
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.checkpoints import Checkpoint, CheckpointStore
 from engine.runs.directory import RunDirectory
@@ -38,6 +38,7 @@ from engine.training.event_log import EventLog
 from engine.training.few_shot import measure_few_shot
 from engine.training.interrupt import Interrupt
 from engine.training.probe import ENOUGH_RATIOS, Probe, reason_to_probe
+from engine.training.probe_request import measured_estimate
 from engine.training.ranks import RankFailedError, RankJob, Ranks
 from engine.training.recovery import Attempts
 from engine.training.requests import RequestDesk
@@ -91,7 +92,7 @@ def carry_through(carried: Carried) -> None:
     with interrupt.interruptible():
         events.write("state.changed", state="preparing", reason="")
         write_environment(run, carried.plan)
-        tell_prediction(events, carried.plan)
+        tell_prediction(events, carried.plan.memory, carried.plan.steps.micro_batch)
         context = prepare_context(carried)
         if not (run.evaluation_folder / "before.json").exists():
             events.write("state.changed", state="evaluating", reason="before training")
@@ -232,6 +233,9 @@ def probe_run(
     small = known is None or len(known.memory_ratios) < ENOUGH_RATIOS
     with contextlib.closing(rehearsals):
         batching, findings = probe.fit(carried.batching, small=small)
+    measured = measured_estimate(plan.memory, findings)
+    if measured is not None:
+        tell_prediction(carried.events, measured, batching.micro_batch)
     carried.events.write("state.changed", state="preparing", reason="")
     return Probed(batching, findings.context_bytes if plan.device.kind == "cuda" else None)
 
@@ -275,9 +279,8 @@ def load_learner(plan: Plan, loaded: LoadedTokenizer) -> PreTrainedModel:
     return apply_method(model, recipe)
 
 
-def tell_prediction(events: EventLog, plan: Plan) -> None:
-    """Say what memory the plan expects, so that it can be held against what is measured."""
-    memory = plan.memory
+def tell_prediction(events: EventLog, memory: MemoryEstimate, micro_batch: int) -> None:
+    """Say what memory is expected with so many rows at once, so that it can be held against what is measured."""
     events.write(
         "memory.predicted",
         low_bytes=memory.low_bytes,
@@ -290,7 +293,7 @@ def tell_prediction(events: EventLog, plan: Plan) -> None:
         components=memory.components,
         peaks=memory.peaks,
         confidence=memory.confidence,
-        micro_batch=plan.steps.micro_batch,
+        micro_batch=micro_batch,
     )
 
 

@@ -270,10 +270,10 @@ class Picture:
             self.measured_peaks[peak["phase"]] = peak
 
     def _memory_predicted(self, event: Event) -> None:
-        self.predicted = event.payload
+        self.predicted = _with_sizes(event.payload, ("low_bytes", "expected_bytes", "high_bytes"))
 
     def _memory_probed(self, event: Event) -> None:
-        self.probed = event.payload
+        self.probed = _with_sizes(event.payload, ("peak_bytes", "free_bytes", "context_bytes", "tensor_bytes"))
 
     def _evaluation_started(self, event: Event) -> None:
         self.phase = str(event.payload["phase"])
@@ -418,6 +418,11 @@ class Picture:
         values["speed_window"] = deque(window, maxlen=_SPEED_WINDOW)
         values["curves"] = {name: Curve.from_json(curve) for name, curve in record["curves"].items()}
         return cls(**values)
+
+
+def _with_sizes(payload: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return a payload whose sizes are whole numbers of bytes; raises for what is none, such as infinity."""
+    return payload | {name: int(payload[name]) for name in names if payload.get(name) is not None}
 
 
 def _keep_newest(items: list[dict[str, Any]], item: dict[str, Any], limit: int, *, keep_first: bool = False) -> None:

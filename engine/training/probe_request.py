@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from engine.planning.plan import Plan
+from engine.planning.calibration import LEAST_SPREAD
+from engine.planning.plan import MemoryEstimate, Plan
 from engine.planning.profiles import Profile
 
 NOTES = "notes.jsonl"
@@ -118,6 +119,44 @@ class Findings(Profile):
         if self.outcome == "failed" or "training" not in self.phases:
             return None
         return self.free_bytes is None or self.peak_bytes <= self.free_bytes
+
+
+_FRAMEWORKS = ("CUDA context", "process")
+
+
+def measured_estimate(planned: MemoryEstimate, findings: Findings) -> MemoryEstimate | None:
+    """Return an estimate of what a probe measured, in place of what was predicted; None where it did not measure.
+
+    What a probe leaves out stays as it was predicted: merging, and answers longer than the few tokens that it writes.
+
+    Args:
+        planned: Of the plan; may be of more rows at once than were probed.
+        findings: Of the probe.
+    """
+    if findings.outcome != "measured" or "training" not in findings.phases:
+        return None
+    name = next((name for name in _FRAMEWORKS if name in planned.components), _FRAMEWORKS[0])
+    framework = planned.components.get(name, 0) if findings.context_bytes is None else findings.context_bytes
+    others = {phase: size for phase, size in planned.peaks.items() if phase not in ("training", "saving")}
+    unprobed = max((size for phase, size in others.items() if phase not in findings.phases), default=0)
+    tensors = max(findings.tensor_bytes, unprobed)
+    held = max(findings.held_bytes, tensors)
+    return planned.model_copy(
+        update={
+            "components": {"tensors": tensors, name: framework, "slack": held - tensors},
+            "expected_bytes": held + framework,
+            "low_bytes": round((1 - LEAST_SPREAD) * (held + framework)),
+            "high_bytes": round((1 + LEAST_SPREAD) * (max(held, *others.values(), 0) + framework)),
+            "available_bytes": planned.available_bytes if findings.free_bytes is None else findings.free_bytes,
+            "basis": "probe",
+            "depth": "measured",
+            "peaks": planned.peaks | findings.phases,
+            "allocated_bytes": tensors,
+            "smallest_card_bytes": None,
+            "confidence": "normal",
+            "notes": [],
+        }
+    )
 
 
 SMALL = "small "

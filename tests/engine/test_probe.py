@@ -30,7 +30,7 @@ from engine.training.device_memory import HostMeter
 from engine.training.order import FixedOrder, StepOrder
 from engine.training.probe import Probe, longest_rows, read_notes, reason_to_probe
 from engine.training.probe_phases import Notebook, carry_out
-from engine.training.probe_request import NOTES, Findings, Note, ProbeRequest, findings_of
+from engine.training.probe_request import NOTES, Findings, Note, ProbeRequest, findings_of, measured_estimate
 from engine.training.recovery import Attempts
 from engine.training.small_models import small_config
 from engine.training.small_rehearsal import small_ratio
@@ -280,6 +280,42 @@ def test_without_a_word_on_free_memory_running_is_fitting() -> None:
     assert found(*TRAINED[1:], Note(outcome="measured")).fits is True
 
 
+PLANNED = MemoryEstimate(
+    components={"activations": 500, "CUDA context": 200, "slack": 100},
+    expected_bytes=800,
+    low_bytes=700,
+    high_bytes=900,
+    where="GPU 0",
+    depth="simulated",
+    peaks={"training": 500, "evaluation": 450},
+)
+
+
+def test_what_was_measured_takes_the_place_of_the_estimate() -> None:
+    estimate = measured_estimate(PLANNED, found(*TRAINED, Note(outcome="measured")))
+    assert estimate is not None
+    assert estimate.components == {"tensors": 600, "CUDA context": 100, "slack": 200}
+    assert (estimate.expected_bytes, estimate.low_bytes, estimate.high_bytes) == (900, 873, 927)
+    assert (estimate.depth, estimate.available_bytes, estimate.peaks["training"]) == ("measured", 1000, 600)
+
+
+def test_what_the_probe_leaves_out_stays_as_predicted() -> None:
+    merging = PLANNED.model_copy(update={"peaks": {"training": 500, "merging": 2000}})
+    estimate = measured_estimate(merging, found(*TRAINED, Note(outcome="measured")))
+    assert estimate is not None
+    assert estimate.expected_bytes == sum(estimate.components.values()) == 2100
+    long_answers = PLANNED.model_copy(update={"peaks": {"training": 500, "evaluation": 2000}})
+    answered = Note(phase="evaluation", tensor_bytes=100, held_bytes=100)
+    estimate = measured_estimate(long_answers, found(*TRAINED, answered, Note(outcome="measured")))
+    assert estimate is not None
+    assert (estimate.expected_bytes, estimate.high_bytes) == (900, round(1.03 * 2100))
+
+
+def test_what_was_not_measured_replaces_nothing() -> None:
+    assert measured_estimate(PLANNED, found(*TRAINED[:3])) is None
+    assert measured_estimate(PLANNED, found(*TRAINED, Note(outcome="out_of_memory"))) is None
+
+
 def test_a_probe_that_was_killed_says_where_it_was() -> None:
     findings = found(*TRAINED[:3])
     assert (findings.fits, findings.ended_in, findings.text) == (None, "training", "killed")
@@ -305,6 +341,9 @@ def test_a_probed_run_says_what_it_needs_and_then_trains(tmp_path, tiny_model_fo
     assert (probed["micro_batch"], probed["accumulation"]) == (4, 1)
     types = [event["type"] for event in events_of(run)]
     assert types.index("memory.predicted") < types.index("memory.probed") < types.index("model.loaded")
+    planned, measured = events_of(run, "memory.predicted")
+    assert (planned["depth"], measured["depth"], measured["micro_batch"]) == ("formula", "measured", 4)
+    assert measured["low_bytes"] < probed["peak_bytes"] <= measured["high_bytes"]
     assert not (run.path / "probe").exists()
     sampled = events_of(run, "memory.sampled")
     assert {"loading", "training"} <= {event["phase"] for event in sampled}

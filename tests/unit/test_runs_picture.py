@@ -9,6 +9,7 @@ import pytest
 
 from engine.runs import replay, sidecar
 from engine.runs.events import Event, EventReader, EventWriter, encode_event
+from engine.runs.measured_memory import compare_memory
 from engine.runs.picture import Picture, PictureWriter, follow, open_picture, read_head
 from tests.unit.runs_support import events_of, made_run, step_payload, write_steps
 
@@ -251,6 +252,16 @@ def test_sample_sets_of_one_step_do_not_stop_the_picture():
     picture.apply_all(events_of(first, measured, *again, *later))
     assert len(picture.samples) == 12
     assert picture.samples[-1]["step"] == 39
+
+
+@pytest.mark.parametrize("kind", ["memory.predicted", "memory.probed"])
+@pytest.mark.parametrize("size", [float("inf"), float("nan"), "much"])
+def test_a_size_that_is_none_costs_its_event_only(kind, size):
+    picture = Picture()
+    name = "high_bytes" if kind == "memory.predicted" else "peak_bytes"
+    picture.apply_all(events_of((kind, {"low_bytes": 1, "expected_bytes": 2, name: size})))
+    assert (picture.odd_events, picture.predicted, picture.probed) == (1, {}, {})
+    assert compare_memory(picture, None) is None
 
 
 def test_a_number_that_no_counter_holds_costs_its_event_only():
