@@ -59,11 +59,11 @@ def human_bytes(num_bytes: float | None) -> str:
     if num_bytes is None:
         return "n/a"
     size = float(num_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if abs(size) < 1023.5:
             return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 100 else f"{size:.1f} {unit}"
         size /= 1024
-    return f"{size:.1f} TiB"
+    return f"{size:.1f} EiB"
 
 
 def human_duration(seconds: float | None) -> str:

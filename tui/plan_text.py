@@ -18,6 +18,7 @@ _MARKS = {"chosen": "*", "fits": " ", "tight": "?", "too_large": "x", "impossibl
 _LEGEND = "* chosen   ? close: a rehearsal decides   x does not fit   - cannot run here"
 _TITLE_CELLS = 22
 _LEGEND_CELLS = 36
+_MARGIN = 9
 _SHOWN_SHARE = 0.005
 """Components below this share of a bar are left to `--json`."""
 
@@ -32,9 +33,10 @@ def plan_lines(made: "Plan", *, command: Sequence[str] = ()) -> list[str]:
     steps = made.steps
     gpus = f" x {steps.num_gpus} GPUs" if steps.num_gpus > 1 else ""
     times = f"{steps.num_gpus} x " if steps.num_gpus > 1 else ""
+    aside = f", {made.data.num_test} put aside for a test" if made.data.num_test else ""
     lines = [
         f"Model    {clean_line(made.model.base)}, {human_count(made.model.num_params)} parameters",
-        f"Data     {made.data.num_train} training rows, {made.data.num_held_out} held out",
+        f"Data     {made.data.num_train} training rows, {made.data.num_held_out} held out{aside}",
         f"Device   {times}{clean_line(made.device.name)}",
         f"Steps    {steps.total_steps} ({steps.steps_per_epoch} per epoch), "
         f"micro-batch {steps.micro_batch} x accumulation {steps.accumulation}{gpus}",
@@ -82,7 +84,7 @@ def memory_lines(memory: "MemoryEstimate") -> list[str]:
     span = f"{human_bytes(memory.low_bytes)} to {human_bytes(memory.high_bytes)}"
     free = f"{human_bytes(memory.available_bytes)} free on {clean_line(memory.where)}"
     lines = _labelled("Memory", f"{human_bytes(memory.expected_bytes)} expected, {span}; {free} ({basis})")
-    lines += [f"         {line}" for line in (_bar(memory), *_components(memory))]
+    lines += [f"{' ' * _MARGIN}{line}" for line in (_bar(memory), *_components(memory))]
     peaks = ", ".join(f"{clean_line(name)} {human_bytes(size)}" for name, size in memory.peaks.items())
     if len(memory.peaks) > 1:
         lines += _indented(f"peaks: {peaks}")
@@ -117,8 +119,11 @@ def _bar(memory: "MemoryEstimate") -> str:
 
 def _components(memory: "MemoryEstimate") -> Iterator[str]:
     parts = [f"{glyph} {clean_line(name)} {human_bytes(size)}" for glyph, name, size in _shown(memory)]
-    for place in range(0, len(parts), 2):
-        yield "".join(part.ljust(_LEGEND_CELLS) for part in parts[place : place + 2]).rstrip()
+    while parts:
+        pair = "".join(part.ljust(_LEGEND_CELLS) for part in parts[:2]).rstrip()
+        shown = pair if len(pair) <= WIDTH - _MARGIN else parts[0]
+        yield shown
+        del parts[: 2 if shown is pair else 1]
 
 
 def option_lines(options: "Sequence[PlanOption]") -> list[str]:
@@ -198,7 +203,7 @@ def way_lines(ways: "Sequence[Way]") -> list[str]:
 
 
 def _labelled(label: str, words: str) -> list[str]:
-    return textwrap.wrap(words, WIDTH, initial_indent=label.ljust(9), subsequent_indent=" " * 9)
+    return textwrap.wrap(words, WIDTH, initial_indent=label.ljust(_MARGIN), subsequent_indent=" " * _MARGIN)
 
 
 def _indented(words: str) -> list[str]:

@@ -9,7 +9,7 @@ from engine.planning.plan import LengthChoice, Plan
 from engine.planning.planner import with_memory
 from engine.text import human_bytes
 from tests.unit.made_plans import CPU, GIB, gpu, hub_model, plan, tiny, with_gpus
-from tui.plan_text import WIDTH, heading_lines, length_line, option_lines, plan_lines, way_lines
+from tui.plan_text import WIDTH, heading_lines, length_line, memory_lines, option_lines, plan_lines, way_lines
 
 MADE = [
     lambda: plan(),
@@ -43,6 +43,25 @@ def test_every_row_and_every_number_that_matters_is_there(make: Any) -> None:
         assert all(path in text for path in way.changes)
     for size in (made.memory.expected_bytes, made.memory.high_bytes):
         assert human_bytes(size) in text
+
+
+def test_long_names_of_components_have_a_line_of_their_own() -> None:
+    names = ("model weights", "copies on their way to the disk", "activations", "output layer and loss", "slack")
+    parts = dict.fromkeys(names, 1000 * 2**40)
+    made = plan()
+    sizes = {"expected_bytes": 5000 * 2**40, "high_bytes": 6000 * 2**40}
+    memory = made.memory.model_copy(update={"components": parts, **sizes})
+    lines = memory_lines(memory)
+    assert all(len(line) <= WIDTH for line in lines)
+    text = "\n".join(lines)
+    assert all(text.count(f"{name} 1000 TiB") == 1 for name in names)
+
+
+def test_a_mistaken_size_keeps_its_column() -> None:
+    huge = tiny(num_params=10**14)
+    rows = option_lines(plan(model=huge, hardware=with_gpus(gpu(24))).options)
+    assert all(len(line) <= WIDTH for line in rows)
+    assert any("PiB" in line for line in rows)
 
 
 def test_the_bar_ends_where_the_free_memory_ends() -> None:

@@ -91,7 +91,13 @@ def test_anything_can_be_shown() -> None:
 @pytest.mark.parametrize(
     ("num_bytes", "shown"),
     [(None, "n/a"), (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (150 * 1024, "150 KiB")]
-    + [(1024**2 - 1, "1.0 MiB"), (1.4 * 1024**3, "1.4 GiB"), (1024**4 - 1, "1.0 TiB"), (5000 * 1024**4, "5000.0 TiB")],
+    + [
+        (1024**2 - 1, "1.0 MiB"),
+        (1.4 * 1024**3, "1.4 GiB"),
+        (1024**4 - 1, "1.0 TiB"),
+        (5000 * 1024**4, "4.9 PiB"),
+        (5000 * 1024**6, "5000.0 EiB"),
+    ],
 )
 def test_sizes(num_bytes: float | None, shown: str) -> None:
     assert human_bytes(num_bytes) == shown
