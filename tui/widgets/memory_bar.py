@@ -31,7 +31,7 @@ UP_TO = "╌"
 LIMIT, BEYOND, FAR = "┃", "»", "→"
 LIMIT_SHARE = 0.85
 """Where the free memory ends on the axis of a range bar: the rest shows by how much a tight one reaches beyond it."""
-_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_UNITS = {unit: 1024**power for power, unit in enumerate(("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))}
 FEW_TIMES = 2.5
 """A stack that needs less than this part of the free memory has an axis of its own: its parts would have no room."""
 
