@@ -111,7 +111,8 @@ def train(model: PreTrainedModel, rows: list[Row], training: dict[str, Any], *, 
     num_steps = int(steps_per_epoch * training["epochs"])
     warmup_steps = max(1, round(num_steps * training.get("warmup", 0.03)))
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=training["learning_rate"], weight_decay=0.0)
+    learning_rate = float(training["learning_rate"])  # PyYAML reads YAML 1.1, in which 5e-3 is a text.
+    optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.0)
     order: list[Row] = []
     model.train()
     for step in range(num_steps):
@@ -121,7 +122,7 @@ def train(model: PreTrainedModel, rows: list[Row], training: dict[str, Any], *, 
         done = max(0.0, (step - warmup_steps) / max(1, num_steps - warmup_steps))
         factor = min(1.0, (step + 1) / warmup_steps) * 0.5 * (1 + math.cos(math.pi * done))
         for group in optimizer.param_groups:
-            group["lr"] = training["learning_rate"] * factor
+            group["lr"] = learning_rate * factor
         torch.autograd.backward(_loss(model, chosen, pad_id))
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
