@@ -91,7 +91,7 @@ def _prepare(recipe: Recipe) -> PreparedData:
     held = held or split.held_out
     notes = [*weight_notes(files, split.train, seed), *_split_notes(split)]
     train = weigh_rows(split.train, {file.name: file.weight for file in files}, seed, dropped)
-    found = Found(files + held_files, shape, dropped, changed, merged(outcomes), notes)
+    found = Found(files + held_files, shape, dropped, changed, merged(outcomes), notes, len(cleaned.rows), split.wanted)
     return PreparedData(train, held, _profile(found, train, held, split.test), split.test)
 
 
@@ -105,6 +105,8 @@ class Found:
     changed: Tally
     outcomes: list[Outcome]
     notes: list[Finding]
+    num_divided: int
+    num_to_hold_out: int
 
 
 def _read_options(data: DataSection) -> ReadOptions:
@@ -194,6 +196,8 @@ def _profile(found: Found, train: list[Row], held: list[Row], test: list[Row]) -
         num_train=len(train),
         num_held_out=len(held),
         num_test=len(test),
+        num_divided=found.num_divided,
+        num_to_hold_out=found.num_to_hold_out,
         dropped=dropped.counts,
         lengths=lengths,
         answer_lengths=answers,

@@ -32,12 +32,14 @@ class SplitRows:
         held_out: Rows to be judged on while training and after it.
         test: Rows put aside.
         notes: Sentences about what could not be kept.
+        wanted: Number of rows to hold out that was aimed at.
     """
 
     train: list[Row]
     held_out: list[Row]
     test: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    wanted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def split_rows(rows: Sequence[Row], division: Division, seed: int, *, left_out: 
         [row for number, row in enumerate(rows) if number in held],
         [row for number, row in enumerate(rows) if number in test],
         notes,
+        wanted,
     )
 
 

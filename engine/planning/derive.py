@@ -109,12 +109,13 @@ def choose_answer_tokens(data: DataProfile, model: ModelProfile) -> Reasoned:
 
 def choose_held_out(data: DataProfile) -> float | None:
     """Return the share of held-out rows that gives the split of the profile."""
-    rows = data.num_train + data.num_held_out
+    rows = data.num_divided or data.num_train + data.num_held_out
+    held_out = data.num_to_hold_out or data.num_held_out
     if not data.num_held_out or not data.num_train:
         return None
-    share = data.num_held_out / rows
+    share = held_out / rows
     short = round(share, 4)
-    return short if 0 < short < 1 and round(short * rows) == data.num_held_out else share
+    return short if 0 < short < 1 and round(short * rows) == held_out else share
 
 
 def choose_name(objective: str, base: str, source: Any) -> str:

@@ -182,6 +182,8 @@ class DataProfile(Profile):
         sha256: Hash over the files read.
         examples: Up to five rows as they will be used: `{"prompt": ..., "completion": ...}` or `{"text": ...}`.
         num_test: Rows put aside for a last test.
+        num_divided: Rows that the split divided, before weights repeat any; 0 when nobody counted.
+        num_to_hold_out: Rows that the split aimed at; whole groups and classes may give a few less.
         checks: What each check of the rows found.
         findings: What is wrong, with file and line.
     """
@@ -194,6 +196,8 @@ class DataProfile(Profile):
     num_train: int = 0
     num_held_out: int = 0
     num_test: int = 0
+    num_divided: int = 0
+    num_to_hold_out: int = 0
     dropped: dict[str, int] = Field(default_factory=dict)
     lengths: LengthProfile | None = None
     answer_lengths: LengthProfile | None = None

@@ -13,6 +13,7 @@ from engine.data.pipeline import PreparedData, prepare
 from engine.data.rows import Tally
 from engine.data.split import Division, limit_rows, row_key, split_rows
 from engine.data.split_values import times_of
+from engine.planning.derive import choose_held_out
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
 
@@ -27,7 +28,7 @@ def prepared(folder: Path, rows: list[dict], *, seed: int = 17, **data) -> Prepa
     tree = {
         "objective": "chat",
         "model": {"base": "m"},
-        "data": {"source": str(path), **data},
+        "data": {"source": str(path)} | data,
         "training": {"seed": seed},
     }
     return prepare(Recipe.model_validate(tree))
@@ -116,6 +117,28 @@ class TestTestRows:
     def test_three_sides_need_three_rows(self, tmp_path):
         with pytest.raises(ProblemError, match="at least three"):
             prepared(tmp_path, table(2), split={"test": 0.2})
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.5])
+@pytest.mark.parametrize("test", [None, 0.15])
+@pytest.mark.parametrize("count", [31, 75, 233])
+def test_the_share_that_a_plan_writes_down_gives_the_same_split_again(tmp_path, count, test, weight):
+    rows = tmp_path / "rows.jsonl"
+    options = {"source": [{"path": str(rows), "weight": weight}], "split": {"test": test}}
+    first = prepared(tmp_path, table(count), **options)
+    again = prepared(tmp_path, table(count), held_out=choose_held_out(first.profile), **options)
+    assert again.held_out_rows == first.held_out_rows
+    assert again.train_rows == first.train_rows
+
+
+@pytest.mark.parametrize("method", ["stratified", "group"])
+@pytest.mark.parametrize("count", [61, 75, 233])
+def test_the_same_holds_where_whole_groups_give_fewer_rows(tmp_path, count, method):
+    rows = table(count, kind=lambda n: f"kind {n % 7 if n % 5 else n}")
+    options = {"split": {"method": method, "column": "kind", "test": 0.1}}
+    first = prepared(tmp_path, rows, **options)
+    again = prepared(tmp_path, rows, held_out=choose_held_out(first.profile), **options)
+    assert again.held_out_rows == first.held_out_rows
 
 
 class TestStratified:
