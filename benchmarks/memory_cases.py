@@ -74,6 +74,8 @@ class Case:
                 "packing": self.packing,
                 "evaluate_every": 1000,
                 "checkpoint_every": 1000,
+                # A probe could cut the case smaller, and what it taught would improve the next case's prediction.
+                "probe": "never",
             },
             "evaluation": {
                 "metrics": ["perplexity", *(["exact_match"] if generate else [])],

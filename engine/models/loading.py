@@ -44,6 +44,11 @@ def weights_dtype(recipe: Recipe) -> torch.dtype:
     return torch.float32 if recipe.method.name == "full" else compute_dtype(recipe)
 
 
+def attention_of(recipe: Recipe) -> str | None:
+    """Return the implementation of attention that is asked of transformers; None for its own choice, SDPA."""
+    return None if recipe.training.attention == "sdpa" else recipe.training.attention
+
+
 def load_model(recipe: Recipe, device: str, *, quantized: bool) -> PreTrainedModel:
     """Load the base model of a recipe.
 
@@ -110,7 +115,7 @@ def _from_files(folder: Path, recipe: Recipe, placement: dict[str, Any]) -> PreT
             str(folder),
             dtype=weights_dtype(recipe),
             # Without a wish transformers takes sdpa, or eager where a family has no sdpa.
-            attn_implementation=None if recipe.training.attention == "sdpa" else recipe.training.attention,
+            attn_implementation=attention_of(recipe),
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=recipe.model.trust_remote_code,

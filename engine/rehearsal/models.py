@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.quantizers.auto import AutoHfQuantizer
 
-from engine.models.loading import quantization, settle, weights_dtype
+from engine.models.loading import attention_of, quantization, settle, weights_dtype
 from engine.planning.plan import Plan
 from engine.planning.profiles import ModelProfile
 from engine.recipe.problems import Problem, ProblemError
@@ -77,14 +77,16 @@ def build_model(plan: Plan, config: PretrainedConfig, mode: HollowMode) -> PreTr
     Must be called inside `mode`.
 
     Args:
-        plan: `recipe.method`, `training.precision` are read.
+        plan: `recipe.method`, `training.precision` and `training.attention` are read.
         config: Of the model, with as many blocks as are rehearsed.
         mode: Makes the weights.
     """
     recipe = plan.recipe
     quantized = recipe.method.name == "qlora"
     with torch.utils._python_dispatch._disable_current_modes(), torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=weights_dtype(recipe))
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=weights_dtype(recipe), attn_implementation=attention_of(recipe)
+        )
         quantizer = _quantize(model, recipe) if quantized else None
     _give_weights(model, mode)
     model.tie_weights()

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, set_
 from transformers.quantizers.auto import AutoHfQuantizer
 
 from engine.methods.apply import apply_method
-from engine.models.loading import quantization, settle, weights_dtype
+from engine.models.loading import attention_of, quantization, settle, weights_dtype
 from engine.planning.plan import Plan
 
 _DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
@@ -52,7 +52,7 @@ def small_learner(folder: Path, plan: Plan, layers: int) -> PreTrainedModel:
 
     Args:
         folder: Folder of the base model.
-        plan: Method, number format and device are read.
+        plan: Method, number format, attention and device are read.
         layers: Transformer blocks.
     """
     recipe = plan.recipe
@@ -61,7 +61,9 @@ def small_learner(folder: Path, plan: Plan, layers: int) -> PreTrainedModel:
     document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = AutoConfig.for_model(**small_config(document, layers))
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=weights_dtype(recipe))
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=weights_dtype(recipe), attn_implementation=attention_of(recipe)
+        )
         quantizer = AutoHfQuantizer.from_config(quantization(recipe), pre_quantized=False) if quantized else None
         if quantizer is not None:
             quantizer.preprocess_model(model=model, device_map={"": str(device)})

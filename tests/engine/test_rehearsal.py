@@ -48,6 +48,7 @@ CASES = [
     ("gpt2", {"method": "lora", "training": BF16}),
     ("gemma2", {"method": "full"}),
     ("phi3", {"method": "lora"}),
+    ("llama", {"method": "lora", "training": {"attention": "eager"}, "longest": 200}),
 ]
 
 
@@ -154,6 +155,12 @@ def test_kernel_that_fails_gives_its_memory_back():
     with pytest.raises(ZeroDivisionError), tracer.held(100):
         raise ZeroDivisionError
     assert tracer.trace.events == [(0, 100), (0, 0)]
+
+
+def test_attention_that_needs_a_gpu_is_not_rehearsed_as_another(llama):
+    with pytest.raises(ProblemError) as caught:
+        rehearsed_on("cuda", llama, method="lora", training=BF16 | {"attention": "flash_attention_2"})
+    assert caught.value.problems[0].code == "rehearsal.cannot"
 
 
 def test_unknown_family_is_a_problem(llama):
