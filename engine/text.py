@@ -67,7 +67,7 @@ def human_bytes(num_bytes: float | None) -> str:
 
 
 def human_duration(seconds: float | None) -> str:
-    """Return a duration such as `2 h 05 min`, `3 min 20 s` or `45 s`; `n/a` for None."""
+    """Return a duration such as `12 days`, `2 h 05 min`, `3 min 20 s` or `45 s`; `n/a` for None."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return "n/a"
     whole = round(seconds)
@@ -75,7 +75,13 @@ def human_duration(seconds: float | None) -> str:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole < 100 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    days = round(seconds / 86400)
+    if days < 1000:
+        return f"{days} days"
+    years = days / 365.25
+    return f"{human_count(years)} years" if years < 1e6 else "over 1 M years"
 
 
 def human_count(number: float | None) -> str:

@@ -115,7 +115,14 @@ def test_counts(number: float | None, shown: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(None, "n/a"), (math.nan, "n/a"), (math.inf, "n/a"), (-1, "n/a"), (0.4, "0 s"), (59.6, "1 min 00 s")]
-    + [(200, "3 min 20 s"), (3599.7, "1 h 00 min"), (7500, "2 h 05 min")],
+    + [(200, "3 min 20 s"), (3599.7, "1 h 00 min"), (7500, "2 h 05 min")]
+    + [
+        (359_999, "99 h 59 min"),
+        (359_999.6, "4 days"),
+        (86_400 * 999, "999 days"),
+        (1e8, "3 years"),
+        (1e30, "over 1 M years"),
+    ],
 )
 def test_durations(seconds: float | None, shown: str) -> None:
     assert human_duration(seconds) == shown
