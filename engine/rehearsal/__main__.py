@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
+from engine.text import clean_line
 
 NICENESS = 5
 
@@ -33,7 +34,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         traceback.print_exc()
         problem = Problem(
             "rehearsal.failed",
-            f"The rehearsal failed: {type(error).__name__}: {error}",
+            f"The rehearsal failed: {type(error).__name__}: {clean_line(error, max_chars=240)}",
             "The estimate is the formula's. The whole trace is in rehearsal.log in the cache folder.",
         )
         return {"problems": [problem.to_json()]}

@@ -84,21 +84,21 @@ def train(plan: Plan, config: PretrainedConfig, mode: HollowMode, tracer: Tracer
     mode.arena.keep()
     tokenizer = stand_in_tokenizer()
     sequences = training_sequences(plan, batching.micro_batch, batching.accumulation, NUM_STEPS)
-    with tempfile.TemporaryDirectory(prefix="ftwizard-rehearsal-") as folder:
-        built = make_trainer(
-            recipe,
-            Device(kind="cpu"),
-            batching,
-            sequences,
-            model=model,
-            tokenizer=tokenizer,
-            folder=Path(folder),
-        )
-        trainer = built.trainer
-        trainer.fused_head = plan.device.kind == "cuda"
-        _watch(trainer, tracer)
-        tracer.phase("training")
-        trainer.train()
+    built = make_trainer(
+        recipe,
+        Device(kind="cpu"),
+        batching,
+        sequences,
+        model=model,
+        tokenizer=tokenizer,
+        # Nothing is written there. A folder made for it would stay behind whenever a newer plan ends this process.
+        folder=Path(tempfile.gettempdir()),
+    )
+    trainer = built.trainer
+    trainer.fused_head = plan.device.kind == "cuda"
+    _watch(trainer, tracer)
+    tracer.phase("training")
+    trainer.train()
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return Rehearsed(plan, recipe, config, model, trainer, tokenizer)
 

@@ -1,5 +1,7 @@
 """The rehearsal against real training on the processor: the same tensors, live at the same time."""
 
+import tempfile
+
 import pytest
 import torch
 from transformers import AutoConfig
@@ -7,6 +9,7 @@ from transformers import AutoConfig
 from engine.planning.plan import Device
 from engine.planning.rehearse import Rehearsals
 from engine.recipe.problems import ProblemError
+from engine.rehearsal import step
 from engine.rehearsal.hollow import CannotRehearseError, HollowMode
 from engine.rehearsal.run import rehearse
 from engine.rehearsal.tracer import Tracer
@@ -139,6 +142,22 @@ def test_evaluation_reads_no_more_than_checkpointed_training(tmp_path):
     setup = {"micro_batch": 4, "longest": 512, "training": BF16 | CHECKPOINTED, "method_": {"targets": "attention"}}
     peaks = rehearsed_on("cuda", tmp_path, method="lora", evaluation={"max_new_tokens": 64}, **setup).peaks
     assert peaks["evaluation"] - peaks["saving"] < peaks["training"] - peaks["evaluation"]
+
+
+def test_nothing_is_left_behind_by_a_rehearsal_that_is_ended(llama, tmp_path, monkeypatch):
+    class EndedError(Exception):
+        """Stands for the end of the process, which unwinds nothing."""
+
+    def end(trainer, tracer):
+        seen.extend(tmp_path.iterdir())
+        raise EndedError
+
+    seen = []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(step, "_watch", end)
+    with pytest.raises(ProblemError, match="EndedError"):
+        rehearsed_on("cpu", llama, method="lora")
+    assert seen == []
 
 
 def test_examples_of_the_baseline_are_rehearsed(llama):
