@@ -73,6 +73,8 @@ def _setups(model: ModelProfile, hardware: Hardware, length: int) -> Iterator[Se
         if method == "qlora" and not is_allowed("4-bit", where):
             continue
         for optimizer in optimizers_for(method, device.kind):
+            if not is_allowed(optimizer, where):
+                continue
             for recomputing in (False, True):
                 yield Setup(
                     device=device.kind,

@@ -45,6 +45,13 @@ def test_more_memory_never_fits_less() -> None:
         assert places == sorted(places, reverse=True)
 
 
+def test_what_needs_a_library_is_not_promised_without_it() -> None:
+    whole = with_gpus(gpu(10))
+    bare = replace(whole, libraries={"torch": "2.13.0"})
+    found = [look(hub_model("Qwen/Qwen3-0.6B"), machine) for machine in (whole, bare)]
+    assert [item.method for item in found if item] == ["full", "lora"]
+
+
 def test_unknown_memory_gives_no_answer() -> None:
     silent = gpu(24, free_bytes=Unavailable("not supported"))
     assert look(hub_model("Qwen/Qwen3-8B"), with_gpus(silent)) is None
