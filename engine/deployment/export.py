@@ -28,6 +28,7 @@ from engine.evaluation.measurement import write_json
 from engine.evaluation.scoring import causal_model
 from engine.hardware.host import read_host
 from engine.hardware.readings import known
+from engine.models.loading import load_model, weights_dtype
 from engine.out_of_memory import give_back_memory, is_out_of_memory
 from engine.paths import typed_path
 from engine.planning.plan import Plan
@@ -111,7 +112,7 @@ def merge_run(
         raise ProblemError(
             Problem(
                 "export.out_of_memory",
-                f"Merging needs about {human_bytes(_HOST_RESERVE * job.whole_bytes)} of host RAM.",
+                f"Merging needs about {human_bytes(_HOST_RESERVE * job.loaded_bytes)} of host RAM.",
                 "Free memory, or copy the run directory to a machine with more.",
             )
         )
@@ -224,7 +225,7 @@ class _Export:
     def _merged(self, model: PeftModel) -> Exported:
         trained = prompt_logits(model, self.prompts)
         if self.plan.recipe.method.name == "qlora":
-            device = _device_with_room(causal_model(model).device, self.whole_bytes)
+            device = _device_with_room(causal_model(model).device, self.loaded_bytes)
             model, logits = self._adapter_on_base(device)
             # What 4-bit rounding of the base cost; not a fault of the merge, but worth knowing.
             self.quantization_gap = compare(trained, logits, self.dtype)
@@ -238,7 +239,7 @@ class _Export:
         """
         available = known(read_host().ram_available_bytes)
         # Trying with less would have the system kill the process, and with it a run that has all it needs.
-        if available is not None and available < _HOST_RESERVE * self.whole_bytes:
+        if available is not None and available < _HOST_RESERVE * self.loaded_bytes:
             return None
         return _unless_out_of_memory(lambda: self._write_merged(*self._adapter_on_base(torch.device("cpu"))))
 
@@ -249,8 +250,6 @@ class _Export:
 
     def _adapter_on_base(self, device: torch.device) -> tuple[PeftModel, list[torch.Tensor]]:
         """Return the written adapter on the base model in full precision, with its logits."""
-        from engine.models.loading import load_model
-
         base = load_model(self.plan.recipe, str(device), quantized=False)
         whole = PeftModel.from_pretrained(base, str(self.run_directory.adapter_folder))
         return whole, prompt_logits(whole, self.prompts)
@@ -259,6 +258,11 @@ class _Export:
     def whole_bytes(self) -> int:
         """Size of the whole model in the format of its files."""
         return self.dtype.itemsize * self.plan.model.num_params
+
+    @property
+    def loaded_bytes(self) -> int:
+        """Size of the base model in the format in which it is loaded, which can be wider than that of its files."""
+        return max(self.dtype.itemsize, weights_dtype(self.plan.recipe).itemsize) * self.plan.model.num_params
 
     def _tell_memory(self, severity: str, message: str) -> None:
         self.emit("notice.raised", severity=severity, code="export.out_of_memory", message=message)

@@ -108,6 +108,17 @@ def test_a_merge_that_the_host_has_no_room_for_is_not_tried(tmp_path, base_folde
     assert "of host RAM" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("precision", "merges"), [("float32", False), ("bfloat16", True)])
+def test_a_base_model_counts_as_wide_as_it_is_loaded(tmp_path, base_folder, monkeypatch, precision, merges):
+    case = Case(tmp_path, base_folder, recipe={"training": {"precision": precision}})
+    case.export()
+    plan = case.plan.model_copy(update={"model": case.plan.model.model_copy(update={"weights_dtype": "bfloat16"})})
+    room = 3 * plan.model.num_params
+    monkeypatch.setattr(export, "read_host", lambda: Host(24 << 30, room, 0, 2, "CPU", frozenset()))
+    job = export._Export(case.run, plan, case.tokenizer, case.prompts, lambda *_, **__: None)
+    assert (job.merged_on_host() is not None) == merges
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["a", "b"]])
 def test_merging_later_says_how_it_is_used(arguments, capsys):
     assert merge_later.main(arguments) == 2
