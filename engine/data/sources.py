@@ -152,7 +152,7 @@ def _files_of(reference: str, watch: Watch) -> list[tuple[Path, str]]:
     path = Path(reference)
     if is_pattern(reference):
         return _of_one_kind(_matches(reference), reference)
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises where a name is too long to exist.
         return _of_one_kind(_folder_files(path), reference)
     return [(path, path.name)]
 

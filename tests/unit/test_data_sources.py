@@ -285,3 +285,9 @@ def test_a_refusal_of_the_system_is_a_sentence_also_where_root_is_never_refused(
     problem = unreadable(tmp_path / "rows.jsonl", PermissionError(13, "Permission denied")).problems[0]
     assert problem.message.endswith("rows.jsonl cannot be read: permission denied.")
     assert "owner" in problem.fix
+
+
+def test_a_name_that_is_too_long_is_a_finding_like_any_other() -> None:
+    problem = problem_of("x" * 300 + ".jsonl")
+    assert "file name too long" in problem.message
+    assert problem.path == "data.source"
