@@ -38,7 +38,7 @@ def choose_examples(train_rows: Sequence[Row], held_out_rows: Sequence[Row], cou
     asked = {_question(row) for row in held_out_rows if turns(row)}
     distinct = {_question(row): row for row in reversed(train_rows) if turns(row) and _question(row) not in asked}
     by_length = [distinct[question] for question in sorted(distinct)]
-    by_length.sort(key=lambda row: sum(len(turn["content"]) for turn in _spoken(row)))
+    by_length.sort(key=lambda row: sum(len(spoken_text(turn)) for turn in _spoken(row)))
     shorter = by_length[: max(count, (len(by_length) + 1) // 2)]
     random.Random(seed).shuffle(shorter)
     answers: set[str] = set()
