@@ -363,7 +363,8 @@ def test_what_does_not_fit_is_halved_and_learns_the_same(tmp_path, tiny_model_fo
     assert probed == [(4, 1, False), (2, 2, True)]
     (started,) = events_of(run, "training.started")
     assert (started["micro_batch"], started["accumulation"]) == (2, 2)
-    assert json.loads((run.path / "attempts.json").read_text())["batching"] == {"micro_batch": 2, "accumulation": 2}
+    kept = json.loads((run.path / "attempts.json").read_text())["batching"]
+    assert kept == {"micro_batch": 2, "accumulation": 2, "num_gpus": 1}
     (halved,) = [event for event in events_of(run, "notice.raised") if event["code"] == "probe.halved"]
     assert "effective batch stays the same" in halved["message"]
     assert loss_curve(run) == pytest.approx(loss_curve(straight), rel=1e-4)
