@@ -56,8 +56,10 @@ def shown(app: FtwizardApp) -> str:
     return "\n".join("".join(s.text for s in strip) for strip in app.screen._compositor.render_strips())
 
 
-async def draw(name: str, start: StartPoint, size: tuple[int, int], words: str, keys: tuple[str, ...] = ()) -> None:
-    """Run the app until it shows `words`, press keys, and save the picture."""
+async def draw(
+    name: str, start: StartPoint, size: tuple[int, int], words: str, keys: tuple[str, ...] = (), then: str = ""
+) -> None:
+    """Run the app until it shows `words`, press keys, wait for what they lead to (`then`), and save the picture."""
     backend = EngineBackend()
     app = FtwizardApp(start, backend)
     try:
@@ -68,6 +70,8 @@ async def draw(name: str, start: StartPoint, size: tuple[int, int], words: str, 
             for key in keys:
                 await pilot.press(key)
                 await pilot.pause(0.7)
+            while then not in shown(app):
+                await pilot.pause(0.1)
             (PICTURES / f"{name}.svg").write_text(app.export_screenshot(title="ftwizard"))
             print(f"docs/images/{name}.svg")
     finally:
@@ -89,6 +93,8 @@ async def draw_all(run: Path) -> None:
         shutil.copytree(run, Path(folder) / "runs" / run.name)
         await draw("home", Home(), (100, 30), "finished")
         await draw("wizard", Wizard(preset="quickstart"), (100, 30), "What should the model learn?")
+        to_method, rehearsed = ("f3", "f3"), "simulated"
+        await draw("method", Wizard(preset="quickstart", at_review=True), (120, 36), "Ready.", to_method, rehearsed)
         await draw("review", Wizard(preset="quickstart", at_review=True), (100, 34), "Ready.")
 
 

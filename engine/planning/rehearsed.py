@@ -53,7 +53,7 @@ def estimate_from(result: RehearsalResult, plan: Plan, calibration: Calibration 
     slack = max(0, round(middle_ratio(calibration) * held) - allocated)
     expected = allocated + slack + framework
     return MemoryEstimate(
-        components={**_without_slivers(result.components), name: framework, "slack": slack},
+        components=_shown_components(result.components, {name: framework, "slack": slack}),
         expected_bytes=expected,
         low_bytes=min(expected, round(low_ratio * allocated + 0.85 * framework)),
         high_bytes=max(expected, round(high_ratio * most) + most_framework),
@@ -69,12 +69,17 @@ def estimate_from(result: RehearsalResult, plan: Plan, calibration: Calibration 
     )
 
 
-def _without_slivers(components: Mapping[str, int]) -> dict[str, int]:
-    """Return components with those that are too small to be seen added up: four bytes of a counter are no component."""
-    least = _SLIVER * sum(components.values())
-    shown = {name: size for name, size in components.items() if size >= least}
-    rest = sum(components.values()) - sum(shown.values())
-    return shown | ({SMALL_PARTS: rest} if rest else {})
+def _shown_components(tensors: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
+    """Return components without those too small to be seen: four bytes of a counter are no component.
+
+    Together they are one, or part of the slack where even that is too small.
+    """
+    least = _SLIVER * sum(tensors.values())
+    shown = {name: size for name, size in tensors.items() if size >= least}
+    rest = sum(tensors.values()) - sum(shown.values())
+    if rest >= least:
+        return {**shown, SMALL_PARTS: rest, **others}
+    return {**shown, **others, "slack": others["slack"] + rest}
 
 
 def not_rehearsed(plan: Plan, error: ProblemError) -> MemoryEstimate:

@@ -147,6 +147,15 @@ async def test_a_preset_opens_at_its_review_and_plans_by_itself(backend: FakeBac
         await at(pilot, "settings")
 
 
+async def test_a_note_speaks_against_nothing_at_the_review_and_stands_below(backend: FakeBackend) -> None:
+    backend.findings = [Finding(code="data.note", message="2 rows are nearly equal.", severity="note")]
+    app = wizard_app(backend, preset="quick-start", at_review=True)
+    async with app.run_test(size=(100, 50), notifications=True, tooltips=True) as pilot:
+        await wait_for(pilot, lambda: "2 rows are nearly equal." in shown(pilot))
+        said = shown(pilot)
+        assert said.index("Nothing speaks against this run.") < said.index("Memory") < said.index("2 rows are nearly")
+
+
 async def test_a_preset_that_cannot_run_here_says_why_at_its_review_and_in_the_rail(backend: FakeBackend) -> None:
     backend.model_error = ProblemError(Problem("model.gone", "The model is gone.", "Take another.", "model.base"))
     app = wizard_app(backend, preset="quick-start", at_review=True)

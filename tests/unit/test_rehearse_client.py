@@ -148,11 +148,18 @@ def test_a_cancelled_plan_can_be_asked_for_again_at_once(tmp_path, process):
     assert asyncio.run(cancel_and_ask()).peaks == {"training": 7}
 
 
-def test_components_too_small_to_be_seen_are_added_up():
+def test_components_too_small_to_be_seen_are_slack():
     parts = {"model weights": 4 * GIB, "temporary": 4, "output layer and loss": 16, "activations": GIB}
+    whole = estimate_from(found(components={"model weights": 4 * GIB, "activations": GIB + 20}), made_plan())
     estimate = estimate_from(found(components=parts), made_plan())
-    assert list(estimate.components)[:3] == ["model weights", "activations", "small parts"]
-    assert estimate.components["small parts"] == 20
+    assert not {"temporary", "output layer and loss", "small parts"} & set(estimate.components)
+    assert estimate.components["slack"] == whole.components["slack"] + 20
+
+
+def test_many_small_components_are_one():
+    parts = {"model weights": 4 * GIB, **{f"part {n}": GIB // 600 for n in range(5)}}
+    estimate = estimate_from(found(components=parts), made_plan())
+    assert estimate.components["small parts"] == 5 * (GIB // 600)
 
 
 def test_closing_ends_the_process(tmp_path, process):

@@ -26,20 +26,21 @@ def _line(label: str, *parts: Content | str | tuple[str, str]) -> Content:
 
 
 def plan_content(plan: "Plan", problems: list[Problem], width: int, *, roomy: bool = True) -> Content:
-    """Return the plan in words: problems first, then what will run, then what it needs.
+    """Return the plan in words: what speaks against it, what will run, what it needs, and notes at the end.
 
     Args:
         plan: The plan.
-        problems: What speaks against it, errors first.
+        problems: Findings, errors first. A note speaks against nothing.
         width: Cells of a line.
         roomy: Whether there are lines to spare between the parts.
     """
     gap = [Content("")] if roomy else []
-    lines: list[Content] = [problem_label(problem) for problem in problems]
-    if not problems:
+    notes = [problem_label(problem) for problem in problems if problem.severity == "note"]
+    lines = [problem_label(problem) for problem in problems if problem.severity != "note"]
+    if not lines:
         lines.append(Content.styled("✓ Ready. Nothing speaks against this run.", "$success"))
     lines += [*gap, *_what_lines(plan), *_effort_lines(plan), *gap, *_memory_lines(plan, width)]
-    return Content("\n").join(lines)
+    return Content("\n").join([*lines, *gap, *notes] if notes else lines)
 
 
 def _what_lines(plan: "Plan") -> list[Content]:
