@@ -15,7 +15,7 @@ import typer
 
 from engine.paths import typed_path
 from engine.recipe.problems import ProblemError
-from engine.recipe.schema import source_paths
+from engine.recipe.schema_data import source_paths
 from engine.text import clean, clean_line, human_bytes, human_count
 from tui.plain_plan import HEADERS, PlainOption, plain_options
 from tui.plan_text import WIDTH, length_line

@@ -11,7 +11,7 @@ from engine.data.shapes_facts import LOOKED_AT, facts_of
 from engine.data.shapes_names import Table
 from engine.data.shapes_roles import NEEDED, OPTIONAL, ROLES, Candidate, Format, Shape, evidence_of, listed, roles_of
 from engine.recipe.problems import Problem, ProblemError
-from engine.recipe.schema import DataSection
+from engine.recipe.schema_data import DataSection
 from engine.text import clean_line
 
 __all__ = ["NEEDED", "OPTIONAL", "ROLES", "TAKEN_FROM", "Candidate", "Format", "Shape", "candidates", "find_shape"]

@@ -10,7 +10,7 @@ from engine.data.cleaning.texts import digest, parts_of, plain
 from engine.data.rows import Row, Tally
 from engine.data.split import row_key
 from engine.recipe.problems import Problem, ProblemError
-from engine.recipe.schema import CleaningSection
+from engine.recipe.schema_data import CleaningSection
 
 BLOCKING_SHARE = 0.01
 """More held-out rows than this among the training rows are no slip: one of the files is the wrong one."""

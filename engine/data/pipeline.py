@@ -21,7 +21,8 @@ from engine.data.traits import traits_of
 from engine.data.weights import weigh_rows, weight_notes
 from engine.planning.profiles import DataProfile, Finding
 from engine.recipe.problems import Problem, ProblemError
-from engine.recipe.schema import DataSection, Recipe
+from engine.recipe.schema import Recipe
+from engine.recipe.schema_data import DataSection
 from engine.text import clean_line
 
 NUM_EXAMPLES = 5

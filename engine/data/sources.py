@@ -22,7 +22,7 @@ from engine.data.readers import (
 )
 from engine.data.rows import RawRow
 from engine.recipe.problems import Problem
-from engine.recipe.schema import WeightedSource
+from engine.recipe.schema_data import WeightedSource
 
 HUB = "hub:"
 _NO_DATA_STEMS = ("readme", "license", "licence", "notice", "citation", "changelog", "manifest", "dataset_info")

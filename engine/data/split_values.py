@@ -12,7 +12,7 @@ from engine.data.cleaning.texts import has_label, parts_of
 from engine.data.rows import RawRow, Row
 from engine.data.split import Division
 from engine.recipe.problems import Problem, ProblemError
-from engine.recipe.schema import SplitSection
+from engine.recipe.schema_data import SplitSection
 from engine.text import clean_line
 
 _NAMED = 5

@@ -10,7 +10,7 @@ from engine.hardware.readings import known
 from engine.planning.capabilities import Surroundings, native_precision
 from engine.planning.plan import Device
 from engine.planning.profiles import DataProfile, ModelProfile
-from engine.recipe.schema import source_paths
+from engine.recipe.schema_data import source_paths
 from engine.text import clean_line, human_count
 
 Reasoned = tuple[int, str]

@@ -9,21 +9,12 @@ from the model, the data and the machine; the plan says from what.
     `why`: why the default is what it is, one sentence.
 """
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-ADVANCED: dict[str, Any] = {"level": "advanced"}
-
-
-def _why(reason: str, *, level: str = "basic") -> dict[str, Any]:
-    return {"why": reason, "level": level}
-
-
-class Section(BaseModel):
-    """Base of all recipe sections: frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+from engine.recipe.schema_data import DataSection
+from engine.recipe.section import Section, why
 
 
 class ModelSection(Section):
@@ -38,19 +29,19 @@ class ModelSection(Section):
         None,
         title="Revision",
         description="Branch, tag or commit of a hub model; the plan pins it to a commit.",
-        json_schema_extra=_why("The newest commit of the main branch is pinned by the plan.", level="advanced"),
+        json_schema_extra=why("The newest commit of the main branch is pinned by the plan.", level="advanced"),
     )
     chat_template: str | None = Field(
         None,
         title="Chat template",
         description="chatml, or a Jinja file, to use instead of the template that the tokenizer brings.",
-        json_schema_extra=_why("The model's own template; ChatML where it has none.", level="advanced"),
+        json_schema_extra=why("The model's own template; ChatML where it has none.", level="advanced"),
     )
     trust_remote_code: bool = Field(
         False,
         title="Run code from the model",
         description="Allow Python files shipped with this model to run on this machine.",
-        json_schema_extra=_why("Code from a model can do anything that you can do.", level="advanced"),
+        json_schema_extra=why("Code from a model can do anything that you can do.", level="advanced"),
     )
 
 
@@ -61,7 +52,7 @@ class MethodSection(Section):
         None,
         title="Method",
         description="full trains every weight, lora small added matrices, qlora the same on a 4-bit base model.",
-        json_schema_extra=_why("The most capable method that fits the machine."),
+        json_schema_extra=why("The most capable method that fits the machine."),
     )
     rank: int | None = Field(
         None,
@@ -69,14 +60,14 @@ class MethodSection(Section):
         ge=1,
         le=1024,
         description="Inner width of the added matrices; higher learns more and needs more memory.",
-        json_schema_extra=_why("16 is enough for most tasks; quality rarely grows past 64."),
+        json_schema_extra=why("16 is enough for most tasks; quality rarely grows past 64."),
     )
     alpha: float | None = Field(
         None,
         title="LoRA alpha",
         gt=0,
         description="Scale of the added matrices; their output is multiplied by alpha / rank.",
-        json_schema_extra=_why("Twice the rank, so that a change of rank keeps the scale.", level="advanced"),
+        json_schema_extra=why("Twice the rank, so that a change of rank keeps the scale.", level="advanced"),
     )
     dropout: float | None = Field(
         None,
@@ -84,219 +75,14 @@ class MethodSection(Section):
         ge=0,
         lt=1,
         description="Share of adapter inputs dropped at random while training.",
-        json_schema_extra=_why("0: short fine-tunes gain nothing from it.", level="advanced"),
+        json_schema_extra=why("0: short fine-tunes gain nothing from it.", level="advanced"),
     )
     targets: Literal["all-linear", "attention"] | list[str] | None = Field(
         None,
         title="LoRA targets",
         description="Layers that get an adapter: all-linear, attention, or a list of module names.",
-        json_schema_extra=_why("all-linear comes closest to full fine-tuning.", level="advanced"),
+        json_schema_extra=why("all-linear comes closest to full fine-tuning.", level="advanced"),
     )
-
-
-class WeightedSource(Section):
-    """A source of several, with how much it counts."""
-
-    path: str
-    weight: float = Field(1.0, gt=0, le=100)
-
-
-def source_paths(source: Any) -> list[str]:
-    """Return what `data.source` names, without weights.
-
-    Args:
-        source: The value of the field as a recipe file has it or as it is parsed; None gives nothing.
-    """
-    listed = source if isinstance(source, list) else [] if source is None else [source]
-    return [_source_path(item) for item in listed]
-
-
-def _source_path(item: Any) -> str:
-    if isinstance(item, WeightedSource):
-        return item.path
-    return str(item.get("path", "")) if isinstance(item, dict) else str(item)
-
-
-class CleaningSection(Section):
-    """What is looked for in the rows, and what is done with what is found; reporting changes nothing."""
-
-    near_duplicates: Literal["report", "drop", "off"] = Field(
-        "report",
-        title="Near duplicates",
-        description="Rows whose question and answer are nearly those of an earlier row; drop keeps the first.",
-        json_schema_extra=_why(
-            "How much alike is too much, you decide; they never part in the split.", level="advanced"
-        ),
-    )
-    leaked_rows: Literal["block", "drop", "report"] = Field(
-        "block",
-        title="Leaked rows",
-        description="Training rows that a held-out file has too; drop also takes out nearly equal ones.",
-        json_schema_extra=_why(
-            "Up to 1 % equal ones are dropped; more block the run: one of the files is wrong.", level="advanced"
-        ),
-    )
-    contradictions: Literal["report", "drop", "off"] = Field(
-        "report",
-        title="Contradictions",
-        description="Rows with one question and different answers or labels; drop takes out all of them.",
-        json_schema_extra=_why("Several good answers may be meant.", level="advanced"),
-    )
-    length_outliers: Literal["report", "drop", "off"] = Field(
-        "report",
-        title="Length outliers",
-        description="Rows far longer or shorter than the others.",
-        json_schema_extra=_why("Most long rows are good ones.", level="advanced"),
-    )
-    repeated_answers: Literal["report", "drop", "off"] = Field(
-        "report",
-        title="Repeated answers",
-        description="One sentence that answers more than 1 % of the rows; drop keeps the first.",
-        json_schema_extra=_why("A stock phrase may be what you want to teach.", level="advanced"),
-    )
-    other_languages: Literal["report", "drop", "off"] = Field(
-        "report",
-        title="Other languages",
-        description="Rows in another script or language than most.",
-        json_schema_extra=_why("Mixed data is often meant.", level="advanced"),
-    )
-    hidden_characters: Literal["report", "remove", "drop", "off"] = Field(
-        "report",
-        title="Hidden characters",
-        description="Control, zero-width and direction characters; remove takes them out of the text.",
-        json_schema_extra=_why("Text is never changed without your word.", level="advanced"),
-    )
-    double_encoding: Literal["report", "repair", "drop", "off"] = Field(
-        "report",
-        title="Double encoding",
-        description="Text such as cafÃ© for café; repair writes what was meant.",
-        json_schema_extra=_why("Text is never changed without your word.", level="advanced"),
-    )
-    secrets: Literal["report", "mask", "drop", "off"] = Field(
-        "report",
-        title="Secrets",
-        description="Private keys and access tokens; mask writes <TOKEN> or <PRIVATE_KEY> for them.",
-        json_schema_extra=_why("A model can repeat what it learned; you decide.", level="advanced"),
-    )
-    personal_data: Literal["report", "mask", "drop", "off"] = Field(
-        "report",
-        title="Personal data",
-        description="E-mail, phone, IP, card and account numbers; mask writes <EMAIL>, <PHONE> and so on.",
-        json_schema_extra=_why("Public contact data may be what is taught; you decide.", level="advanced"),
-    )
-    class_balance: Literal["report", "off"] = Field(
-        "report",
-        title="Class balance",
-        description="Labels, or answers from a short list, of which some are rare.",
-        json_schema_extra=_why("Counting costs nothing.", level="advanced"),
-    )
-
-
-class SplitSection(Section):
-    """How rows are divided between training, evaluation and a last test."""
-
-    method: Literal["random", "stratified", "group", "time"] = Field(
-        "random",
-        title="Split",
-        description="random, stratified (same shares of each value), group (no value on two sides), time (newest out).",
-        json_schema_extra=_why("Random suits rows that have nothing to do with each other.", level="advanced"),
-    )
-    column: str | None = Field(
-        None,
-        title="Split column",
-        min_length=1,
-        description="Column that the split goes by: a label, a person or document, a date or number.",
-        json_schema_extra=_why("Stratified takes the label; group and time need a column.", level="advanced"),
-    )
-    test: float | None = Field(
-        None,
-        title="Test share",
-        gt=0,
-        le=0.5,
-        description="Share of rows put aside in data/test.jsonl, which training and evaluation never see.",
-        json_schema_extra=_why("None: the held-out rows are enough to compare before and after.", level="advanced"),
-    )
-
-
-class DataSection(Section):
-    """What the model learns from."""
-
-    source: str | list[str | WeightedSource] = Field(
-        title="Data",
-        description="A file, folder, pattern, hub:OWNER/NAME or builtin:commands, or a list, also of {path, weight}.",
-    )
-    encoding: str | None = Field(
-        None,
-        title="Encoding",
-        description="Encoding of text files that are not Unicode, such as windows-1252 or gb18030.",
-        json_schema_extra=_why(
-            "UTF-8, UTF-16 and UTF-32 are known for certain; others are guesses, and you say yes.", level="advanced"
-        ),
-    )
-    unwrap: str | None = Field(
-        None,
-        title="Key of the rows",
-        min_length=1,
-        description="Key that holds the list of rows where a JSON file is one object around them.",
-        json_schema_extra=_why("A file holds its rows directly.", level="advanced"),
-    )
-    text_unit: Literal["passage", "paragraph", "file"] = Field(
-        "passage",
-        title="Row of a text file",
-        description="One row of a text file: a passage of at most 1,500 characters, a paragraph or a whole file.",
-        json_schema_extra=_why("Passages fill sequences evenly and keep every word.", level="advanced"),
-    )
-    format: Literal["messages", "prompt_completion", "alpaca", "source_target", "text"] | None = Field(
-        None,
-        title="Shape of the rows",
-        description="How a row is read: messages, prompt_completion, alpaca, source_target or text.",
-        json_schema_extra=_why("Detected from the columns."),
-    )
-    mapping: dict[str, str] = Field(
-        default_factory=dict,
-        title="Columns",
-        description="Which column plays which role, such as prompt: question, completion: answer.",
-        json_schema_extra=_why("Detected from the usual names of columns.", level="advanced"),
-    )
-    held_out: str | float | None = Field(
-        None,
-        title="Held-out rows",
-        description="Share of rows kept for evaluation (0.1), or a file with rows of their own.",
-        json_schema_extra=_why("A tenth of the rows, at most 500, drawn with the seed."),
-    )
-    max_rows: int | None = Field(
-        None,
-        title="Row limit",
-        ge=2,
-        description="Use at most this many rows, drawn with the seed.",
-        json_schema_extra=_why("All rows.", level="advanced"),
-    )
-    system_prompt: str | None = Field(
-        None,
-        title="System prompt",
-        description="System message put in front of each conversation that has none.",
-        json_schema_extra=_why("None is added.", level="advanced"),
-    )
-    drop_duplicates: bool = Field(
-        True,
-        title="Drop exact duplicates",
-        description="Keep the first of rows that are equal to the letter; the number dropped is reported.",
-        json_schema_extra=_why("Duplicates teach nothing new and leak into the held-out rows.", level="advanced"),
-    )
-    cleaning: CleaningSection = Field(
-        default_factory=CleaningSection,
-        title="Cleaning",
-        description="What is looked for in the rows, and what is done with what is found.",
-    )
-    split: SplitSection = Field(
-        default_factory=SplitSection,
-        title="Split",
-        description="How rows are divided between training, evaluation and a last test.",
-    )
-
-    def sources(self) -> list[str]:
-        """Return what `source` names, without weights."""
-        return source_paths(self.source)
 
 
 class TrainingSection(Section):
@@ -308,14 +94,14 @@ class TrainingSection(Section):
         gt=0,
         le=1000,
         description="How many times the model sees all training rows.",
-        json_schema_extra=_why("Three passes suit a few thousand rows; use one or two for more."),
+        json_schema_extra=why("Three passes suit a few thousand rows; use one or two for more."),
     )
     max_steps: int | None = Field(
         None,
         title="Step limit",
         ge=1,
         description="Stop after this many optimizer steps, whatever the number of epochs.",
-        json_schema_extra=_why("The epochs decide.", level="advanced"),
+        json_schema_extra=why("The epochs decide.", level="advanced"),
     )
     effective_batch: int = Field(
         16,
@@ -323,14 +109,14 @@ class TrainingSection(Section):
         ge=1,
         le=65536,
         description="Rows that one optimizer step learns from; the machine decides how they are cut up.",
-        json_schema_extra=_why("16 rows give a steady gradient with few rows of data."),
+        json_schema_extra=why("16 rows give a steady gradient with few rows of data."),
     )
     micro_batch: int | None = Field(
         None,
         title="Micro-batch",
         ge=1,
         description="Rows in memory at once; must divide the effective batch.",
-        json_schema_extra=_why("The largest that fits the memory.", level="advanced"),
+        json_schema_extra=why("The largest that fits the memory.", level="advanced"),
     )
     num_gpus: int | None = Field(
         None,
@@ -338,14 +124,14 @@ class TrainingSection(Section):
         ge=1,
         le=64,
         description="GPUs that share every step; each holds the whole model.",
-        json_schema_extra=_why("As many of one kind as make the run faster.", level="advanced"),
+        json_schema_extra=why("As many of one kind as make the run faster.", level="advanced"),
     )
     max_length: int | None = Field(
         None,
         title="Sequence length",
         ge=8,
         description="Longest row in tokens; longer rows are cut and counted.",
-        json_schema_extra=_why("The shortest length that cuts at most 1 % of the rows and fits the model."),
+        json_schema_extra=why("The shortest length that cuts at most 1 % of the rows and fits the model."),
     )
     learning_rate: float | None = Field(
         None,
@@ -353,13 +139,13 @@ class TrainingSection(Section):
         gt=0,
         lt=1,
         description="Size of each step at its peak.",
-        json_schema_extra=_why("2e-4 for LoRA and QLoRA, 2e-5 for full fine-tuning, more for very small models."),
+        json_schema_extra=why("2e-4 for LoRA and QLoRA, 2e-5 for full fine-tuning, more for very small models."),
     )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine",
         title="Schedule",
         description="How the learning rate moves after the warm-up.",
-        json_schema_extra=_why("Cosine ends gently and needs no tuning.", level="advanced"),
+        json_schema_extra=why("Cosine ends gently and needs no tuning.", level="advanced"),
     )
     warmup: float = Field(
         0.03,
@@ -367,7 +153,7 @@ class TrainingSection(Section):
         ge=0,
         lt=1,
         description="Share of the steps over which the learning rate rises to its full value.",
-        json_schema_extra=_why("A short rise keeps the first steps from breaking the base model.", level="advanced"),
+        json_schema_extra=why("A short rise keeps the first steps from breaking the base model.", level="advanced"),
     )
     weight_decay: float = Field(
         0.0,
@@ -375,73 +161,71 @@ class TrainingSection(Section):
         ge=0,
         le=1,
         description="Pull of each weight towards zero per step, times the learning rate.",
-        json_schema_extra=_why("0: a short fine-tune should not shrink what the base model knows.", level="advanced"),
+        json_schema_extra=why("0: a short fine-tune should not shrink what the base model knows.", level="advanced"),
     )
     max_grad_norm: float = Field(
         1.0,
         title="Gradient clip",
         gt=0,
         description="Gradients longer than this are shortened to it.",
-        json_schema_extra=_why("1.0 stops single bad batches and leaves normal ones alone.", level="advanced"),
+        json_schema_extra=why("1.0 stops single bad batches and leaves normal ones alone.", level="advanced"),
     )
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] | None = Field(
         None,
         title="Optimizer",
         description="adamw keeps 32-bit states, the 8-bit ones need a quarter of that memory.",
-        json_schema_extra=_why("adamw; paged_adamw_8bit with QLoRA on a GPU.", level="advanced"),
+        json_schema_extra=why("adamw; paged_adamw_8bit with QLoRA on a GPU.", level="advanced"),
     )
     precision: Literal["float32", "bfloat16", "float16"] | None = Field(
         None,
         title="Precision",
         description="Number format of the arithmetic.",
-        json_schema_extra=_why("bfloat16 where the hardware is fast at it, else float32.", level="advanced"),
+        json_schema_extra=why("bfloat16 where the hardware is fast at it, else float32.", level="advanced"),
     )
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = Field(
         None,
         title="Attention",
         description="How attention is computed: sdpa (torch), flash_attention_2 (needs flash-attn), eager (plain).",
-        json_schema_extra=_why("sdpa: as fast as anything else in most runs, and always there.", level="advanced"),
+        json_schema_extra=why("sdpa: as fast as anything else in most runs, and always there.", level="advanced"),
     )
     activation_checkpointing: bool | None = Field(
         None,
         title="Activation checkpointing",
         description="Recompute activations in the backward pass: less memory, about a third slower.",
-        json_schema_extra=_why("Only when the run does not fit without it.", level="advanced"),
+        json_schema_extra=why("Only when the run does not fit without it.", level="advanced"),
     )
     packing: bool | None = Field(
         None,
         title="Packing",
         description="Fill each sequence with several rows, kept apart by the attention mask.",
-        json_schema_extra=_why("On for plain text, off for conversations.", level="advanced"),
+        json_schema_extra=why("On for plain text, off for conversations.", level="advanced"),
     )
     probe: Literal["auto", "always", "never"] = Field(
         "auto",
         title="Memory probe",
         description="Run the longest batch on the device before the first step, in a process of its own, to measure.",
-        json_schema_extra=_why(
-            "On a GPU when memory may be tight or nothing was measured there yet.", level="advanced"
-        ),
+        json_schema_extra=why("On a GPU when memory may be tight or nothing was measured there yet.", level="advanced"),
     )
     evaluate_every: int | None = Field(
         None,
         title="Evaluate every",
         ge=1,
         description="Optimizer steps between evaluations.",
-        json_schema_extra=_why("About eight evaluations in a run.", level="advanced"),
+        json_schema_extra=why("About eight evaluations in a run.", level="advanced"),
     )
     checkpoint_every: int | None = Field(
         None,
         title="Checkpoint every",
         ge=1,
         description="Optimizer steps between checkpoints.",
-        json_schema_extra=_why("About ten checkpoints in a run.", level="advanced"),
+        json_schema_extra=why("About ten checkpoints in a run.", level="advanced"),
     )
     keep_checkpoints: int = Field(
         2,
         title="Checkpoints kept",
         ge=2,
         description="Newest whole checkpoints that stay on the disk.",
-        json_schema_extra=_why("Two: the newest may be the one a fault hits.", level="advanced"),
+        json_schema_extra=why("Two: the newest may be the one a fault hits.", level="advanced"),
     )
     seed: int = Field(
         17,
@@ -449,7 +233,7 @@ class TrainingSection(Section):
         ge=0,
         lt=2**32,
         description="Starts every random choice: split, order, initial adapters, dropout.",
-        json_schema_extra=_why("Fixed, so that the same recipe gives the same run.", level="advanced"),
+        json_schema_extra=why("Fixed, so that the same recipe gives the same run.", level="advanced"),
     )
 
 
@@ -460,21 +244,21 @@ class EvaluationSection(Section):
         None,
         title="Metrics",
         description="perplexity, token_accuracy, exact_match, rouge; measured before and after on held-out rows.",
-        json_schema_extra=_why("All for conversations; perplexity and token_accuracy for plain text."),
+        json_schema_extra=why("All for conversations; perplexity and token_accuracy for plain text."),
     )
     max_rows: int = Field(
         200,
         title="Rows for the loss",
         ge=1,
         description="Held-out rows used for perplexity and token accuracy.",
-        json_schema_extra=_why("200 rows settle the second digit and cost little.", level="advanced"),
+        json_schema_extra=why("200 rows settle the second digit and cost little.", level="advanced"),
     )
     generate_rows: int = Field(
         50,
         title="Rows for generation",
         ge=1,
         description="Held-out rows answered by the model for exact match and ROUGE.",
-        json_schema_extra=_why("Generating is slow; 50 answers show a clear change.", level="advanced"),
+        json_schema_extra=why("Generating is slow; 50 answers show a clear change.", level="advanced"),
     )
     max_new_tokens: int | None = Field(
         None,
@@ -482,7 +266,7 @@ class EvaluationSection(Section):
         ge=1,
         le=8192,
         description="Longest generated answer in tokens.",
-        json_schema_extra=_why("The longest held-out answer and a tenth, at most 256.", level="advanced"),
+        json_schema_extra=why("The longest held-out answer and a tenth, at most 256.", level="advanced"),
     )
     few_shot: int | None = Field(
         None,
@@ -490,7 +274,7 @@ class EvaluationSection(Section):
         ge=0,
         le=32,
         description="Training rows shown in the prompt of the untouched base model, measured before training; 0: off.",
-        json_schema_extra=_why(
+        json_schema_extra=why(
             "3 for conversations where that costs little: shows whether a prompt would do as well.", level="advanced"
         ),
     )
@@ -498,7 +282,7 @@ class EvaluationSection(Section):
         None,
         title="Sample prompts",
         description="Prompts answered at each evaluation, shown in the monitor.",
-        json_schema_extra=_why("The first three held-out rows.", level="advanced"),
+        json_schema_extra=why("The first three held-out rows.", level="advanced"),
     )
 
 
@@ -509,19 +293,19 @@ class DeliverySection(Section):
         True,
         title="Merge the adapter",
         description="Also write the base model with the adapter merged in, ready for any runtime.",
-        json_schema_extra=_why("A merged model loads anywhere without peft."),
+        json_schema_extra=why("A merged model loads anywhere without peft."),
     )
     formats: list[Literal["gguf", "onnx"]] = Field(
         default_factory=list,
         title="Must convert to",
         description="Formats that the result must be convertible to: gguf, onnx; checked before training.",
-        json_schema_extra=_why("None: safetensors are read by most programs.", level="advanced"),
+        json_schema_extra=why("None: safetensors are read by most programs.", level="advanced"),
     )
     output: str | None = Field(
         None,
         title="Output folder",
         description="New folder that the finished model is copied to.",
-        json_schema_extra=_why("The model stays in the run directory.", level="advanced"),
+        json_schema_extra=why("The model stays in the run directory.", level="advanced"),
     )
 
 
@@ -533,7 +317,7 @@ class Recipe(Section):
         title="Name",
         max_length=80,
         description="Title of the run in lists.",
-        json_schema_extra=_why("Made from the model and the data."),
+        json_schema_extra=why("Made from the model and the data."),
     )
     objective: Literal["chat", "domain-adaptation"] = Field(
         title="Objective",

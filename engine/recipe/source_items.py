@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from engine.recipe.problems import Problem
-from engine.recipe.schema import WeightedSource
+from engine.recipe.schema_data import WeightedSource
 from engine.text import clean_line
 
 _KEYS = tuple(WeightedSource.model_fields)

@@ -6,7 +6,7 @@ from engine.data.conversations import REASONS, canonical_rows
 from engine.data.formats import NEEDED, OPTIONAL, ROLES, find_shape
 from engine.data.rows import RawRow, Tally
 from engine.recipe.problems import ProblemError
-from engine.recipe.schema import DataSection
+from engine.recipe.schema_data import DataSection
 
 
 def raw(*values: dict) -> list[RawRow]:

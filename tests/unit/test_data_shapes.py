@@ -8,7 +8,7 @@ import pytest
 from engine.data.formats import TAKEN_FROM, candidates, find_shape
 from engine.data.rows import RawRow
 from engine.recipe.problems import ProblemError
-from engine.recipe.schema import DataSection
+from engine.recipe.schema_data import DataSection
 
 TALK = [{"role": "user", "content": "Which way?"}, {"role": "assistant", "content": "Left."}]
 SHAREGPT = [{"from": "human", "value": "Which way?"}, {"from": "gpt", "value": "Left."}]

@@ -16,7 +16,7 @@ from engine.data.weights import weigh_rows
 from engine.planning.derive import choose_name
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.read import check_recipe
-from engine.recipe.schema import WeightedSource
+from engine.recipe.schema_data import WeightedSource
 from tui.preparation import absolute_sources
 
 

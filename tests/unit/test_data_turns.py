@@ -8,7 +8,8 @@ from engine.data.conversations import CHANGES, REASONS, canonical_rows, change_f
 from engine.data.formats import find_shape
 from engine.data.pipeline import prepare
 from engine.data.rows import RawRow, Tally
-from engine.recipe.schema import DataSection, Recipe
+from engine.recipe.schema import Recipe
+from engine.recipe.schema_data import DataSection
 
 FIND = {"name": "find_book", "description": "Finds a book.", "parameters": {"type": "object", "properties": {}}}
 OPENAI_TOOLS = [{"type": "function", "function": FIND}]

@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 
 from engine.paths import typed_path
 from engine.recipe.problems import Problem
-from engine.recipe.schema import source_paths
+from engine.recipe.schema_data import source_paths
 from engine.text import clean_line
 from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import Explanation

@@ -14,7 +14,7 @@ from engine.data.cleaning.secrets import SECRETS, find_kinds, mask
 from engine.data.cleaning.texts import texts_of, with_texts
 from engine.data.rows import Row, Tally
 from engine.recipe.problems import Severity
-from engine.recipe.schema import CleaningSection
+from engine.recipe.schema_data import CleaningSection
 
 DROPPED = {
     "near_duplicates": ("is nearly equal to an earlier row", "are nearly equal to an earlier row"),
