@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from engine.helper import InspectionHelper
     from engine.planning.plan import Plan
     from engine.planning.profiles import DataProfile, ModelProfile
-    from engine.planning.rehearsal import RehearsalResult
     from engine.planning.rehearse import Rehearsals
     from engine.recipe.fields import RecipeField
     from engine.runs.launch import Standby
@@ -193,15 +192,13 @@ class EngineBackend:
 
     def plan(self, layered: Layered, model: "ModelProfile", data: "DataProfile") -> "Plan":
         """Plan the run on this machine."""
-        from engine.planning import calibration_store
-        from engine.planning.calibration import machine_key
-        from engine.planning.derive import choose_device
         from engine.planning.model_profile import hub_cache
         from engine.planning.planner import make_plan
+        from tui.preparation import machine_calibration
 
         resolved = Layered(_absolute(layered.tree), layered.sources)
         home, hardware = home_folders(), self._hardware(hub_cache())
-        calibration = calibration_store.read(home.cache, machine_key(hardware, choose_device(hardware)[0]))
+        calibration = machine_calibration(hardware, home.cache)
         return make_plan(resolved, hardware, model, data, home=home, calibration=calibration)
 
     async def rehearse(self, plan: "Plan") -> "Plan":
@@ -209,27 +206,9 @@ class EngineBackend:
 
         Results are kept in the cache folder.
         """
-        import asyncio
+        from engine.planning.deepen import rehearsed_plan
 
-        from engine.planning.leaner import ROUNDS, leaner
-
-        deeper = None
-        for _ in range(ROUNDS):
-            try:
-                result = await self._rehearsing().of(plan)
-            except ProblemError:
-                # That the larger cut does not fit is known, and not that the smaller one does.
-                if deeper is None:
-                    raise
-                return deeper
-            # The ranked table is made anew, which would hold up the keys for a moment.
-            deeper = await asyncio.to_thread(_with_result, plan, result)
-            smaller = leaner(deeper)
-            if smaller is None:
-                return deeper
-            plan = smaller
-        assert deeper is not None
-        return deeper
+        return await rehearsed_plan(plan, self._rehearsing())
 
     def recipe_text(self, tree: Mapping[str, Any]) -> str:
         """Return the recipe as YAML."""
@@ -285,14 +264,6 @@ class EngineBackend:
             if self._helper is None:
                 self._helper = InspectionHelper()
             return self._helper
-
-
-def _with_result(plan: "Plan", result: "RehearsalResult") -> "Plan":
-    """Return a plan with what its rehearsal found."""
-    from engine.planning.planner import with_memory
-    from engine.planning.rehearsed import estimate_from
-
-    return with_memory(plan, estimate_from(result, plan, plan.machine.calibration))
 
 
 def _local_profile(base: str, revision: str | None) -> "ModelProfile | None":

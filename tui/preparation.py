@@ -163,9 +163,8 @@ def prepare(
     )
     data = _data_profile(tree, model, helper, recipe.objective, assumed=without_data)
     hardware = asked or read_hardware(folders, patient=True)
-    made = make_plan(
-        Layered(tree, layered.sources), hardware, model, data, home=home, calibration=_calibration(hardware, home.cache)
-    )
+    calibration = machine_calibration(hardware, home.cache)
+    made = make_plan(Layered(tree, layered.sources), hardware, model, data, home=home, calibration=calibration)
     return Prepared(layered, made)
 
 
@@ -187,7 +186,7 @@ def _data_profile(
     return DataProfile.model_validate(helper.call_blocking("profile_data", recipe=tree, folder=model.folder))
 
 
-def _calibration(hardware: "Hardware", cache: Path) -> "Calibration | None":
+def machine_calibration(hardware: "Hardware", cache: Path) -> "Calibration | None":
     """Return what was measured on this machine; None for a machine that is not here."""
     from engine.planning import calibration_store
     from engine.planning.calibration import machine_key
@@ -242,30 +241,17 @@ def rehearse(plan: "Plan") -> "Plan":
     Raises:
         ProblemError: The rehearsal cannot be carried out.
     """
-    from engine.planning.leaner import ROUNDS, leaner
-    from engine.planning.planner import with_memory
+    import asyncio
+
+    from engine.planning.deepen import rehearsed_plan
     from engine.planning.rehearse import Rehearsals
-    from engine.planning.rehearsed import estimate_from
     from engine.runs.home import home_folders
 
     rehearsals = Rehearsals(home_folders().cache)
-    deeper = None
     try:
-        for _ in range(ROUNDS):
-            result = rehearsals.of_blocking(plan)
-            deeper = with_memory(plan, estimate_from(result, plan, plan.machine.calibration))
-            smaller = leaner(deeper)
-            if smaller is None:
-                break
-            plan = smaller
-    except ProblemError:
-        # That the larger cut does not fit is known, and not that the smaller one does.
-        if deeper is None:
-            raise
+        return asyncio.run(rehearsed_plan(plan, rehearsals))
     finally:
         rehearsals.close()
-    assert deeper is not None
-    return deeper
 
 
 def worth_rehearsing(plan: "Plan") -> bool:

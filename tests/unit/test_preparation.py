@@ -87,7 +87,7 @@ class TooLargeAtFirst:
         self.asked: list[int] = []
         MADE.append(self)
 
-    def of_blocking(self, found: Plan) -> RehearsalResult:
+    async def of(self, found: Plan) -> RehearsalResult:
         self.asked.append(found.steps.micro_batch)
         free = found.memory.available_bytes or 0
         size = free if len(self.asked) == 1 else free // 2
