@@ -35,6 +35,11 @@ def _weights(shapes: list[LinearShape]) -> int:
     return sum(rows * columns for _, rows, columns in shapes)
 
 
+def _ties(config: Config) -> bool:
+    """Return whether the output layer is the embedding; transformers says yes where the file says nothing."""
+    return flag(config, "tie_word_embeddings", True)
+
+
 def _architecture(
     config: Config,
     *,
@@ -91,7 +96,7 @@ def read_bert(config: Config) -> Architecture:
         ("intermediate.dense", hidden, inner),
         ("output.dense", inner, hidden),
     ]
-    tied = flag(config, "tie_word_embeddings", True)
+    tied = _ties(config)
     total = (vocab + context + types) * hidden + 2 * hidden + layers * (_biased(shapes) + 4 * hidden)
     return _architecture(
         config,
@@ -131,7 +136,7 @@ def read_distilbert(config: Config) -> Architecture:
         ("lin1", hidden, inner),
         ("lin2", inner, hidden),
     ]
-    tied = flag(config, "tie_word_embeddings", True)
+    tied = _ties(config)
     total = (vocab + context) * hidden + 2 * hidden + layers * (_biased(shapes) + 4 * hidden)
     name = _named(config)
     if name.endswith("ForMaskedLM"):
@@ -169,7 +174,7 @@ def read_modernbert(config: Config) -> Architecture:
     mlp = 2 * inner + hidden if flag(config, "mlp_bias", False) else 0
     # The first block has no norm before attention; one stands after the embeddings, one at the end.
     total = vocab * hidden + layers * (_weights(shapes) + attention + mlp + 2 * norm) + norm
-    tied = flag(config, "tie_word_embeddings", True)
+    tied = _ties(config)
     name = _named(config)
     head = _linear(hidden, hidden, bias=flag(config, "classifier_bias", False)) + norm
     if name.endswith("ForMaskedLM"):
@@ -207,7 +212,7 @@ def read_t5(config: Config) -> Architecture:
     mlp = [*((name, hidden, inner) for name in names), ("wo", inner, hidden)]
     per_encoder, per_decoder = _weights(attention + mlp), _weights(2 * attention + mlp)
     buckets = optional_size(config, "relative_attention_num_buckets") or 32
-    tied = flag(config, "tie_word_embeddings", True)
+    tied = _ties(config)
     total = vocab * hidden + encoders * (per_encoder + 2 * hidden) + decoders * (per_decoder + 3 * hidden)
     total += 2 * buckets * heads + 2 * hidden
     if _named(config).endswith("ForConditionalGeneration") and not tied:
@@ -238,6 +243,27 @@ def _two_stacks(config: Config, hidden: int) -> tuple[list[LinearShape], list[Li
     return encoder, decoder, size(config, "encoder_layers"), size(config, "decoder_layers")
 
 
+def _of_two_stacks(
+    config: Config, kind: Kind, num_params: int, *, vocab: int, hidden: int, context: int
+) -> Architecture:
+    """Return the architecture of an encoder and a decoder of the BART kind, once its weights are counted."""
+    encoder, decoder, encoders, decoders = _two_stacks(config, hidden)
+    return _architecture(
+        config,
+        kind=kind,
+        hidden=hidden,
+        layers=encoders + decoders,
+        heads=size(config, "encoder_attention_heads"),
+        inner=size(config, "decoder_ffn_dim"),
+        shapes=decoder,
+        num_params=num_params,
+        quantizable=encoders * _weights(encoder) + decoders * _weights(decoder),
+        vocab=vocab,
+        context=context,
+        tied=_ties(config),
+    )
+
+
 def read_bart(config: Config) -> Architecture:
     """Return the sizes of BART."""
     vocab, hidden = size(config, "vocab_size"), size(config, "d_model")
@@ -245,25 +271,11 @@ def read_bart(config: Config) -> Architecture:
     encoder, decoder, encoders, decoders = _two_stacks(config, hidden)
     total = vocab * hidden + 2 * (context + 2) * hidden + 4 * hidden
     total += encoders * (_biased(encoder) + 4 * hidden) + decoders * (_biased(decoder) + 6 * hidden)
-    tied = flag(config, "tie_word_embeddings", True)
-    if _named(config).endswith("ForConditionalGeneration") and not tied:
+    if _named(config).endswith("ForConditionalGeneration") and not _ties(config):
         total += vocab * hidden
     elif _named(config).endswith("ForSequenceClassification"):
         total += _linear(hidden, hidden) + _linear(hidden, num_labels(config))
-    return _architecture(
-        config,
-        kind="encoder-decoder",
-        hidden=hidden,
-        layers=encoders + decoders,
-        heads=size(config, "encoder_attention_heads"),
-        inner=size(config, "decoder_ffn_dim"),
-        shapes=decoder,
-        num_params=total,
-        quantizable=encoders * _weights(encoder) + decoders * _weights(decoder),
-        vocab=vocab,
-        context=context,
-        tied=tied,
-    )
+    return _of_two_stacks(config, "encoder-decoder", total, vocab=vocab, hidden=hidden, context=context)
 
 
 def read_whisper(config: Config) -> Architecture:
@@ -278,23 +290,9 @@ def read_whisper(config: Config) -> Architecture:
     total += encoders * (_biased(encoder) - hidden + 4 * hidden) + decoders * (
         _biased(decoder) - 2 * hidden + 6 * hidden
     )
-    tied = flag(config, "tie_word_embeddings", True)
-    if _named(config).endswith("ForConditionalGeneration") and not tied:
+    if _named(config).endswith("ForConditionalGeneration") and not _ties(config):
         total += vocab * hidden
-    return _architecture(
-        config,
-        kind="audio",
-        hidden=hidden,
-        layers=encoders + decoders,
-        heads=size(config, "encoder_attention_heads"),
-        inner=size(config, "decoder_ffn_dim"),
-        shapes=decoder,
-        num_params=total,
-        quantizable=encoders * _weights(encoder) + decoders * _weights(decoder),
-        vocab=vocab,
-        context=targets,
-        tied=tied,
-    )
+    return _of_two_stacks(config, "audio", total, vocab=vocab, hidden=hidden, context=targets)
 
 
 def read_vit(config: Config) -> Architecture:
