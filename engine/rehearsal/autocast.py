@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import library
 
 _WIDE = (
     "layer_norm",
@@ -34,15 +35,15 @@ _KEYS = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
 @contextmanager
 def cuda_autocast_lists() -> Iterator[None]:
     """Let autocast on the processor follow the lists of a GPU."""
-    library = torch.library.Library("aten", "IMPL")
+    overrides = library.Library("aten", "IMPL")
     try:
         for name in _WIDE:
-            library.impl(name, _widened(_operation(name)), "AutocastCPU", allow_override=True)
+            overrides.impl(name, _widened(_operation(name)), "AutocastCPU", allow_override=True)
         for name in _WIDE_UNLESS_TOLD:
-            library.impl(name, _widened_unless_told(_operation(name)), "AutocastCPU", allow_override=True)
+            overrides.impl(name, _widened_unless_told(_operation(name)), "AutocastCPU", allow_override=True)
         yield
     finally:
-        library._destroy()
+        overrides._destroy()
 
 
 def _operation(name: str) -> Any:
