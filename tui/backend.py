@@ -118,6 +118,116 @@ class PreviewRow:
     cut: int = 0
 
 
+XrayOrder = Literal["file", "longest", "cut", "odd"]
+"""Which sequences an X-ray shows first: as they come, by length, those that are cut, those that stand out."""
+
+
+@dataclass(frozen=True, slots=True)
+class XrayToken:
+    """One token of a sequence that the trainer draws.
+
+    Attributes:
+        text: What it spells; of a special token its name.
+        trained: Whether the loss counts it.
+        special: Whether it is a special token of the tokenizer.
+        padding: Whether it only fills the batch.
+        segment: Which of several packed rows it belongs to, from 0.
+    """
+
+    text: str
+    trained: bool
+    special: bool = False
+    padding: bool = False
+    segment: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class XraySequence:
+    """One sequence as the collator hands it to the trainer.
+
+    Attributes:
+        number: Its place among all sequences, from 0.
+        row_ids: `file:line` of its rows, one for each segment.
+        tokens: Its first tokens, as many as a screen can use.
+        num_tokens: Tokens without padding.
+        num_trained: Tokens that the loss counts.
+        num_padding: Tokens that only fill the batch.
+        num_lost: Tokens that were cut off at the sequence length.
+        reasons: Why it stands out, as short sentences; empty for most.
+    """
+
+    number: int
+    row_ids: tuple[str, ...]
+    tokens: tuple[XrayToken, ...]
+    num_tokens: int
+    num_trained: int
+    num_padding: int = 0
+    num_lost: int = 0
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class XrayPage:
+    """Some sequences, and what is true of all of them.
+
+    Attributes:
+        sequences: The sequences asked for, in the order asked for.
+        start: Place of the first of them in that order.
+        total: Sequences in that order.
+        num_sequences: All sequences of the run.
+        num_cut: Those that lose tokens at the sequence length.
+        num_odd: Those that stand out.
+        num_dropped: Rows that give no sequence.
+        trained_share: Trained tokens of all tokens, padding left out.
+        max_length: Sequence length in tokens.
+        length_from: Where the length comes from: `you`, `preset NAME`, or the reason it was derived.
+        packed: Whether several rows share a sequence.
+        problems: What blocks or warns, with rows.
+    """
+
+    sequences: tuple[XraySequence, ...]
+    start: int
+    total: int
+    num_sequences: int
+    num_cut: int
+    num_odd: int
+    num_dropped: int
+    trained_share: float
+    max_length: int
+    length_from: str
+    packed: bool
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkProgress:
+    """How far the work in the helper process is; `total` is 0 while nobody knows."""
+
+    stage: str
+    done: int
+    total: int
+    unit: Literal["bytes", "rows"] = "rows"
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeOffer:
+    """One way to read the rows.
+
+    Attributes:
+        format: Name of the shape, as `data.format` takes it.
+        mapping: `{role: column}`.
+        evidence: Why it could be this one, in one sentence.
+        confidence: From 0 to 1; one of 0.8 or more is taken without asking.
+        example: The first row read this way: `{role: text}`.
+    """
+
+    format: str
+    mapping: Mapping[str, str]
+    evidence: str
+    confidence: float
+    example: Mapping[str, str]
+
+
 class Backend(Protocol):
     """The engine, as the screens see it."""
 

@@ -140,6 +140,48 @@ class LengthProfile(Profile):
     covered: list[tuple[int, int]] = Field(default_factory=list)
 
 
+class LengthCut(Profile):
+    """What one sequence length would take from the rows.
+
+    Attributes:
+        length: Sequence length in tokens.
+        num_cut: Sequences that are longer; plain text is never cut, it goes on in the next window.
+        num_answers_cut: Sequences that lose a part of what is trained.
+        num_answers_lost: Sequences that lose all of it, which the run leaves out.
+        lost_tokens: Tokens beyond the length.
+    """
+
+    length: int
+    num_cut: int
+    num_answers_cut: int
+    num_answers_lost: int
+    lost_tokens: int
+
+
+class PreflightCheck(Profile):
+    """One check that is made before the first step, also when it found nothing.
+
+    Attributes:
+        id: Number in docs/preflight.md, such as `P7`.
+        title: What is checked, as people say it.
+        status: `blocked` forbids the start; `skipped` says in `message` why nothing was checked.
+        message: What was found, with numbers.
+        fix: The next action, where something was found.
+        rows: Rows concerned, each `file:line`, the first twenty.
+        measured: Named figures behind the verdict.
+        elapsed_s: Time that the check took.
+    """
+
+    id: str
+    title: str
+    status: Literal["passed", "warning", "blocked", "skipped"]
+    message: str = ""
+    fix: str = ""
+    rows: list[str] = Field(default_factory=list)
+    measured: dict[str, float] = Field(default_factory=dict)
+    elapsed_s: float = 0.0
+
+
 class DataTraits(Profile):
     """What the words of the rows look like, as shares from 0 to 1 of the rows looked at; answers are last answers.
 
@@ -185,6 +227,8 @@ class DataProfile(Profile):
         num_divided: Rows that the split divided, before weights repeat any; 0 when nobody counted.
         num_to_hold_out: Rows that the split aimed at; whole groups and classes may give a few less.
         checks: What each check of the rows found.
+        cuts: What a few sequence lengths would take from the training rows; empty without a tokenizer.
+        preflight: What the checks of the rendered rows found; empty without a tokenizer.
         findings: What is wrong, with file and line.
     """
 
@@ -207,4 +251,6 @@ class DataProfile(Profile):
     bytes: int = 0
     examples: list[dict[str, Any]] = Field(default_factory=list)
     checks: list[CheckResult] = Field(default_factory=list)
+    cuts: list[LengthCut] = Field(default_factory=list)
+    preflight: list[PreflightCheck] = Field(default_factory=list)
     findings: list[Finding] = Field(default_factory=list)
