@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from engine.data.rows import RawRow, Row, RowDefectError, Tally
-from engine.data.shapes_cells import cell, filled_text, joined_text, optional_text
+from engine.data.rows import RawRow, Row, RowDefectError, Tally, last_answer, turns
+from engine.data.shapes_cells import cell, filled_text, is_blank, joined_text, number_of, optional_text
 from engine.data.shapes_labels import label_row, prompt_row
 from engine.data.shapes_preference import preference_row, unpaired_row
 from engine.data.shapes_roles import Format, Shape
@@ -58,6 +58,9 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     ),
     "open_call": ("note", "{rows} with a tool call; the call is the answer that is trained", "end"),
     "number_content": ("warning", "{rows} a number where text belongs; it is read as the text that spells it", "hold"),
+    "number_prompt": ("warning", "{rows} a number as question, where others have words; it is read as spelled", "have"),
+    "number_answer": ("warning", "{rows} a number as answer, where others have words; it is read as spelled", "have"),
+    "number_text": ("warning", "{rows} a number as text, where others have words; it is read as spelled", "have"),
     "thoughts_left_out": ("warning", "{rows} thoughts in a field of their own, which are not trained on", "hold"),
     "weight_ignored": ("warning", "{rows} answers with weight 0, which are trained on like the others", "hold"),
     "merged_turns": ("note", "{rows} turns of one speaker in a row; they are read as one turn", "hold"),
@@ -66,6 +69,10 @@ CHANGES: dict[str, tuple[str, str, str]] = {
 """Severity, sentence and verb of each reason for which a row is used, but not as it stands."""
 _CHANGE_FIXES = {
     "number_content": "Write the number in quotes, if the text is right.",
+    **dict.fromkeys(
+        ("number_prompt", "number_answer", "number_text"),
+        "Look whether the column was meant to be words; write the numbers in quotes, if they are right.",
+    ),
     "thoughts_left_out": "Write the thoughts into the content, as the chat template of the model has them.",
     "weight_ignored": "Remove those rows, if the answers are bad.",
 }
@@ -100,7 +107,7 @@ def _canonical(row: RawRow, shape: Shape, changed: Tally) -> Row:
 
 
 def _text_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
-    return {"id": row.where, "text": filled_text(row, mapping["text"], "empty_text")}
+    return {"id": row.where, "text": filled_text(row, mapping["text"], "empty_text", changed)}
 
 
 def _label_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
@@ -108,12 +115,12 @@ def _label_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
 
 
 def _prompt_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
-    question = filled_text(row, mapping["prompt"], "empty_prompt")
+    question = filled_text(row, mapping["prompt"], "empty_prompt", changed)
     return _pair(row, mapping, question, _one_answer(row, mapping["completion"], changed))
 
 
 def _alpaca_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
-    task = filled_text(row, mapping["instruction"], "empty_prompt")
+    task = filled_text(row, mapping["instruction"], "empty_prompt", changed)
     answer = _one_answer(row, mapping["output"], changed)
     context = optional_text(row, mapping.get("input"))
     return _pair(row, mapping, f"{task}\n\n{context}" if context else task, answer)
@@ -135,11 +142,11 @@ def _one_answer(row: RawRow, column: str, changed: Tally) -> Message:
     """Return the answer of a pair: text, or one turn of the assistant, as preference rows have it."""
     value = row.values.get(column)
     if not looks_like_turn(value) and not (isinstance(value, list) and looks_like_turns(value)):
-        return {"role": "assistant", "content": filled_text(row, column, "empty_answer")}
+        return {"role": "assistant", "content": filled_text(row, column, "empty_answer", changed)}
     messages = answer_turns(value, column, row.where, changed)
     if len(messages) != 1 or messages[0]["role"] != "assistant":
         raise RowDefectError("role_order", f"column {column!r} holds a conversation; map it as messages")
-    if not messages[0]["content"].strip() and "tool_calls" not in messages[0]:
+    if is_blank(messages[0]["content"]) and "tool_calls" not in messages[0]:
         raise RowDefectError("empty_answer", f"column {column!r}")
     return messages[0]
 
@@ -189,7 +196,30 @@ def change_findings(changed: Tally, rows: Sequence[Row]) -> list[Finding]:
         changed: As filled by `canonical_rows`.
         rows: The usable rows, to tell what is usual in them.
     """
-    return [_change_finding(reason, changed, rows) for reason in changed.counts if reason in CHANGES]
+    told = (reason for reason in changed.counts if reason in CHANGES)
+    return [_change_finding(reason, changed, rows) for reason in told if not _all_numbers(reason, rows)]
+
+
+def _all_numbers(reason: str, rows: Sequence[Row]) -> bool:
+    """Return whether a column of numbers is one throughout, as sums, marks and labels are: nothing is odd about it."""
+    said = _NUMBERED.get(reason)
+    return said is not None and all(number_of(said(row)) is not None for row in rows)
+
+
+def _question(row: Row) -> str:
+    return next((str(turn["content"]) for turn in turns(row) if turn["role"] == "user"), "")
+
+
+def _text(row: Row) -> str:
+    return str(row.get("text", ""))
+
+
+_NUMBERED: dict[str, Callable[[Row], str]] = {
+    "number_prompt": _question,
+    "number_answer": last_answer,
+    "number_text": _text,
+}
+"""Reasons that are told only where a column holds words too, and what the column holds in a canonical row."""
 
 
 def _change_finding(reason: str, changed: Tally, rows: Sequence[Row]) -> Finding:
@@ -197,7 +227,7 @@ def _change_finding(reason: str, changed: Tally, rows: Sequence[Row]) -> Finding
     count, fix = changed.counts[reason], _CHANGE_FIXES.get(reason, "")
     if reason == "open_call" and count <= _RARE_OPEN_CALLS * _num_calling(rows):
         severity, fix = "warning", "Add the results of those calls and what the assistant makes of them."
-    subject = f"1 row {verb}s" if count == 1 else f"{count} rows {verb}"
+    subject = f"1 row {_SINGULAR.get(verb, verb + 's')}" if count == 1 else f"{count} rows {verb}"
     message = f"{sentence.format(rows=subject)}: {changed.named(reason)}."
     return Finding.model_validate(
         {

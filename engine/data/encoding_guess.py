@@ -56,7 +56,7 @@ def likely_encoding(content: bytes) -> str | None:
     Returns:
         A name for `data.encoding`; None where the bytes are UTF-8 with damage, or no text in any of them.
     """
-    telling = b"\n".join(line for line in content[:_LOOKED_AT_BYTES].split(b"\n") if not line.isascii())
+    telling = b"\n".join(line for line in content.split(b"\n") if not line.isascii())[:_LOOKED_AT_BYTES]
     if _is_damaged_utf8(telling):
         return None
     scores = {label: _single_byte_share(telling, codec, usual) for codec, label, usual in _SINGLE_BYTE}

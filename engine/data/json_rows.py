@@ -193,6 +193,27 @@ def refuse_wrapper(value: dict[str, Any], name: str) -> None:
     for key, inner in value.items():
         if isinstance(inner, list) and inner and all(isinstance(item, dict) for item in inner) and _row_like(inner[0]):
             raise _wrapper(name, key, len(inner))
+    if (num_cells := _cells_of_columns(value)) is not None:
+        raise data_problem(
+            "columns",
+            f"{name} is one object that holds each column as a list of {num_cells} cells, not a list of rows.",
+            "Write one object for each row; in pandas: to_json(FILE, orient='records', lines=True).",
+        )
+
+
+def _cells_of_columns(value: dict[str, Any]) -> int | None:
+    """Return how many cells each column has where an object holds a table by columns; None where it does not."""
+    columns = [list(cells.values()) if _numbered(cells) else cells for cells in value.values()]
+    if len(columns) < 2 or not all(isinstance(cells, list) and len(cells) > 1 for cells in columns):
+        return None
+    lengths = {len(cells) for cells in columns}
+    plain = all(not isinstance(cell, (list, dict)) for cells in columns for cell in cells)
+    return lengths.pop() if plain and len(lengths) == 1 else None
+
+
+def _numbered(cells: object) -> bool:
+    """Return whether an object is a column as pandas writes one: `{"0": ..., "1": ...}`."""
+    return isinstance(cells, dict) and list(cells) == [str(number) for number in range(len(cells))]
 
 
 def _row_like(item: dict[str, Any]) -> bool:

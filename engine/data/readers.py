@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Literal, cast
 
 from engine.data.bytes_in import CHUNK_BYTES, UNWATCHED, ByteStream, Watch
-from engine.data.compression import PACKING_SUFFIXES
+from engine.data.compression import PACKING_SUFFIXES, packing_by_magic
 from engine.data.json_rows import may_be_wrapper, read_json
 from engine.data.paths import check_path, data_problem, unreadable
 from engine.data.rows import RawRow
 from engine.data.table_rows import find_dialect, read_csv
-from engine.data.text_in import TextStream
+from engine.data.text_in import TextStream, refuse_impostors
 from engine.data.text_rows import TextUnit, read_text
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
@@ -187,6 +187,9 @@ def open_source(
     total_bytes = path.stat().st_size
     if kind in _TABLES:
         return OpenSource(path, name, kind, total_bytes, watch, options)
+    if packing_by_magic(head) == "plain":
+        # A page or a pointer is told as one, also under a name that promises an archive.
+        refuse_impostors(head, name)
     content = ByteStream(path, name, watch)
     try:
         text = TextStream(content, options.encoding)
@@ -267,9 +270,6 @@ def kind_of(path: Path, head: bytes) -> Kind | None:
 
 def _refuse_table_impostor(path: Path, head: bytes) -> None:
     """Refuse text or nothing under the name of a table, with the cause that text files get."""
-    from engine.data.compression import packing_by_magic
-    from engine.data.text_in import refuse_impostors
-
     refuse_impostors(head, path.name)
     if packing_by_magic(head) != "plain":
         fix = "Unpack it and name the unpacked file; Parquet and Arrow are compressed inside already."

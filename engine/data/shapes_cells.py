@@ -13,6 +13,16 @@ _NUMBERS: dict[float, bool] = {1: True, 0: False, -1: False}
 _FALSE = frozenset({"false", "0", "0.0", "no", "n", "bad", "undesirable", "thumbs_down", "-1"})
 
 
+_UNSEEN = "\u00ad\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+"""Characters without a width: a cell of nothing else looks empty to everybody but a program."""
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text is nothing but white space and characters that nobody sees."""
+    said = text.strip()
+    return not said or (said[0] in _UNSEEN and not "".join(said.split()).strip(_UNSEEN))
+
+
 def kind_of(value: object) -> str:
     """Return what a value is, in words: `a list`, `null`."""
     if value is None:
@@ -53,15 +63,24 @@ def cell(row: RawRow, column: str) -> object:
     return row.values[column]
 
 
-def filled_text(row: RawRow, column: str, if_empty: str) -> str:
+def filled_text(row: RawRow, column: str, if_empty: str, changed: Tally | None = None) -> str:
     """Return the text of a cell that must not be empty.
 
+    Args:
+        row: The row.
+        column: Its column.
+        if_empty: `empty_prompt`, `empty_answer` or `empty_text`.
+        changed: Counts numbers, under `number_prompt` and so on.
+
     Raises:
-        RowDefectError: No such column, no text, or nothing but white space (under the reason `if_empty`).
+        RowDefectError: No such column, no text, or nothing that can be seen (under the reason `if_empty`).
     """
-    text = as_text(cell(row, column), column)
-    if not text.strip():
+    value = cell(row, column)
+    text = as_text(value, column)
+    if is_blank(text):
         raise RowDefectError(if_empty, f"column {column!r}")
+    if changed is not None and not isinstance(value, str):
+        changed.add(if_empty.replace("empty", "number"), row.where)
     return text
 
 
@@ -69,7 +88,7 @@ def optional_text(row: RawRow, column: str | None) -> str:
     """Return the text of a cell that may be absent, null or blank: then it is empty."""
     value = row.values.get(column) if column else None
     text = "" if value is None else as_text(value, str(column))
-    return text if text.strip() else ""
+    return "" if is_blank(text) else text
 
 
 def joined_text(row: RawRow, column: str, if_empty: str, changed: Tally) -> str:
@@ -80,11 +99,11 @@ def joined_text(row: RawRow, column: str, if_empty: str, changed: Tally) -> str:
     """
     value = cell(row, column)
     if not isinstance(value, list):
-        return filled_text(row, column, if_empty)
+        return filled_text(row, column, if_empty, changed)
     if not all(isinstance(item, str) for item in value):
         odd = next(item for item in value if not isinstance(item, str))
         raise RowDefectError("not_text", f"column {column!r} holds a list with {kind_of(odd)}")
-    items = [item.strip() for item in value if item.strip()]
+    items = [item.strip() for item in value if not is_blank(item)]
     if not items:
         raise RowDefectError(if_empty, f"column {column!r}")
     if len(items) > 1:
@@ -128,7 +147,7 @@ def label_of(value: object, column: str) -> str:
     """
     # Tables write a number that is not there as NaN.
     missing = value is None or (isinstance(value, float) and math.isnan(value))
-    if missing or (isinstance(value, str) and not value.strip()):
+    if missing or (isinstance(value, str) and is_blank(value)):
         raise RowDefectError("missing_label", f"column {column!r}")
     if isinstance(value, float) and value.is_integer():
         return str(int(value))

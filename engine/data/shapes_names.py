@@ -43,6 +43,11 @@ _ALSO_NAMED: dict[tuple[Format, str], tuple[str, ...]] = {
 }
 
 
+_SPARSE_SHARE = 0.1
+"""A column with a usual name that has fewer cells than this share of another one with a usual name is a slip of a few
+rows: the others must not be read by it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Columns of the rows and what they look like.
@@ -56,13 +61,16 @@ class Table:
     facts: dict[str, ColumnFacts]
 
     def named(self, shape: Format, role: str, taken: Collection[str] = ()) -> str | None:
-        """Return the column with the surest usual name for a role whose cells suit it."""
-        by_name = {_plain(column): column for column in sorted(self.columns, reverse=True)}
-        for name in _ALSO_NAMED.get((shape, role), USUAL[role]):
-            column = by_name.get(name)
-            if column is not None and column not in taken and suits(role, self.facts[column]):
-                return column
-        return None
+        """Return the column with the surest usual name for a role whose cells suit it, slips of a few rows aside."""
+        fullest_last = sorted(sorted(self.columns, reverse=True), key=self._filled)
+        by_name = {_plain(column): column for column in fullest_last}
+        named = [by_name[name] for name in _ALSO_NAMED.get((shape, role), USUAL[role]) if name in by_name]
+        fit = [column for column in named if column not in taken and suits(role, self.facts[column])]
+        fullest = max(map(self._filled, fit), default=0)
+        return next((column for column in fit if self._filled(column) >= _SPARSE_SHARE * fullest), None)
+
+    def _filled(self, column: str) -> int:
+        return self.facts[column].num_filled
 
     def bind(self, shape: Format, given: Mapping[str, str]) -> dict[str, str]:
         """Return `{role: column}`: what is given, and columns with usual names for the other roles of a shape."""

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from engine.data.rows import RowDefectError, Tally
-from engine.data.shapes_cells import as_text, kind_of
+from engine.data.shapes_cells import as_text, is_blank, kind_of
 from engine.data.shapes_tools import calls_in_text, calls_of
 from engine.data.shapes_transcripts import is_transcript, transcript_messages
 from engine.text import clean_line
@@ -170,10 +170,10 @@ def conversation(messages: list[Message]) -> list[Message]:
     """
     check_order(messages)
     for number, message in enumerate(messages, 1):
-        if not message["content"].strip() and message["role"] in ("user", "assistant") and "tool_calls" not in message:
+        if is_blank(message["content"]) and message["role"] in ("user", "assistant") and "tool_calls" not in message:
             reason = "empty_answer" if message["role"] == "assistant" else "empty_prompt"
             raise RowDefectError(reason, f"message {number}")
-    return [message for message in messages if message["role"] != "system" or message["content"].strip()]
+    return [message for message in messages if message["role"] != "system" or not is_blank(message["content"])]
 
 
 def check_order(messages: Sequence[Message]) -> None:
@@ -234,7 +234,7 @@ def answer_turns(value: object, column: str, where: str, changed: Tally) -> list
         RowDefectError: Empty, null, or no answer of the assistant.
     """
     if isinstance(value, str) and not as_list(value) and not is_transcript(value):
-        if not value.strip():
+        if is_blank(value):
             raise RowDefectError("empty_answer", f"column {column!r}")
         return [{"role": "assistant", "content": value}]
     if value is None:
@@ -253,6 +253,6 @@ def prompt_turns(value: object, column: str, where: str, changed: Tally) -> list
     if isinstance(value, (list, dict)) or as_list(value) or (isinstance(value, str) and is_transcript(value)):
         return read_turns([value] if isinstance(value, dict) else value, where, changed)
     text = as_text(value, column)
-    if not text.strip():
+    if is_blank(text):
         raise RowDefectError("empty_prompt", f"column {column!r}")
     return [{"role": "user", "content": text}]

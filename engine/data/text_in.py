@@ -183,7 +183,8 @@ def refuse_impostors(head: bytes, name: str) -> None:
         name: Name of the file.
 
     Raises:
-        ProblemError: Empty, an archive inside the archive, an HTML page, a Git-LFS pointer, a PDF or a database.
+        ProblemError: Empty, an archive inside the archive, an HTML page, an XML document, a Git-LFS pointer, a PDF or
+            a database.
     """
     if not head:
         raise data_problem("empty", f"{name} is empty.", "Name a file that holds rows.")
@@ -199,16 +200,21 @@ def refuse_impostors(head: bytes, name: str) -> None:
         raise data_problem(
             "html", f"{name} is an HTML page, not data.", "Download the file itself, not the page that shows it."
         )
+    if start.startswith((b"<?xml", b"<error>")):
+        message = f"{name} is an XML document, not rows; storage services answer so where they refuse a download."
+        raise data_problem("xml", message, "Look into it; download the file again, or write the rows as JSONL.")
     for magic, words in _BINARIES:
         if head.startswith(magic) and wide_without_mark(head) is None:
-            fix = "Name a file of rows: JSONL, JSON, CSV, TSV, Parquet, Arrow or plain text."
+            fix = _OFFICE_FIX if words == _OFFICE else "Name a file of rows: JSONL, CSV, Parquet, Arrow or plain text."
             raise data_problem("binary", f"{name}:1:1 begins like {words}; it is binary, not text.", fix)
 
 
+_OFFICE = "an old Office document"
+_OFFICE_FIX = "If it is an Excel workbook, save the sheet with the rows as CSV UTF-8 and name that file."
 _BINARIES = (
     (b"%PDF-", "a PDF document"),
     (b"SQLite format 3\0", "a database"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", _OFFICE),
     (b"\x89PNG", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
     (b"\x89HDF", "an HDF5 file"),
