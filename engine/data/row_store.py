@@ -1,0 +1,214 @@
+"""Rows in a file instead of in memory: an Arrow file with an id and a JSON text for each row, mapped and read lazily.
+
+Text and not columns, because rows of one data set need not have one shape: a call of a tool may have any arguments.
+A row takes no memory until somebody asks for it, and the pages of the file that a pass over the rows has touched are
+given back on the way, so that data larger than memory is like any other. An open store outlives its file: the file may
+be removed, and its space is free when nobody holds the store any more.
+"""
+
+import json
+import mmap
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from engine.data.rows import Row
+
+Numbers: TypeAlias = "range | np.ndarray[Any, np.dtype[np.int64]]"
+"""Which rows of a file a store shows, in its order."""
+
+_SCHEMA = pa.schema([("id", pa.large_binary()), ("row", pa.large_binary())])
+_BATCH_ROWS = 1024
+_BATCH_BYTES = 2 << 20
+"""A batch ends with the row that makes it larger; one row of 30 MB is a batch of its own."""
+_TOUCHED_BYTES = 32 << 20
+"""Bytes read from the file after which its pages are given back; they count as memory of the process otherwise."""
+_FAULT_BYTES = 64 << 10
+"""What Linux maps around a byte that is read (its `fault_around_bytes`)."""
+
+
+def row_text(row: Any) -> str:
+    """Return a row as one line of JSON in ASCII, without the line feed: what stands in a store and in a JSONL file."""
+    return json.dumps(row, default=_stand_in)
+
+
+def _stand_in(value: object) -> dict[str, None]:
+    # Bytes and durations of an Arrow file are no text to anybody who reads rows, and must not become any.
+    return {type(value).__name__: None}
+
+
+class RowWriter:
+    """Writes rows into a new file, in order; a context manager that closes it.
+
+    Args:
+        path: The file; one that is there is overwritten.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = pa.OSFile(str(path), "wb")
+        self._out = pa.ipc.new_file(self._file, _SCHEMA)
+        self._ids: list[bytes] = []
+        self._texts: list[bytes] = []
+        self._num_bytes = 0
+        self.num_rows = 0
+
+    def __enter__(self) -> "RowWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._flush()
+            self._out.close()
+        finally:
+            self._file.close()
+
+    def add(self, row: Row) -> bytes:
+        """Write a row and return its text.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        text = row_text(row).encode("ascii")
+        self.put(row["id"], text)
+        return text
+
+    def put(self, row_id: str, text: bytes) -> None:
+        """Write a row that is JSON already.
+
+        Args:
+            row_id: What the row is called.
+            text: As `row_text` gives it.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        # File names on Linux are bytes, and Python spells the odd ones with surrogates.
+        self._ids.append(row_id.encode("utf-8", "surrogatepass"))
+        self._texts.append(text)
+        self._num_bytes += len(text)
+        self.num_rows += 1
+        if len(self._texts) >= _BATCH_ROWS or self._num_bytes >= _BATCH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._texts:
+            columns = [pa.array(self._ids, pa.large_binary()), pa.array(self._texts, pa.large_binary())]
+            self._out.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+            self._ids, self._texts, self._num_bytes = [], [], 0
+
+
+@dataclass(slots=True)
+class _Mapped:
+    """A mapped file: its batches, and the number of the first row of each, with the number of all rows last."""
+
+    reader: Any
+    memory: mmap.mmap
+    starts: Sequence[int]
+    touched_bytes: int = 0
+
+    def touch(self, num_bytes: int) -> None:
+        """Count bytes that were read, and give the pages of the file back when they are many."""
+        self.touched_bytes += num_bytes
+        if self.touched_bytes > _TOUCHED_BYTES:
+            self.memory.madvise(mmap.MADV_DONTNEED)
+            self.touched_bytes = 0
+
+
+class RowStore(Sequence[Row]):
+    """The rows of a file that `RowWriter` has written, each read when it is asked for.
+
+    Args:
+        path: The file, whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        reader = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(memory)))
+        sizes = (reader.get_batch(index).num_rows for index in range(reader.num_record_batches))
+        starts = list(accumulate(sizes, initial=0))
+        memory.madvise(mmap.MADV_DONTNEED)
+        self._mapped = _Mapped(reader, memory, starts)
+        self._numbers: Numbers = range(starts[-1])
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice) -> "RowStore": ...
+    def __getitem__(self, place: int | slice) -> "Row | RowStore":
+        if isinstance(place, slice):
+            return self._view(self._numbers[place])
+        row: Row = json.loads(next(self._cells("row", [self._number(place)])))
+        return row
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(json.loads, self.texts())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Sequence) and not isinstance(other, str | bytes):
+            return len(self) == len(other) and all(one == two for one, two in zip(self, other, strict=True))
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"RowStore of {len(self):,} rows"
+
+    def only(self, places: Iterable[int]) -> "RowStore":
+        """Return a view of some of these rows, by their places in this store, in the order given.
+
+        Args:
+            places: From 0 on; a numpy array of integers costs least.
+        """
+        chosen = places if isinstance(places, np.ndarray) else np.fromiter(places, np.int64)
+        if isinstance(self._numbers, range):
+            return self._view(chosen.astype(np.int64) * self._numbers.step + self._numbers.start)
+        return self._view(self._numbers[chosen])
+
+    def texts(self) -> Iterator[bytes]:
+        """Yield the JSON text of each row, in ASCII and without a line feed."""
+        return self._cells("row", self._numbers)
+
+    def ids(self) -> Iterator[str]:
+        """Yield the id of each row."""
+        return (cell.decode("utf-8", "surrogatepass") for cell in self._cells("id", self._numbers))
+
+    def id(self, place: int) -> str:
+        """Return the id of one row."""
+        return next(self._cells("id", [self._number(place)])).decode("utf-8", "surrogatepass")
+
+    def _number(self, place: int) -> int:
+        return int(self._numbers[place])
+
+    def _view(self, numbers: Numbers) -> "RowStore":
+        view = RowStore.__new__(RowStore)
+        view._mapped, view._numbers = self._mapped, numbers
+        return view
+
+    def _cells(self, column: str, numbers: Iterable[int]) -> Iterator[bytes]:
+        """Yield cells of some rows of the file; rows of one batch that follow each other are looked up once."""
+        mapped = self._mapped
+        start = end = 0
+        cells: Any = None
+        for number in numbers:
+            if not start <= number < end:
+                index = bisect_right(mapped.starts, number) - 1
+                start, end = mapped.starts[index], mapped.starts[index + 1]
+                cells = mapped.reader.get_batch(index).column(column)
+                mapped.touch(_FAULT_BYTES)
+            cell: bytes = cells[int(number) - start].as_py()
+            mapped.touch(len(cell))
+            yield cell
