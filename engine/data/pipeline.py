@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
+from engine.data.balance import find_balance
 from engine.data.cleaning.clean import DROPPED, Cleaned, RowChecks, check_texts, merged
 from engine.data.cleaning.outcome import Outcome
 from engine.data.cleaning.personal import hide
@@ -92,6 +93,9 @@ def _prepare(recipe: Recipe) -> PreparedData:
     held = held or split.held_out
     notes = [*weight_notes(files, split.train, seed), *_split_notes(split)]
     train = weigh_rows(split.train, {file.name: file.weight for file in files}, seed, dropped)
+    if (balance := find_balance(train, data.cleaning.class_balance, seed)) is not None:
+        train = list(balance.applied(train, dropped, outcomes))
+        notes.append(balance.finding())
     found = Found(files + held_files, shape, dropped, changed, merged(outcomes), notes, len(cleaned.rows), split.wanted)
     return PreparedData(train, held, _profile(found, train, held, split.test), split.test)
 

@@ -97,11 +97,11 @@ class CleaningSection(Section):
         description="E-mail, phone, IP, card and account numbers; mask writes <EMAIL>, <PHONE> and so on.",
         json_schema_extra=why("Public contact data may be what is taught; you decide.", level="advanced"),
     )
-    class_balance: Literal["report", "off"] = Field(
+    class_balance: Literal["report", "oversample", "undersample", "off"] = Field(
         "report",
         title="Class balance",
-        description="Labels, or answers from a short list, of which some are rare.",
-        json_schema_extra=why("Counting costs nothing.", level="advanced"),
+        description="Rare labels, or answers from a short list; oversample repeats them, undersample drops others.",
+        json_schema_extra=why("What is rare in your data may be rare where it is used.", level="advanced"),
     )
 
 

@@ -116,7 +116,9 @@ CHANGES: dict[str, Change] = {
     "data.cleaning.double_encoding": Change("repair", ("rows.train",), SPOILED),
     "data.cleaning.secrets": Change("mask", ("rows.train",), SPOILED),
     "data.cleaning.personal_data": Change("mask", ("rows.train",), SPOILED),
-    "data.cleaning.class_balance": Change("off", ("planned.notes",), {"data.source": "WORLD/chosen.jsonl"}),
+    "data.cleaning.class_balance": Change(
+        "oversample", ("rows.train", "planned.notes"), {"data.source": "WORLD/chosen.jsonl"}
+    ),
     "data.split.method": Change("stratified", ("rows.held_out",), SPLIT),
     "data.split.column": Change("place", ("rows.held_out",), SPLIT),
     "data.split.test": Change(0.2, ("rows.train",)),

@@ -26,6 +26,7 @@ DROPPED = {
     "double_encoding": ("holds text that was encoded twice", "hold text that was encoded twice"),
     "secrets": ("holds a secret", "hold a secret"),
     "personal_data": ("holds personal data", "hold personal data"),
+    "class_balance": ("is of a frequent class and was not drawn", "are of frequent classes and were not drawn"),
     "leaked_rows": ("is nearly equal to a held-out row", "are nearly equal to a held-out row"),
 }
 """Reasons for which a check drops rows: the name of its switch, and what it says after `1 row` and `3 rows`."""
