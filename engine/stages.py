@@ -15,7 +15,8 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from engine.data.pipeline import prepare
-from engine.data.rendering import RenderedRows, Renderer
+from engine.data.rendered import RenderedRows
+from engine.data.rendering import Renderer
 from engine.deployment.export import export_run, parity_prompts
 from engine.evaluation.few_shot import choose_examples
 from engine.evaluation.report import write_report

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from engine.data.lengths import length_profile
 from engine.data.pipeline import prepare
-from engine.data.rendering import Rendered, Renderer
+from engine.data.rendered import Rendered
+from engine.data.rendering import Renderer
 from engine.data.rows import Row
 from engine.models.tokenizers import load_tokenizer
 from engine.planning.profiles import DataProfile, Finding, LengthProfile

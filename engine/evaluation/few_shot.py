@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from transformers import PreTrainedTokenizerBase
 
 from engine.data.chat_template import TemplateRefusedError
-from engine.data.rendering import Rendered, Renderer
+from engine.data.rendered import Rendered
+from engine.data.rendering import Renderer
 from engine.data.rows import Row, last_answer, spoken_text, turns
 from engine.evaluation.prompts import Question
 from engine.evaluation.scoring import TokenRow

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from engine.data.rendering import RenderedRows
+from engine.data.rendered import RenderedRows
 
 IGNORED = -100
 """Label of a token that nothing is learnt from; PyTorch's cross entropy skips it."""

@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from engine.data.rendering import RenderedRows, Renderer
+from engine.data.rendered import RenderedRows
+from engine.data.rendering import Renderer
 from engine.planning.plan import Plan
 from engine.recipe.schema import Recipe
 from engine.runs.checkpoints import Checkpoint, CheckpointStore

@@ -11,7 +11,8 @@ from engine.data.chat_template import ChatTemplate, TemplateRefusedError, fold_s
 from engine.data.pipeline import prepare
 from engine.data.preview import preview_rows
 from engine.data.profile import profile_data
-from engine.data.rendering import Rendered, Renderer
+from engine.data.rendered import Rendered
+from engine.data.rendering import Renderer
 from engine.models.tokenizers import load_tokenizer
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
