@@ -51,27 +51,28 @@ class PreparedData:
     test_rows: list[Row] = field(default_factory=list)
 
 
-def prepare(recipe: Recipe) -> PreparedData:
+def prepare(recipe: Recipe, *, dropped: Tally | None = None) -> PreparedData:
     """Read, check, clean and split the data of a recipe.
 
     Lengths in the profile are estimated from characters; `engine.data.profile` measures them with a tokenizer.
 
     Args:
         recipe: A checked recipe.
+        dropped: Filled with the rows that are not used, for whoever wants to be told of every one.
 
     Raises:
         ProblemError: A file is missing or broken, no column is usable, no row is, or a check of the recipe blocks.
             What it quotes of the rows is hidden where it looks like a secret.
     """
     try:
-        return _prepare(recipe)
+        return _prepare(recipe, Tally() if dropped is None else dropped)
     except ProblemError as error:
         hidden = [replace(problem, message=hide(problem.message), fix=hide(problem.fix)) for problem in error.problems]
     raise ProblemError(*hidden)
 
 
-def _prepare(recipe: Recipe) -> PreparedData:
-    dropped, changed = Tally(), Tally()
+def _prepare(recipe: Recipe, dropped: Tally) -> PreparedData:
+    changed = Tally()
     data, seed = recipe.data, recipe.training.seed
     options = _read_options(data)
     files = read_sources([data.source] if isinstance(data.source, str) else data.source, options)

@@ -16,7 +16,7 @@ the data has one and the arguments as an object, because that is what chat templ
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -56,11 +56,19 @@ class RowDefectError(ValueError):
 
 @dataclass(slots=True)
 class Tally:
-    """Rows that are not used, or used changed, by reason; nothing is dropped without passing here."""
+    """Rows that are not used, or used changed, by reason; nothing is dropped without passing here.
+
+    Attributes:
+        counts: Rows by reason.
+        places: The first rows of each reason.
+        details: What exactly was found in the first row of a reason.
+        told: Called with reason, place and detail of every row, by who wants them all.
+    """
 
     counts: dict[str, int] = field(default_factory=dict)
     places: dict[str, list[str]] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
+    told: Callable[[str, str, str], None] | None = None
 
     def add(self, reason: str, where: str, detail: str = "") -> None:
         """Count one row under a reason; the first places and the first detail are kept for the message."""
@@ -70,6 +78,8 @@ class Tally:
             places.append(where)
         if detail:
             self.details.setdefault(reason, detail)
+        if self.told is not None:
+            self.told(reason, where, detail)
 
     def total(self) -> int:
         """Return the number of rows counted."""
