@@ -1,18 +1,15 @@
 """The inspection helper process: `python -P -m engine.inspection` answers questions about data, models and tokens.
 
-One JSON object per line on stdin, `{"id", "name", "arguments"}`; one per line on stdout, `{"id", "result"}` or
-`{"id", "problems"}`. Standard output is kept for answers alone: whatever a library prints goes to stderr, a log file.
-End of file on stdin, that is the end of the front end, ends the process.
+`engine.answering` has the protocol. Standard output is kept for answers alone: whatever a library prints goes to
+stderr, a log file. End of file on stdin, that is the end of the front end, stops the work and ends the process.
 """
 
-import json
 import os
 import sys
-import traceback
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any
 
-from engine.recipe.problems import Problem, ProblemError
+from engine.answering import serve
 
 
 def profile_data(recipe: dict[str, Any], folder: str | None = None) -> dict[str, Any]:
@@ -45,35 +42,12 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Carry out one request; never raises, because the next request must still be answered."""
-    try:
-        return {"id": request["id"], "result": FUNCTIONS[request["name"]](**request["arguments"])}
-    except ProblemError as error:
-        return {"id": request["id"], "problems": [problem.to_json() for problem in error.problems]}
-    except Exception as error:
-        traceback.print_exc()
-        problem = Problem(
-            "inspection.failed",
-            f"{request['name']} failed: {type(error).__name__}: {error}",
-            "The whole trace is in inspection.log in the cache folder.",
-        )
-        return {"id": request["id"], "problems": [problem.to_json()]}
-
-
-def serve(requests: TextIO, answers: TextIO) -> None:
-    """Answer requests, one line each, until the end of the file."""
-    for line in requests:
-        answers.write(json.dumps(answer(json.loads(line))) + "\n")
-        answers.flush()
-
-
 def main() -> int:
     """Keep the real stdout for answers, send every other print to stderr, and serve."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    serve(sys.stdin, answers)
+    serve(sys.stdin, answers, FUNCTIONS)
     return 0
 
 

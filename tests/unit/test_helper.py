@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,3 +84,115 @@ async def test_cancelling_a_call_ends_the_process(helper: InspectionHelper) -> N
     with pytest.raises(asyncio.CancelledError):
         await task
     assert process.wait(10) == -signal.SIGKILL
+
+
+MADE_HELPER = """
+import os, sys, threading
+from pathlib import Path
+from engine.answering import serve
+from engine.data.content_cache import ContentCache
+
+def count(total, watch):
+    for number in watch.each("Counting", range(total)):
+        pass
+    return total
+
+def endless(cache, watch):
+    with ContentCache(Path(cache), "rows").making("key"):
+        number = 0
+        while True:
+            watch.at("Reading rows.jsonl", number, 0)
+            number += 1
+
+def deaf():
+    threading.Event().wait()
+
+def pid():
+    return os.getpid()
+
+serve(sys.stdin, sys.stdout, {"count": count, "endless": endless, "deaf": deaf, "pid": pid})
+"""
+
+
+@pytest.fixture
+def made(helper: InspectionHelper, monkeypatch: pytest.MonkeyPatch) -> InspectionHelper:
+    """Return a helper whose process has functions made for these tests."""
+    monkeypatch.setattr(
+        "engine.helper._spawn",
+        lambda log_file: subprocess.Popen(
+            [sys.executable, "-c", MADE_HELPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ),
+    )
+    return helper
+
+
+async def until_words(words: list[dict[str, object]]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + 20
+    while not words:
+        assert loop.time() < deadline, "no word about progress came"
+        await asyncio.sleep(0.01)
+
+
+async def test_progress_comes_in_words_and_the_result_after_them(made: InspectionHelper) -> None:
+    words: list[dict[str, object]] = []
+    assert await made.call("count", words.append, total=1000) == 1000
+    await until_words(words)
+    assert words[0] == {"stage": "Counting", "done": 0, "total": 1000, "unit": "rows"}
+
+
+def test_words_come_at_most_ten_times_a_second(made: InspectionHelper) -> None:
+    words: list[dict[str, object]] = []
+    start = time.monotonic()
+    made.call_blocking("count", words.append, total=2_000_000)
+    assert 1 <= len(words) <= 1 + (time.monotonic() - start) / 0.1
+
+
+async def test_a_cancelled_call_stops_leaves_nothing_behind_and_the_process_stays(
+    made: InspectionHelper, tmp_path: Path
+) -> None:
+    before = await made.call("pid")
+    words: list[dict[str, object]] = []
+    task = asyncio.create_task(made.call("endless", words.append, cache=str(tmp_path / "cache")))
+    await until_words(words)
+    assert list((tmp_path / "cache" / "rows").iterdir())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await made.call("pid") == before
+    assert list((tmp_path / "cache" / "rows").iterdir()) == []
+
+
+async def test_work_that_does_not_stop_is_ended_and_what_waited_behind_it_is_answered(made: InspectionHelper) -> None:
+    before = await made.call("pid")
+    task = asyncio.create_task(made.call("deaf"))
+    await asyncio.sleep(0)
+    task.cancel()
+    behind = asyncio.create_task(made.call("pid"))
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.wait_for(behind, 20) != before
+
+
+async def test_a_question_cancelled_before_its_turn_is_never_begun(made: InspectionHelper, tmp_path: Path) -> None:
+    words: list[dict[str, object]] = []
+    first = asyncio.create_task(made.call("endless", words.append, cache=str(tmp_path / "one")))
+    await until_words(words)
+    second = asyncio.create_task(made.call("endless", cache=str(tmp_path / "two")))
+    await asyncio.sleep(0)
+    for task in (second, first):
+        task.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+    await made.call("pid")
+    assert not (tmp_path / "two").exists()
+
+
+def test_the_end_of_the_front_end_stops_the_work(made: InspectionHelper, tmp_path: Path) -> None:
+    begun = threading.Event()
+    made.submit("endless", lambda progress: begun.set(), cache=str(tmp_path))
+    assert begun.wait(20)
+    process = made._connected()._process
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(20) == 0
+    assert list((tmp_path / "rows").iterdir()) == []
