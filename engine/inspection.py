@@ -7,9 +7,16 @@ stderr, a log file. End of file on stdin, that is the end of the front end, stop
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from engine.answering import serve
+
+if TYPE_CHECKING:
+    from engine.data.cleaned_file import FileKind
+    from engine.data.progress import WorkWatch
+    from engine.recipe.schema_data import DataSection
 
 
 def profile_data(recipe: dict[str, Any], folder: str | None = None) -> dict[str, Any]:
@@ -35,10 +42,76 @@ def preview_rows(recipe: dict[str, Any], folder: str, start: int = 0, count: int
     return preview(check_recipe(recipe, name="recipe"), folder=folder, start=start, count=count)
 
 
+def suited_objective(data: dict[str, Any]) -> dict[str, str]:
+    """Return the objective whose rows a data section names, and what they look like where no objective reads that."""
+    from engine.data.source_facts import suited_objective as suited
+
+    objective, looks_like = suited(_data_section(data))
+    return {"objective": objective, "looks_like": looks_like}
+
+
+def describe_files(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return name, kind, encoding and size of the files of a data section."""
+    from engine.data.source_facts import describe_files as describe
+
+    return describe(_data_section(data))
+
+
+def source_files(data: dict[str, Any]) -> list[str]:
+    """Return the paths of the files of a data section."""
+    from engine.data.source_facts import source_files as files
+
+    return [str(file.path) for file in files(_data_section(data))]
+
+
+def _data_section(data: dict[str, Any]) -> "DataSection":
+    from engine.recipe.read import check_recipe
+
+    tree = {"objective": "chat", "model": {"base": "builtin:starter"}, "data": data}
+    return check_recipe(tree, name="recipe").data
+
+
+def clean_data(
+    recipe: dict[str, Any], out: str, kind: "FileKind", dropped: str | None = None, *, watch: "WorkWatch"
+) -> dict[str, Any]:
+    """Write the cleaned rows of a recipe's data to `out`, and those left out to `dropped`."""
+    from engine.data.cleaned_file import clean_rows
+    from engine.recipe.read import check_recipe
+
+    checked = check_recipe(recipe, name="recipe")
+    return clean_rows(checked, Path(out), kind=kind, dropped_out=Path(dropped) if dropped else None, watch=watch)
+
+
+def split_data(recipe: dict[str, Any], folder: str, *, watch: "WorkWatch") -> dict[str, Any]:
+    """Write the sides of a split of a recipe's data into a folder, with the record of it."""
+    from engine.data.cleaned_file import split_files
+    from engine.recipe.read import check_recipe
+
+    return split_files(check_recipe(recipe, name="recipe"), Path(folder), watch=watch)
+
+
+def write_data_report(
+    recipe: dict[str, Any], profile: dict[str, Any], files: list[dict[str, Any]], model: str, folder: str
+) -> list[str]:
+    """Write the report of a profile into a folder and return its files."""
+    from engine.data.report import subject_of, write_report_files
+    from engine.planning.profiles import DataProfile
+    from engine.recipe.read import check_recipe
+
+    subject = replace(subject_of(check_recipe(recipe, name="recipe"), model=model), files=files)
+    return [str(path) for path in write_report_files(Path(folder), subject, DataProfile.model_validate(profile))]
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "profile_data": profile_data,
     "profile_model": profile_model,
     "preview_rows": preview_rows,
+    "suited_objective": suited_objective,
+    "describe_files": describe_files,
+    "source_files": source_files,
+    "clean_data": clean_data,
+    "split_data": split_data,
+    "write_data_report": write_data_report,
 }
 
 

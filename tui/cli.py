@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from tui.verbs.data_cli import data_app
 from tui.verbs.output import EXIT_WRONG_USE, run_verb
 
 EPILOG = (
@@ -27,6 +28,7 @@ app = typer.Typer(
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(data_app)
 
 Changes = Annotated[
     list[str] | None,

@@ -1,0 +1,260 @@
+"""Rows as files: the cleaned ones in canonical form, or the two or three sides of a split as the person had them.
+
+Everything is written into a folder of the caller, who puts it in its place when all of it is there: whoever stops in
+the middle leaves nothing half-made where somebody looks for rows.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+from engine.data.pipeline import PreparedData, prepare
+from engine.data.progress import NOBODY, WorkWatch
+from engine.data.readers import open_source
+from engine.data.rows import RawRow, Row, Tally
+from engine.data.source_facts import read_options, source_files
+from engine.planning.data_words import account
+from engine.recipe.schema import Recipe
+from engine.recipe.schema_data import DataSection, source_paths
+
+FileKind = Literal["jsonl", "parquet"]
+SIDES = ("train", "held_out", "test")
+_BATCH_ROWS = 2000
+
+
+@dataclass(slots=True)
+class LineFile:
+    """A JSON Lines file that is being written, with the number and the hash of what is in it.
+
+    Attributes:
+        num_rows: Rows written.
+        sha256: Hash of its bytes.
+    """
+
+    path: Path
+    num_rows: int = 0
+    _digest: Any = field(default_factory=hashlib.sha256)
+
+    @property
+    def sha256(self) -> str:
+        """Return the hash of what was written."""
+        return str(self._digest.hexdigest())
+
+    def write(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Write rows after those that are there.
+
+        Raises:
+            OSError: As the system says.
+        """
+        with self.path.open("ab") as file:
+            for row in rows:
+                line = (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
+                self._digest.update(line)
+                file.write(line)
+                self.num_rows += 1
+
+
+def whole_data(recipe: Recipe) -> Recipe:
+    """Return a recipe without weights and balance, which repeat rows or draw some of them: each row is there once."""
+    balance = recipe.data.cleaning.class_balance
+    cleaning = recipe.data.cleaning.model_copy(update={"class_balance": "report" if balance != "off" else "off"})
+    whole = {"source": source_paths(recipe.data.source), "cleaning": cleaning}
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=whole)})
+
+
+def clean_rows(
+    recipe: Recipe, out: Path, *, kind: FileKind, dropped_out: Path | None = None, watch: WorkWatch = NOBODY
+) -> dict[str, Any]:
+    """Write the rows that are left after reading, checking and cleaning, in canonical form and in the files' order.
+
+    Args:
+        recipe: Its data section says what is read and cleaned; weights and split play no part.
+        out: File to write; it must not exist.
+        kind: `jsonl`, or `parquet` with messages as lists of `{role, content}`, or as JSON where rows call tools.
+        dropped_out: File for the rows left out, as `{"where", "reason", "detail", "row"}`; None for none.
+        watch: Told how far the work is, and asked whether to go on.
+
+    Returns:
+        `profile` (of the data), `num_rows` written, `sha256` of the file, and `num_dropped` rows written.
+
+    Raises:
+        ProblemError: The data cannot be used.
+    """
+    recipe = whole_data(recipe)
+    dropped: dict[str, tuple[str, str]] = {}
+    tally = Tally(told=lambda reason, where, detail: dropped.update({where: (reason, detail)}))
+    prepared = prepare(recipe, dropped=tally)
+    rows = in_order(prepared, recipe.data)
+    if kind == "parquet":
+        write_parquet(out, rows, watch)
+        written = {"num_rows": len(rows), "sha256": hashlib.sha256(out.read_bytes()).hexdigest()}
+    else:
+        lines = LineFile(out)
+        lines.write(watch.each("Writing rows", rows))
+        written = {"num_rows": lines.num_rows, "sha256": lines.sha256}
+    if dropped_out is not None:
+        lines = LineFile(dropped_out)
+        lines.write(watch.counted("Writing dropped rows", dropped_rows(recipe.data, dropped), len(dropped)))
+        written["num_dropped"] = lines.num_rows
+    return {"profile": prepared.profile.model_dump(mode="json"), **written}
+
+
+def dropped_rows(data: DataSection, dropped: Mapping[str, tuple[str, str]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows that are left out, as they stand, with the reason.
+
+    Args:
+        data: What is read.
+        dropped: `{where: (reason, detail)}`.
+    """
+    for row in raw_rows(data):
+        if row.where in dropped:
+            reason, detail = dropped[row.where]
+            yield {"where": row.where, "reason": reason, "detail": detail, "row": row.values}
+
+
+def in_order(prepared: PreparedData, data: DataSection) -> list[Row]:
+    """Return all rows of prepared data as the files have them, as if nothing had been split.
+
+    Rows of a held-out file are left out: that file is another one.
+    """
+    places = {file.name: number for number, file in enumerate(source_files(data))}
+    held_out = () if names_file(data.held_out) else prepared.held_out_rows
+    rows = [*prepared.train_rows, *held_out, *prepared.test_rows]
+    return sorted(rows, key=lambda row: _place(row["id"], places))
+
+
+def names_file(held_out: str | float | None) -> bool:
+    """Return whether `data.held_out` is a file and no share."""
+    try:
+        return held_out is not None and not float(held_out)
+    except ValueError:
+        return True
+
+
+def _place(row_id: str, files: dict[str, int]) -> tuple[int, int]:
+    name, _, line = row_id.rpartition(":")
+    return files.get(name, len(files)), int(line)
+
+
+def write_parquet(out: Path, rows: Sequence[Row], watch: WorkWatch = NOBODY) -> None:
+    """Write canonical rows as Parquet in batches.
+
+    Lists of messages are columns of structs, as other tools read them; where a message has more than role and content,
+    or rows bring tools, they are JSON texts, because a struct would give every message every key of every other one.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    as_json = {column for column in columns if any(_needs_json(row.get(column)) for row in rows)}
+    fields = [pa.field(column, _arrow_type(column, rows, as_json)) for column in columns]
+    schema = pa.schema(fields)
+    with pq.ParquetWriter(out, schema) as writer:
+        for start in range(0, len(rows), _BATCH_ROWS):
+            watch.at("Writing rows", start, len(rows))
+            batch = [
+                {
+                    key: json.dumps(row[key], ensure_ascii=False) if key in as_json and key in row else row.get(key)
+                    for key in columns
+                }
+                for row in rows[start : start + _BATCH_ROWS]
+            ]
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+
+
+def _needs_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return True
+    if not isinstance(value, list):
+        return False
+    return any(
+        not isinstance(item, str) and (not isinstance(item, dict) or set(item) != {"role", "content"}) for item in value
+    )
+
+
+def _arrow_type(column: str, rows: Sequence[Row], as_json: set[str]) -> Any:
+    if column in as_json:
+        return pa.string()
+    value = next((row[column] for row in rows if row.get(column) not in (None, [])), "")
+    if isinstance(value, list):
+        return pa.list_(pa.string() if isinstance(value[0], str) else _message_type())
+    return {bool: pa.bool_(), int: pa.float64(), float: pa.float64()}.get(type(value), pa.string())
+
+
+def _message_type() -> Any:
+    return pa.struct([("role", pa.string()), ("content", pa.string())])
+
+
+def split_files(recipe: Recipe, folder: Path, *, watch: WorkWatch = NOBODY) -> dict[str, Any]:
+    """Write the rows of each side of a split as the files have them, and `split.json`, which says how it was made.
+
+    Rows keep the columns and values that were read; nothing is added and text is not changed. Rows that the run would
+    drop are on no side and are counted.
+
+    Args:
+        recipe: Its data section says what is read and how it is divided.
+        folder: An empty folder.
+        watch: Told how far the work is, and asked whether to go on.
+
+    Returns:
+        The content of `split.json`, and `profile`.
+
+    Raises:
+        ProblemError: The data cannot be used or divided so.
+    """
+    recipe = whole_data(recipe)
+    prepared = prepare(recipe)
+    files = [LineFile(folder / f"{side}.jsonl") for side in SIDES]
+    sides = {row["id"]: place for place, rows in enumerate(_sides(prepared)) for row in rows}
+    pending: list[list[dict[str, Any]]] = [[] for _ in SIDES]
+    for row in watch.counted("Writing rows", raw_rows(recipe.data), prepared.profile.num_rows):
+        place = sides.get(row.where)
+        if place is None:
+            continue
+        pending[place].append(row.values)
+        if len(pending[place]) == _BATCH_ROWS:
+            files[place].write(pending[place])
+            pending[place].clear()
+    for file, rows in zip(files, pending, strict=True):
+        file.write(rows)
+    record = _split_record(recipe, prepared, files)
+    (folder / "split.json").write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    if not prepared.test_rows:
+        files[-1].path.unlink()
+    return {**record, "profile": prepared.profile.model_dump(mode="json")}
+
+
+def _sides(prepared: PreparedData) -> tuple[Sequence[Row], ...]:
+    return prepared.train_rows, prepared.held_out_rows, prepared.test_rows
+
+
+def raw_rows(data: DataSection) -> Iterator[RawRow]:
+    """Yield the rows of all files of the data as they stand, in order.
+
+    Raises:
+        ProblemError: A file is missing or broken.
+    """
+    for file in source_files(data):
+        with open_source(file.path, file.name, options=read_options(data)) as source:
+            yield from source
+
+
+def _split_record(recipe: Recipe, prepared: PreparedData, files: Sequence[LineFile]) -> dict[str, Any]:
+    data, profile = recipe.data, prepared.profile
+    return {
+        "sources": [Path(source).name or source for source in data.sources()],
+        "source_sha256": profile.sha256,
+        "method": data.split.method,
+        "column": data.split.column,
+        "held_out": data.held_out,
+        "test": data.split.test,
+        "seed": recipe.training.seed,
+        "counts": {"read": profile.num_rows, **{f.path.stem: f.num_rows for f in files if f.num_rows}},
+        "dropped": dict(account(profile).dropped),
+        "sha256": {file.path.name: file.sha256 for file in files if file.num_rows},
+        "ftwizard": metadata.version("ftwizard"),
+    }
