@@ -9,7 +9,7 @@ import platform
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel, set_seed
@@ -19,6 +19,7 @@ from engine.data.rendered import RenderedRows
 from engine.data.rendering import Renderer
 from engine.deployment.export import export_run, parity_prompts
 from engine.evaluation.few_shot import choose_examples
+from engine.evaluation.measurement import measurement_file
 from engine.evaluation.report import write_report
 from engine.methods.apply import apply_method, trainable_summary
 from engine.models.loading import check_vocabulary, load_model
@@ -98,6 +99,7 @@ def carry_through(carried: Carried) -> None:
         if not (run.evaluation_folder / "before.json").exists():
             events.write("state.changed", state="evaluating", reason="before training")
             evaluate(context, "before", 0)
+        measure_test_rows(context, "test_before", 0)
         measure_few_shot(context)
     carried.desk.phase = "training"
     train(context)
@@ -107,9 +109,22 @@ def carry_through(carried: Carried) -> None:
         if not (run.evaluation_folder / "after.json").exists():
             events.write("state.changed", state="evaluating", reason="after training")
             evaluate(context, "after", context.steps_done)
+        measure_test_rows(context, "test", context.steps_done)
         with context.memory.within("merging"):
             finish(context)
         learn_from_run(context)
+
+
+def measure_test_rows(context: RunContext, phase: Literal["test_before", "test"], step: int) -> None:
+    """Measure the test rows where the data has any, once before and once after training; nothing is decided by them.
+
+    Raises:
+        StopRequested: A stop was asked for in the middle.
+        TrainingFaultError: The device failed.
+    """
+    if context.test_rows and not (context.run.evaluation_folder / measurement_file(phase, step)).exists():
+        context.events.write("state.changed", state="evaluating", reason="the test rows")
+        evaluate(context, phase, step)
 
 
 def refuse_blocked(plan: Plan) -> None:
@@ -122,13 +137,15 @@ def refuse_blocked(plan: Plan) -> None:
 def prepare_context(carried: Carried) -> RunContext:
     """Load rows, tokenizer and model, and apply the method."""
     train_rows, held_out_rows, dropped = load_rows(carried.run, carried.plan)
+    test_rows = read_rows(carried.run.test_file) if carried.run.test_file.exists() else []
     carried.desk.attend()
     plan, folder = fetch_model(carried.plan, carried.events, carried.desk)
     recipe = plan.recipe
     loaded = load_tokenizer(folder, recipe)
     renderer = Renderer(loaded.tokenizer, _filled(recipe.training.max_length, "max_length"), recipe.data.system_prompt)
     rendered = renderer.render_rows(train_rows)
-    _tell_data(carried.events, rendered, len(train_rows), len(held_out_rows), dropped)
+    counts = {"num_train": len(train_rows), "num_held_out": len(held_out_rows), "num_test": len(test_rows)}
+    _tell_data(carried.events, rendered, counts, dropped)
     if problems := rendered.problems():
         raise ProblemError(*problems)
     carried.desk.attend()
@@ -147,6 +164,7 @@ def prepare_context(carried: Carried) -> RunContext:
         renderer=renderer,
         rendered=rendered,
         held_out_rows=held_out_rows,
+        test_rows=test_rows,
         examples=choose_examples(train_rows, held_out_rows, recipe.evaluation.few_shot or 0, recipe.training.seed),
         checkpoint=carried.checkpoint,
         store=carried.store,
@@ -355,15 +373,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file if line.strip()]
 
 
-def _tell_data(
-    events: EventLog, rendered: RenderedRows, num_train: int, num_held_out: int, dropped: dict[str, int]
-) -> None:
+def _tell_data(events: EventLog, rendered: RenderedRows, counts: dict[str, int], dropped: dict[str, int]) -> None:
     share = rendered.num_trained / rendered.num_tokens if rendered.num_tokens else 0.0
     dropped = dropped | dict(rendered.dropped.counts)
     events.write(
         "data.prepared",
-        num_train=num_train,
-        num_held_out=num_held_out,
+        **counts,
         dropped=dropped,
         trained_token_share=share,
     )

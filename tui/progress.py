@@ -110,12 +110,19 @@ class PlainProgress:
 
     def _evaluation(self, event: Event) -> None:
         payload = event.payload
-        when = f"step {payload['step']}" if payload["phase"] == "during" else str(payload["phase"]).replace("_", "-")
+        when = (
+            f"step {payload['step']}"
+            if payload["phase"] == "during"
+            else _PHASES.get(payload["phase"], str(payload["phase"]))
+        )
         if payload["phase"] == "few_shot":
             when = f"{when}, {payload.get('num_examples')} examples in the prompt"
         metrics = payload["metrics"]
         values = [f"{_word(m.title)} {m.format(metrics[m.name])}" for m in METRICS if m.name in metrics]
         self.line(f"evaluation {when}: {', '.join(values)}")
+
+
+_PHASES = {"few_shot": "few-shot", "test_before": "test rows, before", "test": "test rows, after"}
 
 
 def _word(title: str) -> str:

@@ -12,6 +12,7 @@ from engine.text import clean, clean_line
 from tui.verbs.output import print_table
 
 _SAMPLE_CHARS = 600
+TEST_ROWS = "test rows (never seen)"
 
 
 def read_report(run: RunDirectory) -> dict[str, Any] | None:
@@ -40,7 +41,20 @@ class MetricRow:
 
 def metric_rows(report: dict[str, Any]) -> list[MetricRow]:
     """Return the measured metrics in the report's order, with its own words and judgement, so that all places agree."""
-    rows = (row for row in report.get("metrics") or () if isinstance(row, dict))
+    return _rows_of(report.get("metrics"))
+
+
+def last_test(report: dict[str, Any]) -> tuple[int, list[MetricRow]]:
+    """Return how many test rows were measured, and their table; 0 and nothing where none were put aside."""
+    test = report.get("test")
+    if not isinstance(test, dict):
+        return 0, []
+    num_rows = test.get("num_rows")
+    return num_rows if isinstance(num_rows, int) else 0, _rows_of(test.get("metrics"))
+
+
+def _rows_of(metrics: Any) -> list[MetricRow]:
+    rows = (row for row in metrics or () if isinstance(row, dict))
     return [
         MetricRow(
             title=clean_line(row.get("title") or row.get("name") or ""),
@@ -83,8 +97,17 @@ def print_summary(run: RunDirectory) -> None:
         print_table(heads, rows, right=range(1, len(heads) - 1))
     if verdict:
         typer.echo(f"\n{verdict}")
+    _print_test(report)
     _print_sample(report)
     _print_places(run, report)
+
+
+def _print_test(report: dict[str, Any]) -> None:
+    num_rows, rows = last_test(report)
+    if rows:
+        typer.echo()
+        heads = (f"{num_rows:,} {TEST_ROWS}", "before", "after", "")
+        print_table(heads, [(row.title, row.before, row.after, row.direction) for row in rows], right=range(1, 3))
 
 
 def best_sample(report: dict[str, Any]) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from engine.evaluation.batches import in_batches
 from engine.evaluation.few_shot import FewShot
 from engine.evaluation.generation import Answerer, EvaluationInterrupted, context_length, generation_share
 from engine.evaluation.isolation import undisturbed
-from engine.evaluation.measurement import Measurement, Phase, Sample, save_measurement
+from engine.evaluation.measurement import TEST_PHASES, Measurement, Phase, Sample, save_measurement
 from engine.evaluation.measures import default_metrics
 from engine.evaluation.prompts import (
     CONTINUATION_TOKENS,
@@ -119,6 +119,10 @@ class _Job:
     total: int = 0
 
     @property
+    def _kind(self) -> str:
+        return "test" if self.phase in TEST_PHASES else "held-out"
+
+    @property
     def plain_text(self) -> bool:
         return self.recipe.objective == "domain-adaptation"
 
@@ -186,7 +190,7 @@ class _Job:
     def report(self, measurement: Measurement) -> None:
         """Emit what was found."""
         # What is wrong with rows is so at each evaluation; it is told once and kept in every file.
-        told = measurement.remarks if self.phase == "before" else self.alarms
+        told = measurement.remarks if self.phase in ("before", "test_before") else self.alarms
         shown = {"num_examples": len(measurement.examples)} if self.few_shot else {}
         for remark in told:
             self.emit("notice.raised", severity="warning", code="evaluation.remark", message=remark)
@@ -211,7 +215,7 @@ class _Job:
         num_dropped = rendered.dropped.total()
         if num_dropped:
             self.remarks.append(
-                f"{num_dropped} of {len(rows)} held-out rows count in no loss: {' '.join(rendered.sentences())}"
+                f"{num_dropped} of {len(rows)} {self._kind} rows count in no loss: {' '.join(rendered.sentences())}"
             )
         if self.few_shot:
             return self.few_shot.token_rows(rows)
@@ -243,7 +247,7 @@ class _Job:
                 num_without += 1
         if num_without:
             self.remarks.append(
-                f"{num_without} held-out rows were not asked: they have no answer whose question fits into "
+                f"{num_without} {self._kind} rows were not asked: they have no answer whose question fits into "
                 f"{self._max_prompt_tokens()} tokens."
             )
         return questions
@@ -254,6 +258,9 @@ class _Job:
 
     def _add_samples(self, questions: list[Question]) -> list[int]:
         """Append the sample questions that are not asked anyway; return where all of them stand."""
+        if self.phase in TEST_PHASES:
+            # Samples show how held-out rows are answered over the run; test rows are for numbers.
+            return []
         prompts = self.recipe.evaluation.sample_prompts
         if prompts is None:
             if not questions:
@@ -291,8 +298,8 @@ class _Job:
         give_back_memory()
         # All of it, and not only the rows that do not fit: before and after must be of the same rows.
         self._alarm(
-            f"There was not enough memory for {what}, not even with one held-out row at a time: it is left out of the "
-            f"measurement {self._moment}."
+            f"There was not enough memory for {what}, not even with one {self._kind} row at a time: it is left out of "
+            f"the measurement {self._moment}."
         )
         return None
 
@@ -301,8 +308,8 @@ class _Job:
             "notice.raised",
             severity="note",
             code="evaluation.smaller_batches",
-            message=f"Out of memory while {num_rows} held-out rows were measured at once {self._moment}. Going on with "
-            f"{fewer}; the numbers are the same.",
+            message=f"Out of memory while {num_rows} {self._kind} rows were measured at once {self._moment}. Going on "
+            f"with {fewer}; the numbers are the same.",
         )
 
     @property
@@ -312,6 +319,8 @@ class _Job:
                 return f"at step {self.step}"
             case "few_shot":
                 return "with examples in the prompt"
+            case "test_before" | "test":
+                return f"{'before' if self.phase == 'test_before' else 'after'} training"
             case _:
                 return f"{self.phase} training"
 

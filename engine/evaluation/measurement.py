@@ -10,7 +10,9 @@ from engine.recipe.problems import ProblemError
 from engine.runs.disk import disk_problem, private_folder, write_atomically
 from engine.runs.events import numbers_to_words, word_to_number
 
-Phase = Literal["before", "few_shot", "during", "after"]
+Phase = Literal["before", "few_shot", "during", "after", "test_before", "test"]
+TEST_PHASES: tuple[Phase, ...] = ("test_before", "test")
+"""Measurements of the test rows, before and after training: they decide nothing and are no point of a curve."""
 MEASUREMENT_VERSION = 1
 
 
@@ -28,7 +30,8 @@ class Measurement:
     """What was measured at one moment of a run.
 
     Attributes:
-        phase: Before, during or after training; `few_shot`, before training with examples in every prompt.
+        phase: Before, during or after training; `few_shot`, before training with examples in every prompt;
+            `test_before` and `test`, the test rows before and after training.
         step: Optimizer steps done.
         metrics: `{name: value}`, named as in `engine.catalog.metrics`; may be infinite or not a number.
         samples: Fixed prompts with the model's text.
@@ -64,7 +67,7 @@ class Measurement:
 
 
 def measurement_file(phase: Phase, step: int) -> str:
-    """Return the name of a measurement's file: `before.json`, `few_shot.json`, `during-000120.json` or `after.json`."""
+    """Return the name of a measurement's file: `during-000120.json`, for the other phases `before.json` and so on."""
     return f"during-{step:06d}.json" if phase == "during" else f"{phase}.json"
 
 

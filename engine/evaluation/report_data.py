@@ -19,6 +19,7 @@ from engine.runs.directory import RunDirectory
 from engine.runs.events import numbers_to_words
 from engine.runs.measured_memory import compare_memory
 from engine.runs.picture import Picture
+from engine.runs.reducer import BESIDE_THE_CURVE
 
 REPORT_VERSION = 1
 
@@ -46,8 +47,11 @@ def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) ->
     before = load_measurement(run.evaluation_folder / "before.json") or {}
     after = load_measurement(run.evaluation_folder / "after.json") or {}
     few_shot = load_measurement(run.evaluation_folder / "few_shot.json") or {}
+    test_before = load_measurement(run.evaluation_folder / "test_before.json") or {}
+    test = load_measurement(run.evaluation_folder / "test.json") or {}
     names = {**_metrics(before), **_metrics(few_shot), **_metrics(after)}
     rows = [metric_row(metric, before, after, few_shot) for metric in known_metrics(names)]
+    measured = (before, few_shot, after, test_before, test)
     content = {
         "version": REPORT_VERSION,
         "run_id": run.run_id,
@@ -60,6 +64,7 @@ def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) ->
         "after": _metrics(after),
         "few_shot": few_shot_facts(few_shot, after),
         "metrics": rows,
+        "test": test_facts(test_before, test),
         "evaluated": {name: (after or before).get(name, 0) for name in ("num_rows", "num_tokens", "num_generated")},
         "samples": paired_samples(before, after, few_shot),
         "training": _training(plan, picture),
@@ -67,7 +72,7 @@ def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) ->
         "data": _data(plan, picture),
         "model": _model(run, plan, picture),
         "recipe": _recipe(plan),
-        "remarks": list(dict.fromkeys(text for one in (before, few_shot, after) for text in one.get("remarks", []))),
+        "remarks": list(dict.fromkeys(text for one in measured for text in one.get("remarks", []))),
         "notices": [_notice(notice) for notice in picture.notices],
         "versions": read_versions(run.environment_file),
     }
@@ -93,6 +98,21 @@ def few_shot_facts(few_shot: dict[str, Any], after: dict[str, Any]) -> dict[str,
         "text": compared.text,
         "examples": [{"id": row.get("id", ""), "messages": row.get("messages", [])} for row in examples],
         "elapsed_s": few_shot.get("elapsed_s"),
+    }
+
+
+def test_facts(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what the test rows say, which decided nothing in the run; None where none were put aside or measured."""
+    if not before and not after:
+        return None
+    rows = [metric_row(metric, before, after) for metric in known_metrics({**_metrics(before), **_metrics(after)})]
+    one = after or before
+    return {
+        "metrics": rows,
+        "num_rows": one.get("num_rows", 0),
+        "num_tokens": one.get("num_tokens", 0),
+        "num_generated": one.get("num_generated", 0),
+        "headline": headline(rows),
     }
 
 
@@ -188,7 +208,8 @@ def _numbered_samples(measurement: dict[str, Any]) -> dict[tuple[str, int], dict
 
 def _training(plan: Plan, picture: Picture) -> dict[str, Any]:
     latest = picture.latest
-    losses = [(item["metrics"].get("loss"), item["step"]) for item in picture.evaluations if item.get("metrics")]
+    held_out = [item for item in picture.evaluations if item.get("metrics") and item["phase"] not in BESIDE_THE_CURVE]
+    losses = [(item["metrics"].get("loss"), item["step"]) for item in held_out]
     finite = [(loss, step) for loss, step in losses if isinstance(loss, int | float) and math.isfinite(loss)]
     lowest = min(finite, default=None)
     return {
@@ -238,6 +259,7 @@ def _data(plan: Plan, picture: Picture) -> dict[str, Any]:
         "sha256": plan.data.sha256,
         "num_train": picture.data.get("num_train", plan.data.num_train),
         "num_held_out": picture.data.get("num_held_out", plan.data.num_held_out),
+        "num_test": picture.data.get("num_test", plan.data.num_test),
         "dropped": picture.data.get("dropped", plan.data.dropped),
     }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.evaluation.charts import Line, legend, line_chart
 from engine.evaluation.markup import escape_html
-from engine.evaluation.report_markdown import few_shot_title
+from engine.evaluation.report_markdown import TEST_TITLE, few_shot_title
 from engine.evaluation.report_memory import memory_section
 from engine.runs.curves import Curve
 from engine.runs.events import word_to_number
@@ -33,6 +33,7 @@ def html_report(content: dict[str, Any], curves: dict[str, Curve]) -> str:
             _top(content),
             _facts(content),
             _metrics(content),
+            _test(content["test"]),
             _samples(content["samples"]),
             _curves(curves),
             memory_section(content["memory"], curves),
@@ -81,7 +82,7 @@ def _facts(content: dict[str, Any]) -> str:
     share = _share(model["trainable_params"], model["num_params"])
     facts = [
         ("Weights", human_count(model["num_params"]), share),
-        ("Training rows", f"{data['num_train']:,}", f"{data['num_held_out']:,} held out"),
+        ("Training rows", f"{data['num_train']:,}", _aside(data)),
         ("Steps", f"{training['steps']:,}", f"{training['effective_batch']} rows each"),
         ("Training time", human_duration(_number(training["elapsed_s"])), str(training["device"])),
         ("Tokens learned from", human_count(_number(training["num_tokens"])), _speed(training["tokens_per_s"])),
@@ -91,6 +92,12 @@ def _facts(content: dict[str, Any]) -> str:
         for name, value, note in facts
     )
     return f'<dl class="card facts">{cells}</dl>'
+
+
+def _aside(data: dict[str, Any]) -> str:
+    """Return which rows are not trained on."""
+    tested = f", {data['num_test']:,} test" if data["num_test"] else ""
+    return f"{data['num_held_out']:,} held out{tested}"
 
 
 def _share(part: Any, whole: Any) -> str:
@@ -124,6 +131,21 @@ def _metrics(content: dict[str, Any]) -> str:
         f'<h2>Before and after</h2>\n<p class="soft">{escape_html(note)}.</p>\n'
         f'<div class="card table"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
         f"{_few_shot(few_shot)}"
+    )
+
+
+def _test(test: dict[str, Any] | None) -> str:
+    """Return the table of the test rows."""
+    if not test:
+        return ""
+    note = f"Measured on {test['num_rows']:,} rows that decided nothing: no choice of the run saw them"
+    if test["num_generated"]:
+        note += f"; {test['num_generated']:,} of them were answered by the model, greedily"
+    head = '<th>Metric</th><th class="number">Before</th><th class="number">After</th><th class="bars"></th><th></th>'
+    body = "\n".join(_metric_row(row, prompted=False) for row in test["metrics"])
+    return (
+        f'<h2>{TEST_TITLE}</h2>\n<p class="soft">{escape_html(note)}.</p>\n'
+        f'<div class="card table"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
     )
 
 

@@ -7,6 +7,7 @@ from engine.evaluation.report_memory import memory_words
 from engine.text import clean_line, human_count, human_duration
 
 MAX_SAMPLE_CHARS = 2000
+TEST_TITLE = "Test rows (never seen)"
 
 
 def markdown_report(content: dict[str, Any]) -> str:
@@ -15,6 +16,7 @@ def markdown_report(content: dict[str, Any]) -> str:
         f"# {escape_markdown(content['name'])}",
         escape_markdown(content["headline"]["text"]),
         _metrics(content),
+        _test(content["test"]),
         _samples(content["samples"]),
         _training(content),
         _worth_knowing(content),
@@ -39,6 +41,20 @@ def _metrics(content: dict[str, Any]) -> str:
     names = [few_shot_title(few_shot) if column == "few_shot" else column for column in columns]
     table = [f"| | {' | '.join(names)} | |", f"|---|{'---:|' * len(names)}---|", *rows]
     return "\n".join(["## Before and after", "", note, "", *table, *_few_shot(few_shot)])
+
+
+def _test(test: dict[str, Any] | None) -> str:
+    """Return the table of the test rows."""
+    if not test:
+        return ""
+    note = f"{test['num_rows']:,} rows that decided nothing: neither training nor the choice of a checkpoint saw them."
+    rows = [
+        f"| {row['title']} ({row['better']} is better) | {row['before_text']} | {row['after_text']} | "
+        f"{row['verdict']} |"
+        for row in test["metrics"]
+    ]
+    head = ["| | before | after | |", "|---|---:|---:|---|"]
+    return "\n".join([f"## {TEST_TITLE}", "", note, "", *head, *rows])
 
 
 def few_shot_title(few_shot: dict[str, Any]) -> str:
@@ -77,7 +93,8 @@ def _training(content: dict[str, Any]) -> str:
     lines = [
         f"- Base model: {inline_code(model['base'])}, {human_count(model['num_params'])} weights, "
         f"{human_count(model['trainable_params'])} of them trained ({escape_markdown(content['method'])})",
-        f"- Data: {data['num_train']:,} training rows, {data['num_held_out']:,} held out; "
+        f"- Data: {data['num_train']:,} training rows, {data['num_held_out']:,} held out"
+        f"{_put_aside(data['num_test'])}; "
         f"sha256 {inline_code(data['sha256'] or 'unknown')}",
         f"- Steps: {training['steps']:,} of {training['total_steps']:,}, {training['effective_batch']} rows each, "
         f"{human_duration(elapsed)} on {escape_markdown(training['device'])}",
@@ -87,6 +104,10 @@ def _training(content: dict[str, Any]) -> str:
         if model[kind]:
             lines.append(f"- {kind.capitalize()} model: {inline_code(model[kind])}")
     return "## Training\n\n" + "\n".join(lines)
+
+
+def _put_aside(num_test: int) -> str:
+    return f", {num_test:,} test rows" if num_test else ""
 
 
 def _worth_knowing(content: dict[str, Any]) -> str:

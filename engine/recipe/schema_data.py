@@ -126,7 +126,7 @@ class SplitSection(Section):
         title="Test share",
         gt=0,
         le=0.5,
-        description="Share of rows put aside in data/test.jsonl, which training and evaluation never see.",
+        description="Share of rows put aside for a last test before and after; no choice of the run sees them.",
         json_schema_extra=why("None: the held-out rows are enough to compare before and after.", level="advanced"),
     )
 

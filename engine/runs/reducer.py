@@ -26,6 +26,8 @@ _SPEED_WINDOW = 64
 
 # Steps and values of points that wait to be drawn.
 _Points = tuple[list[int], list[float]]
+BESIDE_THE_CURVE = frozenset({"few_shot", "test_before", "test"})
+"""Measurements that the held-out curve and the best step leave aside."""
 
 
 @dataclass
@@ -37,7 +39,8 @@ class Picture:
         time: Unix time of that event.
         state: State from docs/architecture.md; `created` until the worker says more.
         reason: Why the state changed, as the worker put it.
-        phase: Evaluation phase in progress: `before`, `few_shot`, `during` or `after`; None outside an evaluation.
+        phase: Evaluation phase in progress: `before`, `few_shot`, `during`, `after`, `test_before` or
+            `test`; None outside an evaluation.
         step: Optimizer steps done.
         start_step: Step that this attempt began at.
         latest: Newest value of each series of `step.logged` and `memory.sampled`, and `eval_` plus metric.
@@ -289,8 +292,8 @@ class Picture:
         self.phase = self.evaluation_progress = None
         self.evaluations = [item for item in self.evaluations if not _same_measurement(item, phase, step)]
         _keep_newest(self.evaluations, payload, MAX_EVALUATIONS, keep_first=True)
-        if phase == "few_shot":
-            # No point of the curve: the same weights, asked in another way.
+        if phase in BESIDE_THE_CURVE:
+            # No point of the curve: the same weights asked in another way, or other rows.
             return
         for name, value in metrics.items():
             self.latest[f"eval_{name}"] = value
@@ -373,7 +376,7 @@ class Picture:
         measured = [
             (item["metrics"]["loss"], item["step"])
             for item in self.evaluations
-            if item["phase"] != "few_shot" and isinstance(item.get("metrics", {}).get("loss"), int | float)
+            if item["phase"] not in BESIDE_THE_CURVE and isinstance(item.get("metrics", {}).get("loss"), int | float)
         ]
         finite = [pair for pair in measured if pair[0] == pair[0]]
         return min(finite)[1] if finite else None
@@ -433,7 +436,7 @@ def _keep_newest(items: list[dict[str, Any]], item: dict[str, Any], limit: int, 
 
 def _of_base(item: dict[str, Any]) -> bool:
     """Return whether a measurement is of the base model, which no attempt changes."""
-    return bool(item["phase"] in ("before", "few_shot"))
+    return bool(item["phase"] in ("before", "few_shot", "test_before"))
 
 
 def _same_measurement(item: dict[str, Any], phase: str, step: int) -> bool:

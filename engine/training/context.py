@@ -35,6 +35,7 @@ class RunContext:
         tokenizer: With chat template, pad and eos token.
         renderer: Of the tokenizer and the recipe.
         held_out_rows: Canonical rows to be judged on.
+        test_rows: Rows put aside for a last test; no choice of the run sees them.
         examples: Training rows that the few-shot baseline shows; empty when it is off.
         rendered: Training rows as token ids and masks.
         checkpoint: Where this attempt goes on from; None at the start.
@@ -60,6 +61,7 @@ class RunContext:
     checkpoint: Checkpoint | None
     store: CheckpointStore
     model: PreTrainedModel
+    test_rows: list[dict[str, Any]] = field(default_factory=list)
     examples: list[dict[str, Any]] = field(default_factory=list)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     steps_done: int = 0

@@ -8,7 +8,7 @@ import torch
 
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
 from engine.evaluation.few_shot import FewShot
-from engine.evaluation.measurement import Phase, measurement_file
+from engine.evaluation.measurement import TEST_PHASES, Phase, measurement_file
 from engine.objectives import chat, domain_adaptation
 from engine.objectives.supervised import BuiltTrainer
 from engine.out_of_memory import give_back_memory
@@ -94,7 +94,7 @@ class Training:
 
         context, built = self.context, self.built
         trainer, num_trained = built.trainer, built.sequences.num_trained
-        meeting = ranks.wait_ready(fingerprint_of(built.sequences.lengths, num_trained), self._check_stop)
+        meeting = ranks.wait_ready(fingerprint_of(built.sequences.lengths.tolist(), num_trained.tolist()), self._check_stop)
         links = Links(0, built.order.num_ranks, meeting, trainer.args.device, ranks.check)
         links.connect()
         trainer.share = Share(
@@ -219,7 +219,7 @@ def _fault_of(training: Training, error: Exception) -> Fault | None:
 
 
 def evaluate(context: RunContext, phase: Phase, step: int, few_shot: FewShot | None = None) -> None:
-    """Measure the model on the held-out rows; a fault of a metric is reported and costs nothing else.
+    """Measure the model on the rows of a phase; a fault of a metric is reported and costs nothing else.
 
     Args:
         context: The run.
@@ -238,7 +238,7 @@ def evaluate(context: RunContext, phase: Phase, step: int, few_shot: FewShot | N
                 context.model,
                 context.tokenizer,
                 context.renderer,
-                context.held_out_rows,
+                context.test_rows if phase in TEST_PHASES else context.held_out_rows,
                 context.recipe,
                 phase=phase,
                 step=step,
@@ -256,8 +256,19 @@ def evaluate(context: RunContext, phase: Phase, step: int, few_shot: FewShot | N
         if fault_kind(error) == "device":
             fault = Fault("device", step, [], text, consistent=True, where="measurement")
             raise TrainingFaultError(fault) from error
-        when = "with examples" if phase == "few_shot" else f"{phase} training"
-        context.notice("error", "evaluation.failed", f"The evaluation {when} failed ({type(error).__name__}: {text}).")
+        context.notice(
+            "error", "evaluation.failed", f"The evaluation {_WHEN[phase]} failed ({type(error).__name__}: {text})."
+        )
+
+
+_WHEN: dict[Phase, str] = {
+    "before": "before training",
+    "few_shot": "with examples",
+    "during": "during training",
+    "after": "after training",
+    "test_before": "of the test rows before training",
+    "test": "of the test rows after training",
+}
 
 
 def _set_up(context: RunContext) -> Training:

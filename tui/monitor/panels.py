@@ -14,6 +14,8 @@ _TITLES = {"token_accuracy": "token acc", "exact_match": "exact", "rouge1": "rou
 _BAR_MOST = 28
 _LABEL_WIDTH, _CELL_WIDTH = 12, 12
 
+_TEST_LABELS = {"test_before": "test, before", "test": "test, after"}
+
 
 def progress_bar(share: float, width: int) -> Content:
     """Return a bar of `width` cells, filled to `share` of it."""
@@ -88,7 +90,7 @@ def evaluation_lines(picture: Picture, width: int) -> list[Content]:
     best = picture.best_step()
     for index in range(len(picture.evaluations) - 1, -1, -1):
         item = picture.evaluations[index]
-        earlier = next((one for one in reversed(picture.evaluations[:index]) if one["phase"] != "few_shot"), None)
+        earlier = next((one for one in reversed(picture.evaluations[:index]) if _comparable(one, item)), None)
         lines.append(_evaluation_row(item, earlier, shown, is_best=item["step"] == best and item["phase"] == "during"))
     return lines
 
@@ -106,11 +108,19 @@ def _evaluation_row(
     return Content("").join(parts)
 
 
+def _comparable(earlier: dict[str, Any], item: dict[str, Any]) -> bool:
+    """Return whether two measurements are of the same rows, asked in the same way."""
+    tested = ("test_before", "test")
+    return earlier["phase"] != "few_shot" and (earlier["phase"] in tested) == (item["phase"] in tested)
+
+
 def measurement_label(item: dict[str, Any]) -> str:
     """Return what a measurement is called: `before`, `few-shot (3)`, `step 40`, `after`."""
     phase = clean_line(item.get("phase"))
     if phase == "during":
         return f"step {item['step']:,}"
+    if phase in _TEST_LABELS:
+        return _TEST_LABELS[phase]
     if phase != "few_shot":
         return phase
     count = item.get("num_examples")

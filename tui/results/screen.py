@@ -13,7 +13,16 @@ from textual.widgets import Static
 
 from engine.runs.directory import RunDirectory
 from engine.text import clean, clean_line, human_count, human_duration
-from tui.summary import best_sample, few_shot_of, metric_rows, model_places, read_report, samples_of
+from tui.summary import (
+    TEST_ROWS,
+    best_sample,
+    few_shot_of,
+    last_test,
+    metric_rows,
+    model_places,
+    read_report,
+    samples_of,
+)
 from tui.widgets.bars import TopBar
 from tui.widgets.key_footer import KeyFooter
 from tui.widgets.labels import muted
@@ -122,7 +131,21 @@ def metric_table(report: dict[str, Any]) -> list[Content]:
         lines.append(Content.assemble((values, ""), (f"{row.after:>12}", "bold"), (f"   {words}", style)))
     if verdict:
         lines.append(Content(verdict))
+    lines += _test_lines(report)
     return lines if len(lines) > 1 else [muted("Nothing was measured in this run.")]
+
+
+def _test_lines(report: dict[str, Any]) -> list[Content]:
+    """Return the table of the test rows, one line each; nothing where none were put aside."""
+    num_rows, rows = last_test(report)
+    if not rows:
+        return []
+    lines = [muted(f"{f'{num_rows:,} {TEST_ROWS}':<20}")]
+    for row in rows:
+        words, style = _VERDICTS.get(row.direction, ("", ""))
+        values = f"{row.title:<20}{row.before:>12}"
+        lines.append(Content.assemble((values, ""), (f"{row.after:>12}", "bold"), (f"   {words}", style)))
+    return lines
 
 
 def place_lines(run: RunDirectory, report: dict[str, Any]) -> list[Content]:
