@@ -94,7 +94,9 @@ def write_data_report(run: RunDirectory, profile: DataProfile) -> None:
     """
     recipe = run.read_plan().recipe
     title = recipe.name or run.folder_name
-    write_report_files(run.path, subject_of(recipe, title=title), profile)
+    subject = subject_of(recipe, title=title)
+    write_text(run.data_report_markdown_file, markdown_report(subject, profile))
+    write_text(run.data_report_html_file, html_page(subject, profile))
 
 
 def write_report_files(folder: Path, subject: ReportSubject, profile: DataProfile) -> tuple[Path, Path]:

@@ -127,6 +127,16 @@ class RunDirectory:
         return self.path / "report.html"
 
     @property
+    def data_report_markdown_file(self) -> Path:
+        """What the data is and what happened to each row, for a terminal."""
+        return self.path / "data-report.md"
+
+    @property
+    def data_report_html_file(self) -> Path:
+        """The same as a page."""
+        return self.path / "data-report.html"
+
+    @property
     def model_folder(self) -> Path:
         return self.path / "model"
 

@@ -52,6 +52,37 @@ def inspect(
 
 
 @data_app.command()
+def xray(
+    paths: Paths,
+    model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Whose tokenizer and chat template.")],
+    row: Annotated[int | None, typer.Option("--row", metavar="N", min=1, help="Start at sequence N.")] = None,
+    longest: Annotated[bool, typer.Option("--longest", help="The longest first.")] = False,
+    cut: Annotated[bool, typer.Option("--cut", help="Those that are cut.")] = False,
+    odd: Annotated[bool, typer.Option("--odd", help="Those that stand out, with the reason.")] = False,
+    page: Annotated[int | None, typer.Option("--page", metavar="N", min=1, help="Page of --count sequences.")] = None,
+    count: Annotated[int, typer.Option("--count", metavar="K", min=1, max=100, help="Sequences to show.")] = 3,
+    max_length: Annotated[
+        int | None, typer.Option("--max-length", metavar="L", min=1, help="Sequence length; as a plan would take it.")
+    ] = None,
+    objective: Objective = None,
+    changes: Changes = None,
+    as_json: Json = False,
+) -> None:
+    """Show sequences token by token as the trainer gets them: what is trained, and what is only context."""
+    from tui.verbs.data_recipe import DataWish
+    from tui.verbs.data_xray import wish_of
+    from tui.verbs.data_xray import xray as show
+
+    wish = DataWish(paths, changes or [], model, objective)
+
+    def act() -> int:
+        shown = wish_of(row=row, page=page, longest=longest, cut=cut, odd=odd, count=count, max_length=max_length)
+        return show(wish, shown, as_json=as_json)
+
+    run_verb(act, as_json=as_json)
+
+
+@data_app.command()
 def clean(
     paths: Paths,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write: .jsonl or .parquet.")],
