@@ -1,0 +1,132 @@
+"""What the checks of rendered rows look at, and the form of what they find."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+from engine.data.rendered import Rendered, RenderedRows
+from engine.data.rendering import Renderer
+from engine.data.rows import Row
+from engine.data.served_prompts import Served, served_prompts
+from engine.data.token_facts import TokenFacts, token_facts
+from engine.planning.profiles import PreflightCheck
+from engine.recipe.schema import Recipe
+from engine.text import clean_line
+
+MAX_ROWS_LISTED = 20
+SERVED_ROWS = 200
+DRAWN_ROWS = 400
+"""Rows that are rendered again for a check; of more rows that many are drawn with the seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one check found.
+
+    Attributes:
+        status: As in `PreflightCheck`.
+        message: With numbers.
+        fix: The next action.
+        rows: `file:line` of the rows concerned.
+        measured: Named figures behind the verdict.
+    """
+
+    status: Literal["passed", "warning", "blocked", "skipped"]
+    message: str
+    fix: str = ""
+    rows: Sequence[str] = ()
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+    def as_check(self, check_id: str, title: str, elapsed_s: float) -> PreflightCheck:
+        """Return the verdict as it is written down."""
+        return PreflightCheck(
+            id=check_id,
+            title=title,
+            status=self.status,
+            message=clean_line(self.message, max_chars=1000),
+            fix=clean_line(self.fix, max_chars=400),
+            rows=[clean_line(row, max_chars=200) for row in list(dict.fromkeys(self.rows))[:MAX_ROWS_LISTED]],
+            measured=dict(self.measured),
+            elapsed_s=round(elapsed_s, 4),
+        )
+
+
+@dataclass(frozen=True)
+class PreflightCase:
+    """A run's rows and what became of them.
+
+    Attributes:
+        recipe: A checked recipe.
+        renderer: What rendered the rows.
+        train_rows: Rows to learn from.
+        held_out_rows: Rows to be judged on.
+        whole: The training rows as sequences, before cutting.
+        max_length: Sequence length in tokens.
+        test_rows: Rows put aside.
+        vocab_size: Rows of the model's embedding; None where nobody knows the model.
+        num_duplicates_dropped: Rows that were left out because they equal an earlier one.
+    """
+
+    recipe: Recipe
+    renderer: Renderer
+    train_rows: Sequence[Row]
+    held_out_rows: Sequence[Row]
+    whole: RenderedRows
+    max_length: int
+    test_rows: Sequence[Row] = ()
+    vocab_size: int | None = None
+    num_duplicates_dropped: int = 0
+
+    @property
+    def converses(self) -> bool:
+        """Whether the rows are conversations; otherwise they are plain text, which is trained whole."""
+        return len(self.train_rows) > 0 and "messages" in self.train_rows[0]
+
+    @cached_property
+    def facts(self) -> TokenFacts:
+        """Facts of the whole sequences."""
+        return token_facts(self.whole.sequences, self.renderer.tokenizer)
+
+    @cached_property
+    def drawn(self) -> list[tuple[Row, list[Rendered]]]:
+        """Training rows drawn with the seed, each once with its sequences; rows without any are left aside."""
+        wanted = {row["id"]: row for row in self._drawn_rows()}
+        places: dict[str, list[int]] = {}
+        for place, row_id in enumerate(self.facts.ids):
+            if row_id in wanted:
+                places.setdefault(row_id, []).append(place)
+        sequences = self.whole.sequences
+        return [(row, [sequences[place] for place in places[name]]) for name, row in wanted.items() if name in places]
+
+    def _drawn_rows(self) -> list[Row]:
+        count = len(self.train_rows)
+        numbers: Sequence[int] = range(count)
+        if count > DRAWN_ROWS:
+            numbers = sorted(random.Random(f"preflight {self.recipe.training.seed}").sample(numbers, DRAWN_ROWS))
+        return [self.train_rows[number] for number in numbers]
+
+    @cached_property
+    def served(self) -> list[Served]:
+        """Prompts of drawn rows as training, an exported tokenizer and the chat read them."""
+        trust = self.recipe.model.trust_remote_code
+        return served_prompts(self.drawn[:SERVED_ROWS], self.renderer, trust_remote_code=trust)
+
+
+def counted(count: int, one: str, several: str) -> str:
+    """Return a number with its noun."""
+    return f"{count:,} {one if count == 1 else several}"
+
+
+def listed(rows: Sequence[str], most: int = 3) -> str:
+    """Return the first rows of a list, such as `rows.jsonl:3, rows.jsonl:9 and 4 more`."""
+    named = list(dict.fromkeys(rows))
+    more = len(named) - most
+    return ", ".join(named[:most]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def percent(share: float) -> str:
+    """Return a share as people say it: `62 %`, `0.3 %`."""
+    scaled = 100 * share
+    return f"{scaled:.0f} %" if scaled >= 9.95 or not share else f"{scaled:.2g} %"
