@@ -1,12 +1,17 @@
 """What rendering makes of rows: sequences of token ids with a mask, and what happened to the rows without one."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias, overload
+
+import numpy as np
 
 from engine.data.rows import Tally
 from engine.recipe.problems import Problem
 from engine.text import clean_line
 
+Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 RENDER_REASONS = {
     "answer_cut_off": "lose their whole answer when cut to the sequence length",
     "template_refused": "are refused by the chat template",
@@ -43,6 +48,71 @@ class Rendered:
         return any(self.trained_mask[1:])
 
 
+class RenderedSequences(Sequence[Rendered]):
+    """Sequences, and what is known of all of them without looking at one."""
+
+    @property
+    @abstractmethod
+    def lengths(self) -> Ints:
+        """Tokens of each."""
+
+    @property
+    @abstractmethod
+    def num_trained(self) -> Ints:
+        """Trained tokens of each."""
+
+    @property
+    @abstractmethod
+    def num_learnt(self) -> Ints:
+        """Those of them that something in the sequence predicts: all but a first token."""
+
+    @abstractmethod
+    def row_id(self, index: int) -> str:
+        """Return `file:line` of the row of a sequence."""
+
+
+class ListedSequences(RenderedSequences):
+    """Sequences that are all there.
+
+    Args:
+        rendered: The sequences.
+    """
+
+    def __init__(self, rendered: list[Rendered]) -> None:
+        self._rendered = rendered
+
+    def __len__(self) -> int:
+        return len(self._rendered)
+
+    @overload
+    def __getitem__(self, index: int) -> Rendered: ...
+    @overload
+    def __getitem__(self, index: slice) -> "ListedSequences": ...
+    def __getitem__(self, index: int | slice) -> "Rendered | ListedSequences":
+        if isinstance(index, slice):
+            return ListedSequences(self._rendered[index])
+        return self._rendered[index]
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each."""
+        return np.array([len(each.input_ids) for each in self._rendered], dtype=np.int64)
+
+    @property
+    def num_trained(self) -> Ints:
+        """Trained tokens of each."""
+        return np.array([each.num_trained for each in self._rendered], dtype=np.int64)
+
+    @property
+    def num_learnt(self) -> Ints:
+        """Those of them that something in the sequence predicts."""
+        return np.array([sum(each.trained_mask[1:]) for each in self._rendered], dtype=np.int64)
+
+    def row_id(self, index: int) -> str:
+        """Return `file:line` of the row of a sequence."""
+        return self._rendered[index].id
+
+
 @dataclass(slots=True)
 class RenderedRows:
     """Sequences of many rows, and what happened to the others.
@@ -54,7 +124,7 @@ class RenderedRows:
         spelled: Rows whose text spells a special token, which the tokenizer reads as that token.
     """
 
-    sequences: Sequence[Rendered] = ()
+    sequences: RenderedSequences = field(default_factory=lambda: ListedSequences([]))
     dropped: Tally = field(default_factory=Tally)
     num_cut: int = 0
     spelled: Tally = field(default_factory=Tally)
@@ -62,12 +132,12 @@ class RenderedRows:
     @property
     def num_tokens(self) -> int:
         """Tokens of all sequences."""
-        return sum(len(sequence.input_ids) for sequence in self.sequences)
+        return int(self.sequences.lengths.sum())
 
     @property
     def num_trained(self) -> int:
         """Trained tokens of all sequences."""
-        return sum(sequence.num_trained for sequence in self.sequences)
+        return int(self.sequences.num_trained.sum())
 
     def sentences(self) -> list[str]:
         """Return what was dropped or cut, in plain sentences."""

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from engine.data.chat_template import CALL_PROBE, PROBE, ChatTemplate, Message, TemplateRefusedError
 from engine.data.encoding import Encoder, Tokens
-from engine.data.rendered import Rendered, RenderedRows, windows
+from engine.data.rendered import ListedSequences, Rendered, RenderedRows, windows
 from engine.data.rows import Row, spoken_text, turns
 from engine.data.spans import Marked, mark_conversation
 from engine.recipe.problems import Problem, ProblemError
@@ -140,7 +140,7 @@ class Renderer:
                 result.dropped.add("answer_cut_off" if sequences and not uncut.is_text else "no_tokens", row_id)
             kept.extend(taught)
             result.num_cut += sum(sequence.cut for sequence in taught)
-        result.sequences = kept
+        result.sequences = ListedSequences(kept)
         return result
 
     def uncut(self, rows: Iterable[Row]) -> Iterator[UncutRow]:

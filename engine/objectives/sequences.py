@@ -4,14 +4,15 @@ Legend of shape suffixes: B micro-batch, S sequence length.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
+import numpy as np
 import torch
-from datasets import Dataset
+from torch.utils.data import Dataset
 
-from engine.data.rendered import RenderedRows
+from engine.data.rendered import Ints, RenderedRows, RenderedSequences
 
 IGNORED = -100
 """Label of a token that nothing is learnt from; PyTorch's cross entropy skips it."""
@@ -37,38 +38,102 @@ class Segment:
         return sum(label != IGNORED for label in self.labels)
 
 
-@dataclass(frozen=True, slots=True)
 class Sequences:
-    """What the trainer draws from; each sequence holds one segment, or several when packed."""
+    """What the trainer draws from; each sequence holds one segment, or several when packed.
 
-    segments: list[list[Segment]]
+    Args:
+        segments: The segments of each sequence; they may be made when they are asked for.
+        lengths: Tokens of each sequence, where that is known without looking at them.
+        num_trained: Tokens of each that the model learns to predict, likewise.
+    """
+
+    def __init__(
+        self,
+        segments: Sequence[Sequence[Segment]],
+        lengths: Ints | None = None,
+        num_trained: Ints | None = None,
+    ) -> None:
+        self.segments = segments
+        self._lengths = lengths
+        self._num_trained = num_trained
 
     def __len__(self) -> int:
         return len(self.segments)
 
     @property
-    def lengths(self) -> list[int]:
+    def lengths(self) -> Ints:
         """Tokens of each sequence."""
-        return [sum(len(segment.input_ids) for segment in sequence) for sequence in self.segments]
+        if self._lengths is None:
+            self._lengths = np.array([sum(len(each.input_ids) for each in row) for row in self.segments], np.int64)
+        return self._lengths
 
     @property
-    def num_trained(self) -> list[int]:
+    def num_trained(self) -> Ints:
         """Tokens of each sequence that the model learns to predict."""
-        return [sum(segment.num_trained for segment in sequence) for sequence in self.segments]
+        if self._num_trained is None:
+            self._num_trained = np.array([sum(each.num_trained for each in row) for row in self.segments], np.int64)
+        return self._num_trained
 
     def row_ids(self, indices: Iterable[int]) -> list[str]:
         """Return the rows behind sequences, without repeats and in order."""
         return list(dict.fromkeys(segment.row_id for index in indices for segment in self.segments[index]))
 
-    def dataset(self) -> Dataset:
-        """Return the columns that TRL takes as already prepared: `input_ids`, `labels`, `seq_lengths`."""
-        return Dataset.from_dict(
-            {
-                "input_ids": [[i for segment in sequence for i in segment.input_ids] for sequence in self.segments],
-                "labels": [[i for segment in sequence for i in segment.labels] for sequence in self.segments],
-                "seq_lengths": [[len(segment.input_ids) for segment in sequence] for sequence in self.segments],
-            }
-        )
+    def dataset(self) -> "SequenceRows":
+        """Return the rows as a loader takes them."""
+        return SequenceRows(self.segments)
+
+
+class SequenceRows(Dataset[dict[str, Any]]):
+    """Rows with the columns that TRL takes as already prepared: `input_ids`, `labels`, `seq_lengths`.
+
+    Args:
+        segments: The segments of each row.
+    """
+
+    def __init__(self, segments: Sequence[Sequence[Segment]]) -> None:
+        self._segments = segments
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        segments = self._segments[index]
+        return {
+            "input_ids": [token for segment in segments for token in segment.input_ids],
+            "labels": [label for segment in segments for label in segment.labels],
+            "seq_lengths": [len(segment.input_ids) for segment in segments],
+        }
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[index] for index in range(len(self)))
+
+
+class PackedSegments(Sequence[Sequence[Segment]]):
+    """Rendered sequences, one or several to a sequence of the trainer, made into segments when they are asked for.
+
+    Args:
+        rendered: The rows' own sequences.
+        order: Their places, one sequence of the trainer behind another.
+        bounds: Where each of those begins in `order`, and its end.
+    """
+
+    def __init__(self, rendered: RenderedSequences, order: Ints, bounds: Ints) -> None:
+        self._rendered = rendered
+        self._order = order
+        self._bounds = bounds
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> list[Segment]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[Segment]]: ...
+    def __getitem__(self, index: int | slice) -> "list[Segment] | list[list[Segment]]":
+        if isinstance(index, slice):
+            return [self[each] for each in range(len(self))[index]]
+        rows = (self._rendered[int(at)] for at in self._order[self._bounds[index] : self._bounds[index + 1]])
+        return [make_segment(row.id, row.input_ids, row.trained_mask) for row in rows]
 
 
 def make_segment(row_id: str, input_ids: Sequence[int], trained_mask: Sequence[Any]) -> Segment:
@@ -83,37 +148,51 @@ def make_segment(row_id: str, input_ids: Sequence[int], trained_mask: Sequence[A
     return Segment(row_id, list(input_ids), labels)
 
 
-def pack(segments: Sequence[Segment], max_length: int) -> list[list[Segment]]:
+def pack(lengths: Sequence[int] | Ints, max_length: int) -> tuple[Ints, Ints]:
     """Fill sequences of at most `max_length` tokens with whole segments, best fit first, longest segments first.
 
     Best-fit-decreasing as in TRL (arXiv 2404.10830). Deterministic. Segments must not be longer than `max_length`.
+
+    Returns:
+        The places of the segments, one sequence behind another, and where each sequence begins there with the end of
+        the last.
     """
-    bins: list[list[Segment]] = []
-    bins_by_space: dict[int, list[int]] = {}
+    sizes = np.asarray(lengths, dtype=np.int64)
+    longest_first = np.argsort(-sizes, kind="stable")
+    sequence_of = np.empty(len(sizes), dtype=np.int64)
+    by_space: dict[int, list[int]] = {}
     spaces: list[int] = []
-    for segment in sorted(segments, key=lambda piece: -len(piece.input_ids)):
-        length = len(segment.input_ids)
+    num_sequences = 0
+    for place, length in enumerate(map(int, sizes[longest_first])):
         at = bisect_left(spaces, length)
         if at == len(spaces):
-            index, space = len(bins), max_length
-            bins.append([segment])
+            index, space = num_sequences, max_length
+            num_sequences += 1
         else:
             space = spaces[at]
-            index = bins_by_space[space].pop()
-            if not bins_by_space[space]:
+            index = by_space[space].pop()
+            if not by_space[space]:
                 del spaces[at]
-            bins[index].append(segment)
+        sequence_of[place] = index
         space_left = space - length
-        if not bins_by_space.setdefault(space_left, []):
+        if not by_space.setdefault(space_left, []):
             insort(spaces, space_left)
-        bins_by_space[space_left].append(index)
-    return bins
+        by_space[space_left].append(index)
+    order: Ints = longest_first[np.argsort(sequence_of, kind="stable")]
+    return order, np.concatenate([[0], np.cumsum(np.bincount(sequence_of, minlength=num_sequences))])
 
 
 def cut_sequences(rendered: RenderedRows, max_length: int, *, packed: bool) -> Sequences:
-    """Return rendered rows as the trainer takes them, packed or each on its own."""
-    segments = [make_segment(row.id, row.input_ids, row.trained_mask) for row in rendered.sequences]
-    return Sequences(pack(segments, max_length) if packed else [[segment] for segment in segments])
+    """Return rendered rows as the trainer takes them, packed or each on its own; no token is read yet."""
+    rows = rendered.sequences
+    lengths, learnt = rows.lengths, rows.num_learnt
+    order, bounds = pack(lengths, max_length) if packed else (np.arange(len(rows)), np.arange(len(rows) + 1))
+    segments = PackedSegments(rows, order, bounds)
+    if not len(segments):
+        return Sequences(segments)
+    return Sequences(
+        segments, np.add.reduceat(lengths[order], bounds[:-1]), np.add.reduceat(learnt[order], bounds[:-1])
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from engine.objectives.sequences import SequenceCollator, Sequences, make_segment, pack
+from engine.objectives.sequences import SequenceCollator, Sequences, cut_sequences
 from engine.planning.plan import Device
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe, TrainingSection
@@ -111,10 +111,7 @@ def make_sequences(context: RunContext, *, packed: bool) -> Sequences:
     rendered = context.rendered
     if problems := rendered.problems():
         raise ProblemError(*problems)
-    segments = [make_segment(row.id, row.input_ids, row.trained_mask) for row in rendered.sequences]
-    if not packed:
-        return Sequences([[segment] for segment in segments])
-    return Sequences(pack(segments, context.renderer.max_length))
+    return cut_sequences(rendered, context.renderer.max_length, packed=packed)
 
 
 def count_steps(training: TrainingSection, steps_per_epoch: int) -> int:

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
+from engine.data.rendered import Ints
 from engine.training.order import StepOrder
 
 MEET_LIMIT_S = 180.0
@@ -164,7 +165,7 @@ class Share:
         self,
         links: Links,
         order: StepOrder,
-        num_trained: Sequence[int],
+        num_trained: Sequence[int] | Ints,
         parameters: Sequence[torch.nn.Parameter],
         *,
         seed: int,
@@ -185,7 +186,7 @@ class Share:
 
     def tokens_of_step(self, step: int) -> int:
         """Return the trained tokens of optimizer step `step` (from 0), whoever computes them."""
-        return sum(self._num_trained[row] for row in self._order.rows_of_step(step))
+        return sum(int(self._num_trained[row]) for row in self._order.rows_of_step(step))
 
     def part_of_step(self, step: int) -> float:
         """Return which part of the micro-batches of a step (from 0) this process computes."""

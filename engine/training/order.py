@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
+from engine.data.rendered import Ints
+
 
 class StepOrder(Sampler[list[int]]):
     """Yields micro-batches of row indices, epoch by epoch.
@@ -26,7 +28,7 @@ class StepOrder(Sampler[list[int]]):
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | Ints,
         *,
         effective_batch: int,
         micro_batch: int,

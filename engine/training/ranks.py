@@ -16,9 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsInt
 
 from engine.planning.plan import Device, Plan
 from engine.planning.profiles import Profile
@@ -258,8 +258,9 @@ def _how_ended(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
-def fingerprint_of(lengths: Sequence[int], num_trained: Sequence[int]) -> str:
+def fingerprint_of(lengths: Iterable[SupportsInt], num_trained: Iterable[SupportsInt]) -> str:
     """Return a short mark of the sequences that a process reads."""
     import hashlib
 
-    return hashlib.sha256(json.dumps([list(lengths), list(num_trained)]).encode()).hexdigest()[:16]
+    counts = [[int(count) for count in each] for each in (lengths, num_trained)]
+    return hashlib.sha256(json.dumps(counts).encode()).hexdigest()[:16]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+from datasets import Dataset
 from peft import PeftModel
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -45,7 +46,10 @@ class RunTrainer(SFTTrainer):
         **arguments: Any,
     ) -> None:
         adapter = _float32_adapter(arguments["model"])
-        super().__init__(data_collator=collator, train_dataset=sequences.dataset(), **arguments)
+        rows = sequences.dataset()
+        # TRL insists on a data set of its library and looks at one row of it. The rows themselves stay where they are.
+        super().__init__(data_collator=collator, train_dataset=Dataset.from_list([rows[0]]), **arguments)
+        self.train_dataset = rows
         _restore_adapter(adapter)
         self.remove_callback(PrinterCallback)
         self.sequences = sequences

@@ -3,9 +3,11 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from engine.data.rendered import ListedSequences
 from engine.objectives.sequences import IGNORED, Segment, SequenceCollator, Sequences, make_segment, pack
 from engine.objectives.supervised import build_supervised, count_steps
 from engine.recipe.problems import ProblemError
@@ -36,7 +38,7 @@ def test_labels_are_the_renderers_mask(tmp_path: Path, packing: bool):
 
 def test_rows_without_anything_to_learn_are_refused(tmp_path: Path):
     context = made_context(tmp_path / "run", made_recipe("model", "data"))
-    context.rendered.sequences.clear()
+    context.rendered.sequences = ListedSequences([])
     with pytest.raises(ProblemError, match="No row is left to train on"):
         build_supervised(context)
 
@@ -96,9 +98,10 @@ def test_no_segment_predicts_its_first_token_from_another():
 def test_packing_keeps_every_segment_whole_and_wastes_little():
     generator = torch.Generator().manual_seed(5)
     lengths = torch.randint(2, 65, (400,), generator=generator).tolist()
-    bins = pack(segments_of(lengths), 64)
-    assert sorted(segment.row_id for each in bins for segment in each) == sorted(f"row:{i}" for i in range(400))
-    assert max(sum(len(segment.input_ids) for segment in each) for each in bins) <= 64
+    order, bounds = pack(lengths, 64)
+    bins = np.split(order, bounds[1:-1])
+    assert sorted(order) == list(range(400))
+    assert max(sum(lengths[place] for place in each) for each in bins) <= 64
     assert len(bins) <= math.ceil(sum(lengths) / 64 * 1.03)
 
 

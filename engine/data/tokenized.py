@@ -1,0 +1,193 @@
+"""Training rows as token ids: each row tokenised once, uncut, and kept by what decides its ids.
+
+The wizard, the worker, its ranks and every later attempt read the same entry. A sequence length is applied to it
+afterwards, without the tokenizer and without reading the rows again.
+"""
+
+import copy
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data.content_cache import ContentCache, source_key
+from engine.data.cuts import CutRows, cut_rows, length_cut, sensible_lengths
+from engine.data.progress import NOBODY, WorkWatch
+from engine.data.rendered import RenderedRows
+from engine.data.rendering import Renderer
+from engine.data.rows import MAX_ROWS_NAMED, Row, Tally
+from engine.data.token_key import rows_hash, token_key
+from engine.data.token_store import TokenStore, TokenWriter
+from engine.planning.profiles import LengthCut
+
+STAGE = "Counting tokens"
+"""What people read while they wait."""
+_KIND = "tokens"
+_TOKENS_FILE, _FACTS_FILE = "tokens.arrow", "facts.json"
+_CODE = ("chat_template", "encoding", "rendering", "rows", "spans", "token_key", "token_store", "tokenized")
+
+
+@dataclass(slots=True)
+class Left:
+    """Rows without a sequence for one reason (a key of `engine.data.rendered.RENDER_REASONS`).
+
+    Attributes:
+        count: How many.
+        first: Place among the rows (from 0) and `file:line` of the first few.
+        detail: What exactly was found, for the first of them.
+    """
+
+    count: int = 0
+    first: list[tuple[int, str]] = field(default_factory=list)
+    detail: str = ""
+
+    def add(self, number: int, row_id: str, detail: str = "") -> None:
+        """Count a row."""
+        self.count += 1
+        self.detail = self.detail or detail
+        if len(self.first) < MAX_ROWS_NAMED:
+            self.first.append((number, row_id))
+
+    def with_others(self, other: "Left") -> "Left":
+        """Return the rows of both."""
+        first = sorted([*self.first, *other.first])[:MAX_ROWS_NAMED]
+        return Left(self.count + other.count, first, self.detail or other.detail)
+
+
+class TokenizedRows:
+    """Rows as whole sequences of token ids; `cut` makes training rows of them.
+
+    Args:
+        store: The sequences.
+        left: Rows without a sequence at any length, by reason.
+        spelled: Rows whose text spells a special token.
+    """
+
+    def __init__(self, store: TokenStore, left: dict[str, Left], spelled: Tally) -> None:
+        self._store = store
+        self._left = left
+        self._spelled = spelled
+        self._whole = CutRows(store, np.arange(len(store)), np.zeros_like(store.lengths), store.lengths)
+
+    @property
+    def num_sequences(self) -> int:
+        """Whole sequences: one of most rows, none of those that the template refuses."""
+        return len(self._store)
+
+    @property
+    def lengths(self) -> Any:
+        """Tokens of each whole sequence, an array."""
+        return self._store.lengths
+
+    @property
+    def num_trained(self) -> Any:
+        """Trained tokens of each whole sequence, an array."""
+        return self._whole.num_trained
+
+    def cut(self, max_length: int) -> RenderedRows:
+        """Return the sequences of at most `max_length` tokens; those that would train on nothing are left out.
+
+        They are made when they are asked for; what is counted here takes milliseconds.
+        """
+        rows = cut_rows(self._store, max_length)
+        teaches = rows.num_learnt > 0
+        kept = rows.only(np.flatnonzero(teaches))
+        return RenderedRows(
+            sequences=kept,
+            dropped=self._dropped(rows.only(np.flatnonzero(~teaches))),
+            num_cut=int(kept.is_cut.sum()),
+            spelled=copy.deepcopy(self._spelled),
+        )
+
+    def _dropped(self, lost: CutRows) -> Tally:
+        """Return what is dropped in the order of rows, sequences without anything to learn among it."""
+        left = dict(self._left)
+        for reason, which in (("answer_cut_off", ~lost.is_text), ("no_tokens", lost.is_text)):
+            numbers, firsts = np.unique(lost.row_numbers[which], return_index=True)
+            if len(numbers):
+                named = np.flatnonzero(which)[firsts[:MAX_ROWS_NAMED]]
+                first = [
+                    (int(number), lost.row_id(at)) for number, at in zip(numbers[: len(named)], named, strict=True)
+                ]
+                left[reason] = left.get(reason, Left()).with_others(Left(len(numbers), first))
+        dropped = Tally()
+        for reason, rows in sorted(left.items(), key=lambda item: item[1].first[0]):
+            dropped.counts[reason] = rows.count
+            dropped.places[reason] = [row_id for _, row_id in rows.first]
+            if rows.detail:
+                dropped.details[reason] = rows.detail
+        return dropped
+
+    def cut_at(self, length: int) -> LengthCut:
+        """Return what one sequence length would take."""
+        return length_cut(self._store, length)
+
+    def cuts(self) -> list[LengthCut]:
+        """Return what a few sequence lengths would take, growing up to the one that cuts nothing."""
+        return [self.cut_at(length) for length in sensible_lengths(int(self.lengths.max(initial=0)))]
+
+
+def tokenize(
+    rows: Sequence[Row],
+    renderer: Renderer,
+    *,
+    rows_sha256: str | None = None,
+    cache: Path | None = None,
+    watch: WorkWatch = NOBODY,
+) -> TokenizedRows:
+    """Return rows as token ids, from the cache where somebody has made them before.
+
+    Args:
+        rows: Canonical rows.
+        renderer: Of the tokenizer and the recipe; its `max_length` is not looked at.
+        rows_sha256: Hash over the rows (`engine.data.token_key.rows_hash`); taken from them where nobody knows it.
+        cache: Cache folder of this person; without one the tokens lie in a temporary file that is gone with them.
+        watch: Who follows the work.
+
+    Raises:
+        ProblemError: The chat template does not work at all.
+        ReadingStoppedError: A stop was asked for.
+    """
+    if cache is None:
+        with tempfile.TemporaryDirectory(prefix="ftwizard-tokens-") as folder:
+            _write(Path(folder), rows, renderer, watch)
+            return _open(Path(folder))
+    entries = ContentCache(cache, _KIND)
+    key = token_key(renderer, rows_sha256 or rows_hash(rows), source_key(*(f"data/{name}.py" for name in _CODE)))
+    found = entries.find(key)
+    if found is None:
+        with entries.making(key) as folder:
+            _write(Path(folder), rows, renderer, watch)
+            return _open(Path(folder))
+    return _open(found)
+
+
+def _write(folder: Path, rows: Sequence[Row], renderer: Renderer, watch: WorkWatch) -> None:
+    left: dict[str, Left] = {}
+    spelled = Tally()
+    with TokenWriter(folder / _TOKENS_FILE) as tokens:
+        for uncut in renderer.uncut(watch.each(STAGE, rows)):
+            row_id = uncut.row.get("id", "")
+            if uncut.refused:
+                left.setdefault("template_refused", Left()).add(uncut.number, row_id, uncut.refused)
+                continue
+            for token in renderer.spelled(uncut.row):
+                spelled.add(token, row_id)
+            if not uncut.sequences:
+                left.setdefault("no_tokens", Left()).add(uncut.number, row_id)
+            tokens.add(uncut)
+    facts = {"left": {reason: asdict(each) for reason, each in left.items()}, "spelled": asdict(spelled)}
+    (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _open(folder: Path) -> TokenizedRows:
+    facts = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
+    left = {
+        reason: Left(each["count"], [(number, row_id) for number, row_id in each["first"]], each["detail"])
+        for reason, each in facts["left"].items()
+    }
+    return TokenizedRows(TokenStore(folder / _TOKENS_FILE), left, Tally(**facts["spelled"]))

@@ -1,0 +1,185 @@
+"""Rows tokenised once: the same sequences as rows rendered one by one, at every length, from the cache too."""
+
+import itertools
+import random
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.data.bytes_in import ReadingStoppedError
+from engine.data.encoding import Tokens
+from engine.data.progress import WorkWatch
+from engine.data.rendered import RenderedRows
+from engine.data.rendering import Renderer, UncutRow
+from engine.data.rows import Row, Tally
+from engine.data.token_store import TokenStore, TokenWriter
+from engine.data.tokenized import TokenizedRows, tokenize
+from engine.objectives.sequences import cut_sequences
+from tests.engine.test_rendering import TWO, talk
+from tests.engine.tiny_models import tiny_tokenizer
+
+WORDS = [
+    "Paris",
+    "lies",
+    "on",
+    "the",
+    "Seine",
+    ",",
+    "and",
+    "Rome",
+    "is",
+    "far",
+    "away",
+    "from",
+    "it",
+    "all",
+    "12",
+    "34",
+    "...",
+]
+LENGTHS = (1, 2, 3, 5, 16, 31, 64, 1 << 30)
+
+
+def mixed_rows(count: int) -> list[Row]:
+    draw = random.Random(7)
+
+    def words(most: int) -> str:
+        return " ".join(draw.choices(WORDS, k=draw.randint(0, most)))
+
+    rows: list[Row] = []
+    for number in range(count):
+        turns = [f"u:{words(20)}", f"a:{words(30)}"] * draw.randint(1, 3)
+        row = {"text": words(90)} if number % 3 == 0 else talk(*turns)
+        rows.append({**row, "id": f"rows.jsonl:{number + 1}"})
+    rows[4] = {**talk("u:Say <|im_end|> twice", "a:<|im_end|>"), "id": "rows.jsonl:5"}
+    rows[7] = {"messages": [{"role": "assistant", "content": "I begin."}], "id": "rows.jsonl:8"}
+    rows[10] = {"messages": [{"role": "user", "content": "Nobody answers."}], "id": "rows.jsonl:11"}
+    return rows
+
+
+def facts(rendered: RenderedRows) -> dict[str, Any]:
+    return {
+        "sequences": list(rendered.sequences),
+        "dropped": (rendered.dropped.counts, list(rendered.dropped.counts), rendered.dropped.places),
+        "num_cut": rendered.num_cut,
+        "spelled": rendered.spelled,
+        "num_tokens": rendered.num_tokens,
+        "num_trained": rendered.num_trained,
+        "learnt": rendered.sequences.num_learnt.tolist(),
+        "sentences": rendered.sentences(),
+        "problems": rendered.problems(),
+    }
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_cut_rows_are_rows_rendered_at_that_length(length: int):
+    rows, tokenizer = mixed_rows(60), tiny_tokenizer()
+    tokens = tokenize(rows, Renderer(tokenizer, 12))
+    assert facts(tokens.cut(length)) == facts(Renderer(tokenizer, length).render_rows(rows))
+
+
+def test_what_a_length_takes_is_what_rendering_shows():
+    rows, tokenizer = mixed_rows(80), tiny_tokenizer()
+    chats = [row for row in rows if "messages" in row]
+    tokens = tokenize(rows, Renderer(tokenizer, 12))
+    whole = [seq for row in chats for seq in Renderer(tokenizer, 1 << 30).render_all(row)]
+    for length in (3, 17, 40, 10_000):
+        kept = [sum(each.trained_mask[1:length]) for each in whole]
+        cut = tokens.cut_at(length)
+        assert cut.num_cut == sum(len(each.input_ids) > length for each in whole)
+        assert cut.num_answers_cut == sum(
+            now < sum(each.trained_mask[1:]) for now, each in zip(kept, whole, strict=True)
+        )
+        assert cut.num_answers_lost == kept.count(0)
+        assert cut.lost_tokens == sum(max(0, len(each.input_ids) - length) for each in whole)
+    lengths = [cut.length for cut in tokens.cuts()]
+    assert lengths == sorted(lengths)
+    assert lengths[-1] == max(tokens.lengths)
+    assert tokens.cuts()[-1].lost_tokens == 0
+
+
+def test_a_second_launch_asks_neither_template_nor_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows, renderer = mixed_rows(30), Renderer(tiny_tokenizer(), 64)
+    first = tokenize(rows, renderer, cache=tmp_path)
+    monkeypatch.setattr(Renderer, "uncut", lambda *_: pytest.fail("rendered again"))
+    again = tokenize(rows, Renderer(tiny_tokenizer(), 16), cache=tmp_path)
+    assert facts(again.cut(20)) == facts(first.cut(20))
+    assert facts(tokenize(rows, renderer, cache=tmp_path).cut(64)) == facts(first.cut(64))
+
+
+@pytest.mark.parametrize("change", ["rows", "prompt", "template", "vocabulary", "special"])
+def test_everything_that_decides_ids_makes_another_entry(change: str, tmp_path: Path):
+    rows, tokenizer = mixed_rows(12), tiny_tokenizer()
+    tokenize(rows, Renderer(tokenizer, 64), cache=tmp_path)
+    other = tiny_tokenizer()
+    if change == "template":
+        other.chat_template = other.chat_template + " "
+    if change == "vocabulary":
+        other.add_tokens(["Seine"])
+    if change == "special":
+        other.eos_token = other.convert_ids_to_tokens(5)
+    others = rows[:-1] if change == "rows" else rows
+    tokenize(others, Renderer(other, 64, "Be terse." if change == "prompt" else None), cache=tmp_path)
+    assert len(list((tmp_path / "tokens").iterdir())) == 2
+
+
+def test_a_stop_leaves_nothing_behind(tmp_path: Path):
+    answers = itertools.chain([False, False], itertools.repeat(True))
+    watch = WorkWatch(should_stop=lambda: next(answers))
+    with pytest.raises(ReadingStoppedError):
+        tokenize(mixed_rows(900), Renderer(tiny_tokenizer(), 64), cache=tmp_path, watch=watch)
+    assert list((tmp_path / "tokens").iterdir()) == []
+
+
+def test_no_row_at_all_is_a_problem_and_not_a_fault(tmp_path: Path):
+    tokens = tokenize([], Renderer(tiny_tokenizer(), 64), cache=tmp_path)
+    assert tokens.cut(64).problems()
+    assert [cut.num_cut for cut in tokens.cuts()] == [0]
+
+
+def made_tokens(folder: Path, num_rows: int) -> TokenizedRows:
+    draw = np.random.default_rng(3)
+    with TokenWriter(folder / "tokens.arrow") as writer:
+        for number, length in enumerate(draw.integers(40, 400, num_rows)):
+            tokens = Tokens(draw.integers(3, 900, length).tolist(), [(int(length) // 2, int(length))])
+            writer.add(UncutRow({"id": f"r:{number}", "messages": []}, number, [tokens]))
+    return TokenizedRows(TokenStore(folder / "tokens.arrow"), {}, Tally())
+
+
+def test_cutting_and_packing_take_bytes_a_row_and_not_a_token(tmp_path: Path):
+    made_tokens(tmp_path, 20_000)
+    tracemalloc.start()
+    tokens = TokenizedRows(TokenStore(tmp_path / "tokens.arrow"), {}, Tally())
+    sequences = cut_sequences(tokens.cut(512), 512, packed=True)
+    rows = sequences.dataset()
+    read = sum(len(rows[index]["input_ids"]) for index in range(0, len(rows), 50))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    num_tokens = int(tokens.lengths.sum())
+    assert num_tokens > 4_000_000
+    assert read == sequences.lengths[::50].sum()
+    # Lists of all tokens and labels would take sixteen bytes a token and more.
+    assert peak < 3 * num_tokens
+    assert peak < 600 * len(tokens.lengths)
+
+
+def test_packed_rows_carry_the_tokens_of_the_rows(tmp_path: Path):
+    rendered = made_tokens(tmp_path, 300).cut(256)
+    packed, single = (cut_sequences(rendered, 256, packed=packed) for packed in (True, False))
+    assert packed.lengths.max() <= 256
+    assert packed.lengths.sum() == single.lengths.sum()
+    assert packed.num_trained.sum() == single.num_trained.sum() == rendered.sequences.num_learnt.sum()
+    pieces = {each.row_id: each for row in range(len(packed)) for each in packed.segments[row]}
+    assert pieces == {each.row_id: each for row in range(len(single)) for each in single.segments[row]}
+    assert [sum(each.num_trained for each in packed.segments[row]) for row in range(len(packed))] == list(
+        packed.num_trained
+    )
+    assert packed.row_ids([0]) == [each.row_id for each in packed.segments[0]]
+
+
+def test_a_row_of_several_answers_is_kept_answer_by_answer():
+    tokens = tokenize([TWO], Renderer(tiny_tokenizer(), 64))
+    assert tokens.num_sequences == len(tokens.cut(64).sequences) >= 1
