@@ -2,13 +2,16 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from engine.data.lengths import length_profile
-from engine.data.pipeline import prepare
+from engine.data.pipeline import PreparedData, prepare
 from engine.data.rendered import Rendered
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
+from engine.data.sources import HUB
+from engine.models.hub_datasets import commits_of
 from engine.models.tokenizers import load_tokenizer
 from engine.planning.profiles import DataProfile, Finding, LengthProfile
 from engine.recipe.problems import ProblemError
@@ -41,7 +44,7 @@ def profile_data(recipe: Recipe, *, folder: str | None = None) -> DataProfile:
     Raises:
         ProblemError: The data, the tokenizer or its chat template cannot be used.
     """
-    prepared = prepare(recipe)
+    prepared = _with_commits(prepare(recipe), recipe)
     if folder is None:
         return prepared.profile
     loaded = load_tokenizer(Path(folder), recipe)
@@ -62,6 +65,13 @@ def profile_data(recipe: Recipe, *, folder: str | None = None) -> DataProfile:
             "findings": [*prepared.profile.findings, *refused],
         }
     )
+
+
+def _with_commits(prepared: PreparedData, recipe: Recipe) -> PreparedData:
+    """Return the same with the commits of the hub data sets that were read, so that the plan can name them."""
+    names = [*recipe.data.sources(), str(recipe.data.held_out or "")]
+    commits = commits_of(names) if any(name.startswith(HUB) for name in names) else {}
+    return replace(prepared, profile=prepared.profile.model_copy(update={"commits": commits}))
 
 
 def _measured(renderer: Renderer, rows: Sequence[Row], seed: int) -> tuple[list[Rendered], list[Finding]]:

@@ -116,17 +116,42 @@ def resolve_dataset(text: str, progress: Progress | None = None) -> list[Path]:
     return [folder / name for name in names]
 
 
+def commits_of(references: Iterable[str]) -> dict[str, str]:
+    """Return `{reference: the same with its commit}` of the data sets of the hub that have just been resolved.
+
+    Args:
+        references: What `data.source` and `data.held_out` name; other names than `hub:` ones are passed over.
+
+    Raises:
+        ProblemError: One has another form.
+    """
+    return {text: _pinned(text) for text in references if text.startswith(PREFIX)}
+
+
+def _pinned(text: str) -> str:
+    reference = read_reference(text)
+    commit = _noted_commit(reference)
+    if commit is None:
+        return text
+    rest = text.partition("#")
+    return f"{PREFIX}{reference.base}@{commit}{rest[1]}{rest[2]}"
+
+
+def _noted_commit(reference: Reference) -> str | None:
+    """Return the commit that a reference led to when its files were last fetched; None where they never were."""
+    revision = reference.revision or "main"
+    if _COMMIT.fullmatch(revision):
+        return revision
+    note = repo_folder(reference.base, DATASET) / "refs" / revision
+    return note.read_text(encoding="utf-8").strip() if note.is_file() else None
+
+
 def _from_cache(reference: Reference) -> list[Path] | None:
     """Return the files of an earlier download when all of them are there."""
-    folder = repo_folder(reference.base, DATASET)
-    revision = reference.revision or "main"
-    commit = revision
-    if not _COMMIT.fullmatch(revision):
-        note = folder / "refs" / revision
-        if not note.is_file():
-            return None
-        commit = note.read_text(encoding="utf-8").strip()
-    snapshot = folder / "snapshots" / commit
+    commit = _noted_commit(reference)
+    if commit is None:
+        return None
+    snapshot = repo_folder(reference.base, DATASET) / "snapshots" / commit
     names = sorted(str(path.relative_to(snapshot)) for path in snapshot.rglob("*") if path.is_file())
     card = (snapshot / _CARD).read_text(encoding="utf-8", errors="replace") if _CARD in names else ""
     try:

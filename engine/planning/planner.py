@@ -16,6 +16,7 @@ from engine.planning.duration import estimate_time
 from engine.planning.few_shot import affordable, choose_few_shot
 from engine.planning.lengths import length_choices
 from engine.planning.options import make_options
+from engine.planning.pins import with_commits
 from engine.planning.plan import Device, Machine, MemoryEstimate, OtherGpu, Plan, Steps
 from engine.planning.profiles import DataProfile, Finding, ModelProfile
 from engine.planning.search import Choice, Space, find_setup
@@ -263,6 +264,8 @@ def _derive_rest(facts: _Facts) -> None:
         settings.derive("model.revision", model.revision, derive.revision_reason(model))
     if settings["objective"] == "chat" and not model.has_chat_template:
         settings.derive("model.chat_template", "chatml", "the tokenizer brings none")
+    for path in ("data.source", "data.held_out"):
+        settings.pin(path, with_commits(settings[path], data.commits))
     if data.format:
         settings.derive("data.format", data.format, "detected from the columns")
     if data.mapping:

@@ -222,6 +222,7 @@ class DataProfile(Profile):
         answer_lengths: Lengths of the trained part of the rows in tokens; None for plain text.
         traits: What the words of conversations look like; None for plain text, or when nobody looked.
         sha256: Hash over the files read.
+        commits: `{reference: the same with its commit}` of the hub data sets read, so that the run reads the same.
         examples: Up to five rows as they will be used: `{"prompt": ..., "completion": ...}` or `{"text": ...}`.
         num_test: Rows put aside for a last test.
         num_divided: Rows that the split divided, before weights repeat any; 0 when nobody counted.
@@ -248,6 +249,7 @@ class DataProfile(Profile):
     held_out_answer_longest: int = 0
     traits: DataTraits | None = None
     sha256: str = ""
+    commits: dict[str, str] = Field(default_factory=dict)
     bytes: int = 0
     examples: list[dict[str, Any]] = Field(default_factory=list)
     checks: list[CheckResult] = Field(default_factory=list)

@@ -48,6 +48,15 @@ class Settings:
             self._sources[path] = Source("derived", reason)
         return self._values[path]
 
+    def pin(self, path: str, value: Any) -> None:
+        """Write down what a value stands for today, such as the commit of a branch; its origin stays, and the command.
+
+        Args:
+            path: Recipe path.
+            value: The same, said so that it means the same tomorrow.
+        """
+        self._values[path] = value
+
     def clear_preset(self, path: str, reason: str) -> None:
         """Take back a preset's value that does not apply to what the person chose instead."""
         if self.is_set(path) and self._sources[path].kind == "preset":

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,11 +10,17 @@ import pytest
 from huggingface_hub import constants
 
 from engine.data.pipeline import prepare
+from engine.data.profile import profile_data
 from engine.data.sources import read_sources
 from engine.models.hub_datasets import Reference, choose_files, read_reference, resolve_dataset
+from engine.planning.model_profile import read_model_profile
+from engine.planning.plan import Plan
+from engine.planning.planner import make_plan
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.read import check_recipe
+from engine.recipe.sources import lay
 from tests.engine.made_hub import COMMIT, Hub, Served
+from tests.unit.made_plans import CPU, HOME
 
 CARD = """---
 license: mit
@@ -211,3 +218,64 @@ def test_several_configurations_ask_for_one():
     names = ["en/train/0.parquet", "de/train/0.parquet"]
     with pytest.raises(ProblemError, match="2 configurations"):
         choose_files(Reference("x", None, None, None), names, "")
+
+
+NEXT_COMMIT = "fedcba9876543210fedcba9876543210fedcba98"
+
+
+def moved(hub: Hub) -> None:
+    """Let the main branch of the data set go on to other rows; the old commit stays in the cache alone."""
+    files = dict(hub.datasets["made/rows"].files) | {"main/train-00000-of-00002.jsonl": rows("other")}
+    hub.datasets["made/rows"] = Served(files, commit=NEXT_COMMIT)
+
+
+class TestPins:
+    def tree(self, source: object = "hub:made/rows", **data: object) -> dict[str, Any]:
+        return {"objective": "chat", "model": {"base": "builtin:starter"}, "data": {"source": source, **data}}
+
+    def planned(self, tree: dict[str, Any]) -> Plan:
+        profile = profile_data(check_recipe(tree, name="recipe"))
+        return make_plan(lay(tree), CPU, read_model_profile("builtin:starter"), profile, home=HOME)
+
+    @pytest.mark.parametrize(
+        ("written", "pinned"),
+        [
+            ("hub:made/rows", f"hub:made/rows@{COMMIT}"),
+            ("hub:made/rows@v1", f"hub:made/rows@{COMMIT}"),
+            ("hub:made/rows#main/test", f"hub:made/rows@{COMMIT}#main/test"),
+            (f"hub:made/rows@{COMMIT}#test", f"hub:made/rows@{COMMIT}#test"),
+        ],
+    )
+    def test_a_plan_names_the_commit_and_the_recipe_stays_as_it_was_written(
+        self, dataset: Served, written: str, pinned: str
+    ):
+        tree = self.tree(written)
+        made = self.planned(tree)
+        assert made.recipe.data.source == pinned
+        assert made.data.commits == {written: pinned}
+        assert made.sources["data.source"].kind == "you"
+        assert tree == self.tree(written)
+
+    def test_lists_weights_and_held_out_data_are_pinned_too(self, dataset: Served):
+        source = [{"path": "hub:made/rows", "weight": 2.0}, "hub:made/rows#extra/train"]
+        made = self.planned(self.tree(source, held_out="hub:made/rows#test"))
+        assert made.recipe.data.sources() == [f"hub:made/rows@{COMMIT}", f"hub:made/rows@{COMMIT}#extra/train"]
+        assert made.recipe.data.source[0].weight == 2.0
+        assert made.recipe.data.held_out == f"hub:made/rows@{COMMIT}#test"
+
+    def test_the_run_reads_the_rows_of_the_plan_also_when_the_data_set_has_gone_on(self, hub: Hub, dataset: Served):
+        made = self.planned(self.tree())
+        moved(hub)
+        now = prepare(check_recipe(self.tree(), name="recipe")).profile
+        assert now.sha256 != made.data.sha256, "the branch has moved"
+        asked_before = len(hub.requests)
+        again = prepare(made.recipe).profile
+        assert again.sha256 == made.data.sha256
+        assert len(hub.requests) == asked_before, "the commit is in the cache"
+        assert self.planned(self.tree()).recipe.data.source == f"hub:made/rows@{NEXT_COMMIT}"
+
+    def test_files_have_no_commit(self, tmp_path: Path):
+        (tmp_path / "rows.jsonl").write_bytes(rows("own", 20))
+        made = self.planned(self.tree(str(tmp_path / "rows.jsonl")))
+        assert made.data.commits == {}
+        assert made.recipe.data.source == str(tmp_path / "rows.jsonl")
