@@ -39,6 +39,9 @@ from engine.training.download import fetch_model
 from engine.training.event_log import EventLog
 from engine.training.few_shot import measure_few_shot
 from engine.training.interrupt import Interrupt
+from engine.training.preflight import Preflight, check_learner
+from engine.training.preflight_packing import without_packing
+from engine.training.preflight_weights import check_files, loaded_whole
 from engine.training.probe import ENOUGH_RATIOS, Probe, reason_to_probe
 from engine.training.probe_request import measured_estimate
 from engine.training.ranks import RankFailedError, RankJob, Ranks
@@ -140,6 +143,8 @@ def prepare_context(carried: Carried) -> RunContext:
     test_rows = read_rows(carried.run.test_file) if carried.run.test_file.exists() else []
     carried.desk.attend()
     plan, folder = fetch_model(carried.plan, carried.events, carried.desk)
+    if carried.attempts.packing_off:
+        plan = without_packing(plan)
     recipe = plan.recipe
     loaded = load_tokenizer(folder, recipe)
     renderer = Renderer(loaded.tokenizer, _filled(recipe.training.max_length, "max_length"), recipe.data.system_prompt)
@@ -149,8 +154,10 @@ def prepare_context(carried: Carried) -> RunContext:
     if problems := rendered.problems():
         raise ProblemError(*problems)
     carried.desk.attend()
+    preflight = Preflight(carried.events)
+    check_files(preflight, folder)
     probed = probe_run(carried, plan, folder, rendered, held_out_rows)
-    model = load_learner(plan, loaded)
+    model = loaded_whole(preflight, lambda: load_learner(plan, loaded))
     _tell_model(carried.events, model, loaded)
     carried.desk.attend()
     context = RunContext(
@@ -171,6 +178,7 @@ def prepare_context(carried: Carried) -> RunContext:
         model=model,
     )
     context.memory.context_bytes = probed.context_bytes
+    check_learner(preflight, context, carried.attempts)
     if context.batching.num_gpus > 1:
         start_ranks(context, carried.ranks, folder)
     return context

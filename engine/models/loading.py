@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from engine.models.hub import resolve_model
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
+from engine.models.verified import VerifiedFiles, weight_files
 from engine.planning.weights import read_weights
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _NAMED = 4
+_SCANNED_AT_ONCE = 1 << 24
 _DAMAGED = "Download or copy the model again."
 
 
@@ -180,14 +182,42 @@ def check_weight_files(folder: Path) -> None:
     Raises:
         ProblemError: Naming the file, and the tensor where there is one.
     """
+    check_structure(folder)
+    check_numbers(folder)
+
+
+def check_structure(folder: Path) -> None:
+    """Refuse folders whose safetensors files are missing, cut or contradict their headers; reads headers only.
+
+    Raises:
+        ProblemError: Naming the file.
+    """
     weights = read_weights(folder)
     problems = [Problem(**finding.model_dump()) for finding in weights.findings if finding.severity == "error"]
     if problems:
         raise ProblemError(*problems)
-    for file in sorted(folder.glob("*.safetensors")):
+
+
+def check_numbers(folder: Path) -> int:
+    """Refuse weights that are not finite; files that were looked at before and have not changed are not read again.
+
+    Returns:
+        How many files were read.
+
+    Raises:
+        ProblemError: Naming the file and the tensor.
+    """
+    known = VerifiedFiles()
+    num_read = 0
+    for file in weight_files(folder):
+        if known.of(file).finite:
+            continue
+        num_read += 1
         name = _first_broken_tensor(file)
         if name:
             raise _problem("not_finite", f"{file.name} in {folder} holds NaN or infinity in {name}.", _DAMAGED)
+        known.note(file, finite=True)
+    return num_read
 
 
 def _first_broken_tensor(file: Path) -> str | None:
@@ -202,7 +232,8 @@ def _first_broken_tensor(file: Path) -> str | None:
 
 def _finite(tensor: torch.Tensor) -> bool:
     if tensor.element_size() == 1:
-        return True
+        # torch does not add up 8-bit floats.
+        return all(bool(torch.isfinite(part.float()).all()) for part in tensor.flatten().split(_SCANNED_AT_ONCE))
     total = tensor.sum(dtype=torch.float64)
     return bool(torch.isfinite(total))
 

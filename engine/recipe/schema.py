@@ -206,6 +206,13 @@ class TrainingSection(Section):
         description="Run the longest batch on the device before the first step, in a process of its own, to measure.",
         json_schema_extra=why("On a GPU when memory may be tight or nothing was measured there yet.", level="advanced"),
     )
+    preflight: Literal["auto", "full", "off"] = Field(
+        "auto",
+        title="Preflight",
+        description="Checks before the first step that compute with the model: packing, first loss, a batch by heart. "
+        "full gives them more time, off leaves them out; files, tokens and trained weights are always checked.",
+        json_schema_extra=why("Seconds that find runs which would train for nothing.", level="advanced"),
+    )
     evaluate_every: int | None = Field(
         None,
         title="Evaluate every",

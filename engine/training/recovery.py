@@ -28,15 +28,22 @@ class Attempts:
         count: Attempts so far, this one included.
         batching: Cut of a step that fitted the memory; None while the plan's is in use.
         faults: Faults since a person last started or resumed the run: `{"kind", "step"}`.
+        packing_off: The model does not keep packed rows apart, so that each row has a sequence of its own.
     """
 
     count: int = 0
     batching: Batching | None = None
     faults: list[dict[str, Any]] = field(default_factory=list)
+    packing_off: bool = False
 
     def save(self, run: RunDirectory) -> None:
         """Write the file."""
-        document = {"count": self.count, "batching": self.batching and asdict(self.batching), "faults": self.faults}
+        document = {
+            "count": self.count,
+            "batching": self.batching and asdict(self.batching),
+            "faults": self.faults,
+            "packing_off": self.packing_off,
+        }
         write_atomically(_file(run), json.dumps(document).encode())
 
 
@@ -97,7 +104,13 @@ def _read(run: RunDirectory) -> Attempts:
     try:
         document = json.loads(_file(run).read_bytes())
         batching = document["batching"]
-        return Attempts(int(document["count"]), Batching(**batching) if batching else None, list(document["faults"]))
+        return Attempts(
+            int(document["count"]),
+            Batching(**batching) if batching else None,
+            list(document["faults"]),
+            # Runs that were begun by an earlier version do not say.
+            document.get("packing_off") is True,
+        )
     except FileNotFoundError:
         return Attempts()
     except (ValueError, KeyError, TypeError):

@@ -11,7 +11,7 @@ from engine.training.batching import Batching
 
 OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
 # transformers 5.17 knows activation checkpointing by its old name only; 5.23 warns about that one.
-_CHECKPOINTING = (
+CHECKPOINTING = (
     "activation_checkpointing"
     if "activation_checkpointing" in SFTConfig.__dataclass_fields__
     else "gradient_checkpointing"
@@ -49,8 +49,8 @@ def trainer_settings(
         bf16=training.precision == "bfloat16",
         fp16=training.precision == "float16",
         **{
-            _CHECKPOINTING: checkpointing,
-            f"{_CHECKPOINTING}_kwargs": {"use_reentrant": False} if checkpointing else None,
+            CHECKPOINTING: checkpointing,
+            f"{CHECKPOINTING}_kwargs": {"use_reentrant": False} if checkpointing else None,
             **_QUIET,
         },
     )

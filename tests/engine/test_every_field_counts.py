@@ -139,6 +139,7 @@ CHANGES: dict[str, Change] = {
     "training.activation_checkpointing": Change(True, ("trainer.recomputes",)),
     "training.packing": Change(True, ("trainer.batches", "trainer.columns")),
     "training.probe": Change("always", ("trained.probed",), SHORT_RUN),
+    "training.preflight": Change("off", ("trained.checked",), SHORT_RUN),
     "training.evaluate_every": Change(2, ("trained.evaluated",), SHORT_RUN),
     "training.checkpoint_every": Change(2, ("trained.saved",), SHORT_RUN),
     "training.keep_checkpoints": Change(3, ("trained.kept",), SHORT_RUN),
@@ -390,6 +391,7 @@ def _trained(world: World, changes: dict[str, Any]) -> dict[str, Any]:
         "batching": (started["micro_batch"], started["accumulation"]),
         "evaluated": [event["step"] for event in events_of(run, "evaluation.completed")],
         "probed": [event["outcome"] for event in events_of(run, "memory.probed")],
+        "checked": [event["id"] for event in events_of(run, "preflight.checked")],
         "saved": [event["step"] for event in events_of(run, "checkpoint.committed")],
         "kept": sorted(path.name for path in run.checkpoints_folder.glob("step-*")),
     }
