@@ -89,21 +89,21 @@ def canonical_rows(rows: Sequence[RawRow], shape: Shape, dropped: Tally, changed
         dropped: Filled with the rows left out.
         changed: Filled with the rows that are used, but not whole.
     """
-    usable: list[Row] = []
-    for row in rows:
-        remarks = Tally()
-        try:
-            usable.append(_canonical(row, shape, remarks))
-        except RowDefectError as defect:
-            dropped.add(defect.reason, row.where, defect.detail)
-            continue
-        for reason in remarks.counts:
-            changed.add(reason, row.where)
-    return usable
+    made = (canonical_row(row, shape, dropped, changed) for row in rows)
+    return [row for row in made if row is not None]
 
 
-def _canonical(row: RawRow, shape: Shape, changed: Tally) -> Row:
-    return _MAKERS[shape.format](row, shape.mapping, changed)
+def canonical_row(row: RawRow, shape: Shape, dropped: Tally, changed: Tally) -> Row | None:
+    """Return one row in canonical form; None where it cannot be used, and is counted in `dropped`."""
+    remarks = Tally()
+    try:
+        made = _MAKERS[shape.format](row, shape.mapping, remarks)
+    except RowDefectError as defect:
+        dropped.add(defect.reason, row.where, defect.detail)
+        return None
+    for reason in remarks.counts:
+        changed.add(reason, row.where)
+    return made
 
 
 def _text_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:

@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 from engine.catalog.objectives import find_objective
 from engine.data.conversations import canonical_rows
+from engine.data.row_store import RawRows
 from engine.data.rows import RawRow, Row, Tally
 from engine.data.shapes_detect import DOUBT, GUESS, Guess, guesses
 from engine.data.shapes_facts import LOOKED_AT, facts_of
@@ -24,6 +25,8 @@ _OFFERED = 3
 
 def columns_of(rows: Iterable[RawRow]) -> list[str]:
     """Return the columns of all rows in order of appearance."""
+    if isinstance(rows, RawRows):
+        return rows.columns
     columns: dict[str, None] = {}
     for row in rows:
         columns.update(dict.fromkeys(row.values))

@@ -1,25 +1,29 @@
 """Rows that a model would be judged on after it learned them: training rows that a held-out file has too."""
 
-from collections.abc import Sequence
+from typing import Any
 
-from engine.data.cleaning.duplicates import alike, spoken
-from engine.data.cleaning.facts import key_of
-from engine.data.cleaning.near import MAX_ROWS, BandTable, words_of
+import numpy as np
+import numpy.typing as npt
+
+from engine.data.cleaning.duplicates import alike, drawn_keys, spoken
+from engine.data.cleaning.near import MAX_ROWS, BandTable
 from engine.data.cleaning.outcome import Outcome, rows
-from engine.data.cleaning.texts import digest, parts_of, plain
-from engine.data.rows import Row, Tally
-from engine.data.split import row_key
+from engine.data.row_keys import RowKeys
+from engine.data.row_store import RowStore
+from engine.data.rows import Tally
+from engine.data.usable_rows import UsableRows
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema_data import CleaningSection
 
 BLOCKING_SHARE = 0.01
 """More held-out rows than this among the training rows are no slip: one of the files is the wrong one."""
 _MAX_PAIRS_PER_ROW = 8
+_PAIRS_AT_ONCE = 256
 
 
 def drop_leaked(
-    train: Sequence[Row], held_out: Sequence[Row], cleaning: CleaningSection, seed: int, dropped: Tally
-) -> tuple[list[Row], Outcome]:
+    train: UsableRows, held_out: UsableRows, cleaning: CleaningSection, seed: int, dropped: Tally
+) -> tuple[UsableRows, Outcome]:
     """Return the training rows that the model may learn from, and what was found.
 
     Rows that are equal to a held-out row are dropped, unless the recipe says to report them; rows that are nearly
@@ -36,73 +40,68 @@ def drop_leaked(
         ProblemError: More than 1 % of the held-out rows are training rows, and the recipe does not say what to do.
     """
     action = cleaning.leaked_rows
-    exact = _equal(train, held_out)
+    exact = _equal(train.keys, held_out.keys)
     if action == "block":
-        _refuse_many(train, held_out, exact)
+        _refuse_many(train.rows, held_out.rows, exact)
     near = _nearly(train, held_out, exact, seed) if cleaning.near_duplicates != "off" else {}
     outcome = Outcome("leaked_rows", action)
-    kept: list[Row] = []
-    for number, row in enumerate(train):
-        other = exact.get(number, near.get(number, -1))
-        if other < 0:
-            kept.append(row)
-            continue
-        named = f"{row['id']} {'=' if number in exact else 'like'} {held_out[other]['id']}"
+    gone: list[int] = []
+    for number, other in sorted({**near, **exact}.items()):
+        row_id, other_id = train.rows.id(number), held_out.rows.id(other)
         if action == "report" or (number in near and action != "drop"):
-            outcome.found(named)
-            kept.append(row)
-        elif number in exact:
-            dropped.add("in_held_out", row["id"], f"equal to {held_out[other]['id']}")
-        else:
-            outcome.found(named)
-            outcome.dropped += 1
-            dropped.add("leaked_rows", row["id"])
-    _tell(outcome, sum(number in exact for number in range(len(train))) if action == "report" else 0)
-    return kept, outcome
-
-
-def _equal(train: Sequence[Row], held_out: Sequence[Row]) -> dict[int, int]:
-    """Return `{training row: held-out row}` of equal rows."""
-    places = {row_key(row): number for number, row in reversed(list(enumerate(held_out)))}
-    return {number: places[key] for number, row in enumerate(train) if (key := row_key(row)) in places}
-
-
-def _nearly(train: Sequence[Row], held_out: Sequence[Row], exact: dict[int, int], seed: int) -> dict[int, int]:
-    """Return `{training row: held-out row}` of rows that differ in case and white space, or in a few words."""
-    found: dict[int, int] = {}
-    places = {_taught(row): number for number, row in reversed(list(enumerate(held_out)))}
-    rest: list[int] = []
-    for number, row in enumerate(train):
-        if number in exact:
+            outcome.found(f"{row_id} {'=' if number in exact else 'like'} {other_id}")
             continue
-        if (key := _taught(row)) in places:
-            found[number] = places[key]
+        gone.append(number)
+        if number in exact:
+            dropped.add("in_held_out", row_id, f"equal to {other_id}")
         else:
-            rest.append(number)
-    rest = sorted(rest, key=lambda number: digest(seed, row_key(train[number])))[:MAX_ROWS]
+            outcome.found(f"{row_id} like {other_id}")
+            outcome.dropped += 1
+            dropped.add("leaked_rows", row_id)
+    _tell(outcome, len(exact) if action == "report" else 0)
+    return train.only(np.setdiff1d(np.arange(len(train.rows)), gone)), outcome
+
+
+def _equal(train: RowKeys, held_out: RowKeys) -> dict[int, int]:
+    """Return `{training row: held-out row}` of equal rows."""
+    return _same(train.values, held_out.values)
+
+
+def _same(train: npt.NDArray[Any], held_out: npt.NDArray[Any]) -> dict[int, int]:
+    """Return `{place: first place among others}` of the values that others hold too."""
+    values, first = np.unique(held_out, return_index=True)
+    nearest = np.minimum(np.searchsorted(values, train), max(0, len(values) - 1))
+    found = np.flatnonzero(values[nearest] == train) if len(values) else np.zeros(0, np.int64)
+    return dict(zip(found.tolist(), first[nearest[found]].tolist(), strict=True))
+
+
+def _nearly(train: UsableRows, held_out: UsableRows, exact: dict[int, int], seed: int) -> dict[int, int]:
+    """Return `{training row: held-out row}` of rows that differ in case and white space, or in a few words."""
+    found = {number: other for number, other in _same(train.taught, held_out.taught).items() if number not in exact}
+    known = np.fromiter({**exact, **found}, np.int64)
+    rest = np.setdiff1d(np.arange(len(train.rows)), known)
+    draws = drawn_keys(train.taught, seed)
+    drawn = np.sort(rest[np.argsort(draws[rest], kind="stable")[:MAX_ROWS]])
     # Held-out rows come first, so that every training row of a band is compared with one of them.
-    table, first = BandTable(seed), len(held_out)
-    for number, row in enumerate(held_out):
-        table.add(number, words_of(spoken(row)))
-    for number in rest:
-        table.add(first + number, words_of(spoken(train[number])))
-    cross = [(one, other - first) for one, other in table.pairs() if one < first <= other]
-    for one, other in cross[: _MAX_PAIRS_PER_ROW * len(rest)]:
-        if other not in found and alike(held_out[one], train[other]):
-            found[other] = one
+    table, first = BandTable(seed), len(held_out.rows)
+    table.add(range(first), map(spoken, held_out.rows))
+    table.add((first + drawn).tolist(), map(spoken, train.rows.only(drawn)))
+    pairs = table.pairs()
+    cross = (pairs[(pairs[:, 0] < first) & (pairs[:, 1] >= first)] - [0, first])[: _MAX_PAIRS_PER_ROW * len(drawn)]
+    for start in range(0, len(cross), _PAIRS_AT_ONCE):
+        some = [(one, other) for one, other in cross[start : start + _PAIRS_AT_ONCE].tolist() if other not in found]
+        ones, others = [held_out.rows[one] for one, _ in some], [train.rows[other] for _, other in some]
+        for (one, other), are_alike in zip(some, alike(ones, others), strict=True):
+            if are_alike:
+                found.setdefault(other, one)
     return found
 
 
-def _taught(row: Row) -> int:
-    asked, answered = parts_of(row)
-    return key_of(plain(asked), plain(answered))
-
-
-def _refuse_many(train: Sequence[Row], held_out: Sequence[Row], exact: dict[int, int]) -> None:
+def _refuse_many(train: RowStore, held_out: RowStore, exact: dict[int, int]) -> None:
     leaked = set(exact.values())
     if len(leaked) <= BLOCKING_SHARE * len(held_out):
         return
-    pairs = [f"{train[number]['id']} = {held_out[other]['id']}" for number, other in list(exact.items())[:5]]
+    pairs = [f"{train.id(number)} = {held_out.id(other)}" for number, other in list(exact.items())[:5]]
     more = f" and {len(exact) - len(pairs):,} more" if len(exact) > len(pairs) else ""
     raise ProblemError(
         Problem(

@@ -1,8 +1,9 @@
 """Lengths of rows: estimated from characters, or measured by a renderer."""
 
 import json
+from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from engine.data.rows import Row, spoken_text, turns
 from engine.planning.profiles import LengthProfile
@@ -57,10 +58,13 @@ def percentile(ordered: Sequence[int], share: float) -> int:
     return ordered[max(0, rank - 1)]
 
 
-def estimate_lengths(rows: Sequence[Row]) -> tuple[LengthProfile | None, LengthProfile | None]:
+def estimate_lengths(rows: Iterable[Row]) -> tuple[LengthProfile | None, LengthProfile | None]:
     """Return lengths of whole rows and of their answers (None for plain text), from characters."""
-    whole = [_estimate_row(row) for row in rows]
-    answers = [_estimate_answers(row) for row in rows if "messages" in row]
+    whole, answers = array("q"), array("q")
+    for row in rows:
+        whole.append(_estimate_row(row))
+        if "messages" in row:
+            answers.append(_estimate_answers(row))
     return length_profile(whole, estimated=True), length_profile(answers, estimated=True)
 
 

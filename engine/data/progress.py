@@ -19,16 +19,18 @@ class Progress:
         done: How much of it is done.
         total: How much there is; 0 when nobody knows yet.
         unit: What is counted.
+        found: A first finding, such as how the rows are read; empty in most words.
     """
 
     stage: str
     done: int
     total: int
     unit: Literal["bytes", "rows"] = "rows"
+    found: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return {"stage": self.stage, "done": self.done, "total": self.total, "unit": self.unit}
+        return {"stage": self.stage, "done": self.done, "total": self.total, "unit": self.unit, "found": self.found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,14 @@ class WorkWatch:
     """Who follows work of several stages.
 
     Attributes:
-        tell: Called often; whoever listens takes as few words as it can use.
+        tell: Called often; whoever listens takes as few words as it can use, but leaves out none with `found`.
         should_stop: Asked as often; true ends the work with `ReadingStoppedError`.
     """
 
     tell: Callable[[Progress], None] | None = None
     should_stop: Callable[[], bool] | None = None
 
-    def at(self, stage: str, done: int, total: int, unit: Literal["bytes", "rows"] = "rows") -> None:
+    def at(self, stage: str, done: int, total: int, unit: Literal["bytes", "rows"] = "rows", found: str = "") -> None:
         """Say how far a stage is.
 
         Raises:
@@ -52,7 +54,7 @@ class WorkWatch:
         if self.should_stop is not None and self.should_stop():
             raise ReadingStoppedError
         if self.tell is not None:
-            self.tell(Progress(stage, done, total, unit))
+            self.tell(Progress(stage, done, total, unit, found))
 
     def of_file(self, stage: str) -> Watch:
         """Return what a reader of files takes, which counts bytes."""

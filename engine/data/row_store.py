@@ -17,11 +17,12 @@ from types import TracebackType
 from typing import Any, TypeAlias, overload
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from engine.data.rows import Row
+from engine.data.rows import RawRow, Row
 
-Numbers: TypeAlias = "range | np.ndarray[Any, np.dtype[np.int64]]"
+Numbers: TypeAlias = range | npt.NDArray[np.int64]
 """Which rows of a file a store shows, in its order."""
 
 _SCHEMA = pa.schema([("id", pa.large_binary()), ("row", pa.large_binary())])
@@ -212,3 +213,50 @@ class RowStore(Sequence[Row]):
             cell: bytes = cells[int(number) - start].as_py()
             mapped.touch(len(cell))
             yield cell
+
+
+class RawRows(Sequence[RawRow]):
+    """Rows as files have them, in a store.
+
+    Attributes:
+        columns: Columns of all rows in order of appearance.
+    """
+
+    def __init__(self, store: RowStore, columns: Sequence[str]) -> None:
+        self._store = store
+        self.columns = list(columns)
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @overload
+    def __getitem__(self, place: int) -> RawRow: ...
+    @overload
+    def __getitem__(self, place: slice) -> "RawRows": ...
+    def __getitem__(self, place: int | slice) -> "RawRow | RawRows":
+        if isinstance(place, slice):
+            return RawRows(self._store[place], self.columns)
+        return RawRow(self._store.id(place), self._store[place])
+
+    def __iter__(self) -> Iterator[RawRow]:
+        return (RawRow(where, values) for where, values in zip(self._store.ids(), self._store, strict=True))
+
+    def only(self, places: Iterable[int]) -> "RawRows":
+        """Return a view of some of these rows, as `RowStore.only` does."""
+        return RawRows(self._store.only(places), self.columns)
+
+
+def picked(rows: Sequence[Row], places: Iterable[int]) -> Sequence[Row]:
+    """Return some rows by their places: a view of a store, a list of others."""
+    return rows.only(places) if isinstance(rows, RowStore) else [rows[place] for place in places]
+
+
+def id_of(rows: Sequence[Row], place: int) -> str:
+    """Return the id of a row, of a store without reading the row."""
+    row_id: str = rows.id(place) if isinstance(rows, RowStore) else rows[place]["id"]
+    return row_id
+
+
+def ids_of(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the id of each row, of a store without reading the rows."""
+    return rows.ids() if isinstance(rows, RowStore) else (row["id"] for row in rows)

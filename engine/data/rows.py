@@ -81,6 +81,15 @@ class Tally:
         if self.told is not None:
             self.told(reason, where, detail)
 
+    def absorb(self, later: "Tally") -> None:
+        """Count the rows of another tally too, as if they came after those of this one."""
+        for reason, count in later.counts.items():
+            self.counts[reason] = self.counts.get(reason, 0) + count
+            places = self.places.setdefault(reason, [])
+            places += later.places[reason][: MAX_ROWS_NAMED - len(places)]
+        for reason, detail in later.details.items():
+            self.details.setdefault(reason, detail)
+
     def total(self) -> int:
         """Return the number of rows counted."""
         return sum(self.counts.values())

@@ -4,8 +4,8 @@ import glob
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.data.bytes_in import UNWATCHED, Watch
@@ -47,14 +47,29 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file of the data with all its rows: where it lies, what it is called in messages, what is in it."""
+    """One file of the data that was read: where it lies, what it is called in messages, what is in it.
+
+    Attributes:
+        path: Where it lies.
+        name: What it is called in messages and row ids.
+        kind: Which reader it had.
+        sha256: Hash of its unpacked content.
+        num_bytes: Size of that.
+        num_rows: Rows read.
+        rows: The rows, where they were kept.
+        weight: How often its training rows are used, as a factor.
+        evidence: How it was read, where that was found out.
+        remarks: What is odd in it.
+        used: Options of the recipe that made a difference for it.
+    """
 
     path: Path
     name: str
     kind: str
     sha256: str
     num_bytes: int
-    rows: list[RawRow]
+    num_rows: int
+    rows: Sequence[RawRow] = ()
     weight: float = 1.0
     evidence: str = ""
     remarks: list[Problem] = field(default_factory=list)
@@ -81,26 +96,57 @@ def read_sources(
         ReadingStoppedError: The watch asked for a stop.
     """
     files = expand(sources, watch)
-    remarks = _names_of_evaluation(files, sources)
-    read = [read_file(file, options, watch) for file in files]
-    if strict:
-        refuse_unused(options, {key for file in read for key in file.used})
-    if remarks:
-        read[0].remarks.extend(remarks)
+    read: list[SourceFile] = []
+    for file in files:
+        rows: list[RawRow] = []
+        read.append(replace(read_file(file, options, watch, rows.append), rows=rows))
+    check_read(read, sources, options, strict=strict)
     return read
 
 
-def read_file(file: FileRef, options: ReadOptions = PLAIN_OPTIONS, watch: Watch = UNWATCHED) -> SourceFile:
-    """Read all rows of one file."""
+def check_read(
+    read: Sequence[SourceFile],
+    sources: Sequence[str | WeightedSource],
+    options: ReadOptions,
+    *,
+    strict: bool = True,
+) -> None:
+    """Refuse options that no file needed, and warn of files that a folder or pattern brought along.
+
+    Args:
+        read: The files that sources stand for, all of them read.
+        sources: As in the recipe.
+        options: What the recipe says about reading.
+        strict: Refuse options that no file needed.
+
+    Raises:
+        ProblemError: An option had no effect.
+    """
+    if strict:
+        refuse_unused(options, {key for file in read for key in file.used})
+    if remarks := _names_of_evaluation([file.name for file in read], sources):
+        read[0].remarks.extend(remarks)
+
+
+def read_file(file: FileRef, options: ReadOptions, watch: Watch, take: Callable[[RawRow], None]) -> SourceFile:
+    """Read one file, giving each row away.
+
+    Args:
+        file: The file.
+        options: What the recipe says about reading.
+        watch: Told about progress, and asked whether to go on.
+        take: Called with each row in order.
+    """
     with open_source(file.path, file.name, options=options, watch=watch) as source:
-        rows = list(source)
+        for row in source:
+            take(row)
         return SourceFile(
             path=file.path,
             name=file.name,
             kind=source.kind,
             sha256=source.sha256,
             num_bytes=source.num_bytes,
-            rows=rows,
+            num_rows=source.num_rows,
             weight=file.weight,
             evidence=source.evidence,
             remarks=source.remarks,
@@ -215,13 +261,11 @@ def _of_one_kind(files: list[tuple[Path, str]], reference: str) -> list[tuple[Pa
     )
 
 
-def _names_of_evaluation(files: Sequence[FileRef], sources: Sequence[str | WeightedSource]) -> list[Problem]:
+def _names_of_evaluation(files: Sequence[str], sources: Sequence[str | WeightedSource]) -> list[Problem]:
     """Return a warning when a folder or pattern brought files whose names say that they are for evaluation."""
     if len(files) <= len(sources):
         return []
-    named = [
-        file.name for file in files if Path(file.name).name.lower().split(".")[0].split("-")[0] in _EVALUATION_STEMS
-    ]
+    named = [name for name in files if Path(name).name.lower().split(".")[0].split("-")[0] in _EVALUATION_STEMS]
     if not named or len(named) == len(files):
         return []
     message = f"{', '.join(named[:_LISTED])} would be trained on, and its name says that it is for evaluation."

@@ -6,12 +6,17 @@ split, and a few more rows change the side of hardly any of those that were ther
 """
 
 import hashlib
-import json
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from engine.data.cleaning.near import Groups
+from engine.data.row_keys import Integers, RowKeys, first_places
+from engine.data.row_store import id_of, picked
 from engine.data.rows import Row, Tally
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
@@ -35,9 +40,9 @@ class SplitRows:
         wanted: Number of rows to hold out that was aimed at.
     """
 
-    train: list[Row]
-    held_out: list[Row]
-    test: list[Row] = field(default_factory=list)
+    train: Sequence[Row]
+    held_out: Sequence[Row]
+    test: Sequence[Row] = ()
     notes: list[str] = field(default_factory=list)
     wanted: int = 0
 
@@ -57,75 +62,75 @@ class Division:
 
     share: float | None = None
     test: float = 0.0
-    alike: Sequence[int] | None = None
+    alike: Sequence[int] | Integers | None = None
     strata: Sequence[Hashable] | None = None
     together: Sequence[Hashable] | None = None
-    times: Sequence[float] | None = None
+    times: Sequence[float] | npt.NDArray[np.float64] | None = None
 
 
-def row_key(row: Row) -> str:
-    """Return a hash over what a row teaches, its id left out."""
-    taught = {key: value for key, value in row.items() if key != "id"}
-    return hashlib.sha256(json.dumps(taught, ensure_ascii=True, sort_keys=True).encode()).hexdigest()
-
-
-def drop_duplicates(rows: Sequence[Row], dropped: Tally) -> list[Row]:
+def drop_duplicates(rows: Sequence[Row], dropped: Tally, keys: RowKeys | None = None) -> Sequence[Row]:
     """Return the first of rows that are equal to the letter; the others are counted."""
-    first: dict[str, str] = {}
-    kept: list[Row] = []
-    for row in rows:
-        key = row_key(row)
-        if key in first:
-            dropped.add("duplicate", row["id"], f"equal to {first[key]}")
-        else:
-            first[key] = row["id"]
-            kept.append(row)
-    return kept
+    return picked(rows, different_rows(rows, keys or RowKeys.of(rows), dropped))
 
 
-def limit_rows(rows: Sequence[Row], limit: int | None, seed: int, dropped: Tally) -> list[Row]:
+def different_rows(rows: Sequence[Row], keys: RowKeys, dropped: Tally) -> Integers:
+    """Return the places of the first of rows that are equal to the letter; the others are counted."""
+    firsts = keys.firsts()
+    places = np.arange(len(firsts))
+    for place in np.flatnonzero(firsts != places).tolist():
+        dropped.add("duplicate", id_of(rows, place), f"equal to {id_of(rows, int(firsts[place]))}")
+    return np.flatnonzero(firsts == places)
+
+
+def limit_rows(rows: Sequence[Row], limit: int | None, seed: int, dropped: Tally) -> Sequence[Row]:
     """Return at most `limit` rows, drawn with the seed by what they hold, in their order."""
-    if limit is None or len(rows) <= limit:
-        return list(rows)
-    draws = [_draw(f"limit {seed}", row_key(row)) for row in rows]
-    drawn = set(sorted(range(len(rows)), key=lambda number: (draws[number], number))[:limit])
-    for number, row in enumerate(rows):
-        if number not in drawn:
-            dropped.add("row_limit", row["id"])
-    return [row for number, row in enumerate(rows) if number in drawn]
+    return rows if limit is None else picked(rows, limited(rows, RowKeys.of(rows), limit, seed, dropped))
 
 
-def split_rows(rows: Sequence[Row], division: Division, seed: int, *, left_out: str = "") -> SplitRows:
+def limited(rows: Sequence[Row], keys: RowKeys, limit: int, seed: int, dropped: Tally) -> Integers:
+    """Return the places of at most `limit` rows, drawn with the seed by what they hold; the others are counted."""
+    if len(keys) <= limit:
+        return np.arange(len(keys))
+    drawn = np.zeros(len(keys), dtype=bool)
+    drawn[np.argsort(_draws(f"limit {seed}", keys, range(len(keys))), kind="stable")[:limit]] = True
+    for place in np.flatnonzero(~drawn).tolist():
+        dropped.add("row_limit", id_of(rows, place))
+    return np.flatnonzero(drawn)
+
+
+def split_rows(
+    rows: Sequence[Row], division: Division, seed: int, *, keys: RowKeys | None = None, left_out: str = ""
+) -> SplitRows:
     """Return training, held-out and test rows, each in file order; rows that belong together stay on one side.
 
     Args:
         rows: All rows.
         division: How they are divided.
         seed: Seed of the draw.
+        keys: Their keys, where somebody has them already.
         left_out: Which rows were left out before and why, for the message when too few remain.
 
     Raises:
         ProblemError: Fewer groups than sides.
     """
     notes: list[str] = []
-    keys = [row_key(row) for row in rows]
-    groups = _grouped(keys, division, notes)
+    keys = RowKeys.of(rows) if keys is None else keys
+    groups = RowGroups(_grouped(keys, division, notes))
     wanted_test = max(1, round(len(rows) * division.test)) if division.test else 0
     wanted = _wanted(len(rows), division.share)
     needed = 1 + (wanted > 0) + (wanted_test > 0)
     if len(groups) < needed:
         raise _too_few(len(groups), needed, left_out, division)
     ordered = _ordered(groups, keys, division, seed)
-    test = _take(ordered, wanted_test, len(ordered) - needed + 1, division)
-    rest = [group for group in ordered if group[0] not in test]
-    held = _take(rest, wanted, len(rest) - 1, division)
-    return SplitRows(
-        [row for number, row in enumerate(rows) if number not in held and number not in test],
-        [row for number, row in enumerate(rows) if number in held],
-        [row for number, row in enumerate(rows) if number in test],
-        notes,
-        wanted,
-    )
+    classes = _strata(groups, division)
+    test = _take(groups, ordered, wanted_test, len(ordered) - needed + 1, division, classes)
+    rest = [group for group in ordered if group not in test]
+    held = _take(groups, rest, wanted, len(rest) - 1, division, classes)
+    side = np.zeros(len(groups), dtype=np.int8)
+    side[list(held)], side[list(test)] = 1, 2
+    sides = side[groups.of_row]
+    train, held_out, tested = (picked(rows, np.flatnonzero(sides == number)) for number in range(3))
+    return SplitRows(train, held_out, tested, notes, wanted)
 
 
 def check_share(share: float | None) -> None:
@@ -152,106 +157,151 @@ def _wanted(count: int, share: float | None) -> int:
     return max(1, min(math.ceil(count * DEFAULT_SHARE), DEFAULT_MOST) if share is None else round(count * share))
 
 
-def _grouped(keys: Sequence[str], division: Division, notes: list[str]) -> list[list[int]]:
-    """Return the rows that stay together: equal ones, those of one value, and near duplicates."""
+class RowGroups:
+    """Groups of rows that stay together, numbered by their first rows.
+
+    Attributes:
+        of_row: For each row the number of its group.
+        sizes: For each group how many rows it has.
+
+    Args:
+        firsts: For each row the place of the first row of its group.
+    """
+
+    def __init__(self, firsts: Integers) -> None:
+        _, self.of_row, self.sizes = np.unique(firsts, return_inverse=True, return_counts=True)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def least(self, values: npt.NDArray[Any]) -> Integers:
+        """Return for each group the place of its row with the smallest value."""
+        order = np.lexsort((values, self.of_row))
+        return order[np.flatnonzero(np.r_[True, np.diff(self.of_row[order]) != 0])] if len(order) else order
+
+
+def _grouped(keys: RowKeys, division: Division, notes: list[str]) -> Integers:
+    """Return for each row the first row that it stays with: equal ones, those of one value, and near duplicates."""
     sure = Groups(len(keys))
-    _join(sure, keys)
+    sure.join_all(keys.firsts())
     if division.together is not None:
-        _join(sure, division.together)
+        sure.join_all(_first_places(division.together))
+    firsts = sure.firsts()
     if division.alike is None:
-        return _lists(sure.firsts())
+        return firsts
     wider = Groups(len(keys))
-    _join(wider, sure.firsts())
-    _join(wider, division.alike)
-    lists = _lists(wider.firsts())
-    largest = max(map(len, lists), default=0)
-    before = max(map(len, _lists(sure.firsts())), default=0)
+    wider.join_all(firsts)
+    wider.join_all(first_places(np.asarray(division.alike, np.int64)))
+    largest, before = _largest(wider.firsts()), _largest(firsts)
     if largest <= max(before, LARGEST_SHARE * len(keys)):
-        return lists
+        return wider.firsts()
     notes.append(
         f"{largest:,} of {len(keys):,} rows are so much alike that they cannot be kept on one side; near duplicates "
         "stand in training and in the held-out rows."
     )
-    return _lists(sure.firsts())
+    return firsts
 
 
-def _join(groups: Groups, values: Sequence[Hashable]) -> None:
+def _first_places(values: Sequence[Hashable]) -> Integers:
     first: dict[Hashable, int] = {}
-    for number, value in enumerate(values):
-        groups.join(first.setdefault(value, number), number)
+    return np.fromiter((first.setdefault(value, place) for place, value in enumerate(values)), np.int64, len(values))
 
 
-def _lists(firsts: Sequence[int]) -> list[list[int]]:
-    lists: dict[int, list[int]] = {}
-    for number, first in enumerate(firsts):
-        lists.setdefault(first, []).append(number)
-    return list(lists.values())
+def _largest(firsts: Integers) -> int:
+    return int(np.bincount(firsts).max()) if len(firsts) else 0
 
 
-def _ordered(groups: list[list[int]], keys: Sequence[str], division: Division, seed: int) -> list[list[int]]:
+def _ordered(groups: RowGroups, keys: RowKeys, division: Division, seed: int) -> list[int]:
     """Return the groups in the order in which they are taken out: the newest, or as drawn."""
-    draws = {id(group): _draw(f"split {seed}", min(keys[number] for number in group)) for group in groups}
+    draws = _draws(f"split {seed}", keys, groups.least(keys.values).tolist())
     if division.times is None:
-        return sorted(groups, key=lambda group: draws[id(group)])
-    times = division.times
-    return sorted(groups, key=lambda group: (-max(times[number] for number in group), draws[id(group)]))
+        return list(np.argsort(draws, kind="stable").tolist())
+    ages = -np.asarray(division.times, np.float64)
+    return list(np.lexsort((draws, ages[groups.least(ages)])).tolist())
 
 
-def _draw(purpose: str, key: str) -> bytes:
-    return hashlib.blake2b(f"{purpose} {key}".encode(), digest_size=_DRAW_BYTES).digest()
+def _draws(purpose: str, keys: RowKeys, places: Iterable[int]) -> npt.NDArray[np.bytes_]:
+    """Return a hash of each key, the order of a draw."""
+    drawn = bytearray()
+    for place in places:
+        drawn += hashlib.blake2b(f"{purpose} {keys.hex(place)}".encode(), digest_size=_DRAW_BYTES).digest()
+    return np.frombuffer(bytes(drawn), dtype=f"S{_DRAW_BYTES}")
 
 
-def _take(ordered: list[list[int]], wanted: int, most_groups: int, division: Division) -> set[int]:
-    """Return the row numbers of the first groups that give so many rows, at least one group and at most so many."""
+def _strata(groups: RowGroups, division: Division) -> list[str] | None:
+    """Return the class of each group: the first by name of those that its rows have."""
+    if division.strata is None:
+        return None
+    classes: list[str] = [""] * len(groups)
+    seen: set[int] = set()
+    for group, value in zip(groups.of_row.tolist(), division.strata, strict=True):
+        classes[group] = min(classes[group], str(value)) if group in seen else str(value)
+        seen.add(group)
+    return classes
+
+
+def _take(
+    groups: RowGroups,
+    ordered: Sequence[int],
+    wanted: int,
+    most_groups: int,
+    division: Division,
+    classes: Sequence[str] | None,
+) -> set[int]:
+    """Return the first groups that give so many rows, at least one group and at most so many."""
     if wanted == 0:
         return set()
-    if division.strata is None:
-        return _first_that_fit(ordered, wanted, most_groups, skip=division.times is None)
-    strata: dict[Hashable, list[list[int]]] = {}
+    if classes is None:
+        return _first_that_fit(groups, ordered, wanted, most_groups, skip=division.times is None)
+    strata: dict[str, list[int]] = {}
     for group in ordered:
-        strata.setdefault(min(str(division.strata[number]) for number in group), []).append(group)
-    quotas = _quotas({value: sum(map(len, groups)) for value, groups in strata.items()}, wanted)
+        strata.setdefault(classes[group], []).append(group)
+    quotas = _quotas({value: int(groups.sizes[members].sum()) for value, members in strata.items()}, wanted)
     taken: set[int] = set()
-    for value, groups in strata.items():
+    for value, members in strata.items():
         # A value that only one group has is learned: what was never seen cannot be judged.
-        if quotas[value] and len(groups) > 1:
-            taken |= _first_that_fit(groups, quotas[value], len(groups) - 1, skip=True, least=False)
-    return taken or _first_that_fit(ordered, wanted, most_groups, skip=True)
+        if quotas[value] and len(members) > 1:
+            taken |= _first_that_fit(groups, members, quotas[value], len(members) - 1, skip=True, least=False)
+    return taken or _first_that_fit(groups, ordered, wanted, most_groups, skip=True)
 
 
 def _first_that_fit(
-    ordered: Sequence[list[int]], wanted: int, most_groups: int, *, skip: bool, least: bool = True
+    groups: RowGroups, ordered: Sequence[int], wanted: int, most_groups: int, *, skip: bool, least: bool = True
 ) -> set[int]:
-    """Return the rows of groups in order, as long as they are not too many.
+    """Return groups in order, as long as their rows are not too many.
 
     Args:
-        ordered: Groups of row numbers.
+        groups: All groups.
+        ordered: Numbers of some of them.
         wanted: Number of rows.
         most_groups: Number of groups that may be taken.
         skip: Pass over a group that is too large; otherwise it is the end, because the order matters.
         least: Take one group, even a too large one, rather than none.
     """
     taken: set[int] = set()
+    num_rows = 0
     for group in ordered:
-        if most_groups == 0 or len(taken) >= wanted:
+        size = int(groups.sizes[group])
+        if most_groups == 0 or num_rows >= wanted:
             break
-        if len(taken) + len(group) <= wanted:
-            taken.update(group)
+        if num_rows + size <= wanted:
+            taken.add(group)
+            num_rows += size
             most_groups -= 1
         elif not skip:
             break
     if taken or not least:
         return taken
-    return set(sorted(ordered, key=len)[0] if skip else ordered[0])
+    return {min(ordered, key=lambda group: int(groups.sizes[group])) if skip else ordered[0]}
 
 
-def _quotas(sizes: dict[Hashable, int], wanted: int) -> dict[Hashable, int]:
+def _quotas(sizes: dict[str, int], wanted: int) -> dict[str, int]:
     """Return how many rows each value gives, in proportion, the largest remainders first."""
     total = sum(sizes.values())
     exact = {value: wanted * size / total for value, size in sizes.items()}
     quotas = {value: int(share) for value, share in exact.items()}
     open_places = wanted - sum(quotas.values())
-    for value in sorted(sizes, key=lambda value: (quotas[value] - exact[value], str(value)))[:open_places]:
+    for value in sorted(sizes, key=lambda value: (quotas[value] - exact[value], value))[:open_places]:
         quotas[value] += 1
     return quotas
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from engine.data.lengths import length_profile, percentile
 from engine.data.pipeline import prepare
+from engine.data.row_keys import row_key
 from engine.data.rows import Tally
-from engine.data.split import Division, drop_duplicates, limit_rows, row_key, split_rows
+from engine.data.split import Division, drop_duplicates, limit_rows, split_rows
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
 

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.data.pipeline import PreparedData, prepare
+from engine.data.row_keys import row_key
 from engine.data.rows import Tally
-from engine.data.split import Division, limit_rows, row_key, split_rows
+from engine.data.split import Division, limit_rows, split_rows
 from engine.data.split_values import times_of
 from engine.planning.derive import choose_held_out
 from engine.recipe.problems import ProblemError
@@ -216,11 +217,11 @@ class TestTime:
     def test_numbers_and_dates_together_are_refused(self):
         rows = text_rows(2)
         with pytest.raises(ProblemError, match="numbers in some rows and dates in others"):
-            times_of(rows, {"t:0": 2026, "t:1": "2026-01-01"})
+            times_of(rows, [2026, "2026-01-01"])
 
     def test_zones_are_heeded(self):
         rows = text_rows(2)
-        east, utc = times_of(rows, {"t:0": "2026-01-01T12:00+02:00", "t:1": "2026-01-01T11:00"})
+        east, utc = times_of(rows, ["2026-01-01T12:00+02:00", "2026-01-01T11:00"])
         assert east < utc
 
 

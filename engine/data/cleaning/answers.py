@@ -3,10 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
 from engine.data.cleaning.facts import Facts
 from engine.data.cleaning.outcome import Outcome, rows
 from engine.data.cleaning.personal import hide
 from engine.data.cleaning.texts import has_label, parts_of
+from engine.data.row_keys import Integers, first_places
+from engine.data.row_store import id_of
 from engine.data.rows import Row
 from engine.text import clean_line
 
@@ -18,7 +22,7 @@ _UNBALANCED = 10
 _QUOTED_CHARS = 60
 
 
-def is_choice(facts: Facts, alive: Sequence[int], data: Sequence[Row]) -> bool:
+def is_choice(facts: Facts, alive: Integers, data: Sequence[Row]) -> bool:
     """Return whether answers are picked from a list, as labels are: few different ones, and short.
 
     Args:
@@ -26,32 +30,30 @@ def is_choice(facts: Facts, alive: Sequence[int], data: Sequence[Row]) -> bool:
         alive: Numbers of the rows that count.
         data: The rows.
     """
-    if not alive:
+    if not len(alive):
         return False
-    if has_label(data[alive[0]]):
+    if has_label(data[int(alive[0])]):
         return True
-    short = all(facts.answer_chars[row] <= _CLASS_CHARS for row in alive)
-    asks = any(facts.asked[row] for row in alive)
-    different = len({facts.answered[row] for row in alive}) if short and asks else len(alive)
+    short = bool((facts.answer_chars[alive] <= _CLASS_CHARS).all())
+    asks = bool(facts.asked[alive].any())
+    different = len(np.unique(facts.answered[alive])) if short and asks else len(alive)
     return len(alive) >= _CLASS_LEAST_ROWS and different <= max(2, _CLASS_SHARE * len(alive))
 
 
-def find_contradictions(facts: Facts, alive: Sequence[int]) -> dict[int, list[int]]:
+def find_contradictions(facts: Facts, alive: Integers) -> dict[int, list[int]]:
     """Return `{question key: its rows}` of the questions that have different answers.
 
     Args:
         facts: Of all rows.
         alive: Numbers of the rows that count.
     """
-    answers: dict[int, int] = {}
-    torn: dict[int, list[int]] = {}
-    for row in alive:
-        asked = facts.asked[row]
-        if asked and answers.setdefault(asked, facts.answered[row]) != facts.answered[row]:
-            torn[asked] = []
-    for row in alive:
-        if facts.asked[row] in torn:
-            torn[facts.asked[row]].append(row)
+    asking = alive[facts.asked[alive] != 0]
+    answers = facts.answered[asking]
+    against = np.flatnonzero(answers != answers[first_places(facts.asked[asking])])
+    # In the order in which the rows contradict.
+    torn: dict[int, list[int]] = {int(key): [] for key in facts.asked[asking[against]]}
+    for row in asking[np.isin(facts.asked[asking], list(torn))].tolist():
+        torn[int(facts.asked[row])].append(row)
     return torn
 
 
@@ -70,10 +72,10 @@ def tell_contradictions(
     """
     for first, *others in torn.values():
         against = next(row for row in others if facts.answered[row] != facts.answered[first])
-        outcome.found(f"{data[first]['id']} against {data[against]['id']}", num_rows=2)
+        outcome.found(f"{id_of(data, first)} against {id_of(data, against)}", num_rows=2)
         for row in others:
             if row != against:
-                outcome.found(data[row]["id"])
+                outcome.found(id_of(data, row))
     if not torn:
         return
     questions = "1 question has" if len(torn) == 1 else f"{len(torn):,} questions have"
@@ -86,18 +88,18 @@ def tell_contradictions(
     )
 
 
-def find_repeated(facts: Facts, alive: Sequence[int]) -> dict[int, list[int]]:
+def find_repeated(facts: Facts, alive: Integers) -> dict[int, list[int]]:
     """Return `{answer key: its rows}` of sentences that answer more than 1 % of the rows, among many other answers."""
-    counts = Counter(facts.answered[row] for row in alive if facts.asked[row])
-    least = max(_REPEATED_LEAST, _REPEATED_SHARE * len(alive))
-    frequent = {key for key, count in counts.items() if count >= least}
+    asking = alive[facts.asked[alive] != 0]
+    answers, counts = np.unique(facts.answered[asking], return_counts=True)
+    frequent = answers[counts >= max(_REPEATED_LEAST, _REPEATED_SHARE * len(alive))]
     # Where most answers come back, they are a list to choose from, and repeating is their nature.
-    if not frequent or len(counts) <= 0.2 * len(alive):
+    if not len(frequent) or len(answers) <= 0.2 * len(alive):
         return {}
     found: dict[int, list[int]] = {}
-    for row in alive:
-        if facts.answered[row] in frequent and facts.asked[row] and facts.answer_chars[row] >= _REPEATED_CHARS:
-            found.setdefault(facts.answered[row], []).append(row)
+    long_enough = asking[facts.answer_chars[asking] >= _REPEATED_CHARS]
+    for row in long_enough[np.isin(facts.answered[long_enough], frequent)].tolist():
+        found.setdefault(int(facts.answered[row]), []).append(row)
     return found
 
 
@@ -105,7 +107,7 @@ def tell_repeated(outcome: Outcome, repeated: dict[int, list[int]], data: Sequen
     """Say which sentences answer many rows."""
     for numbers in repeated.values():
         for number in numbers:
-            outcome.found(data[number]["id"])
+            outcome.found(id_of(data, number))
     if not repeated:
         return
     most = max(repeated.values(), key=len)
@@ -121,18 +123,17 @@ def tell_repeated(outcome: Outcome, repeated: dict[int, list[int]], data: Sequen
     )
 
 
-def tell_balance(outcome: Outcome, facts: Facts, alive: Sequence[int], data: Sequence[Row]) -> None:
+def tell_balance(outcome: Outcome, facts: Facts, alive: Integers, data: Sequence[Row]) -> None:
     """Say which classes are rare beside the most frequent one."""
-    counts = Counter(facts.answered[row] for row in alive)
+    counts = Counter(facts.answered[alive].tolist())
     most, largest = counts.most_common(1)[0]
     rare = {key for key, count in counts.items() if count * _UNBALANCED <= largest}
     names: dict[int, str] = {}
-    for row in alive:
-        key = facts.answered[row]
+    for row, key in zip(alive.tolist(), facts.answered[alive].tolist(), strict=True):
         if key in rare:
-            outcome.found(data[row]["id"])
-        if key == most or key in rare:
-            names.setdefault(key, clean_line(hide(parts_of(data[row])[1]), max_chars=40))
+            outcome.found(id_of(data, row))
+        if key not in names and (key == most or key in rare):
+            names[key] = clean_line(hide(parts_of(data[row])[1]), max_chars=40)
     if not rare:
         return
     rarest = sorted(rare, key=lambda key: (counts[key], names[key]))[:3]

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
+
 from engine.data.cleaning import answers, hidden, outliers
 from engine.data.cleaning.duplicates import find_alike, tell_alike
 from engine.data.cleaning.facts import Facts, facts_of
@@ -12,6 +14,9 @@ from engine.data.cleaning.outcome import Outcome, rows
 from engine.data.cleaning.personal import PERSONAL
 from engine.data.cleaning.secrets import SECRETS, find_kinds, mask
 from engine.data.cleaning.texts import texts_of, with_texts
+from engine.data.progress import NOBODY, WorkWatch
+from engine.data.row_keys import Integers
+from engine.data.row_store import id_of
 from engine.data.rows import Row, Tally
 from engine.recipe.problems import Severity
 from engine.recipe.schema_data import CleaningSection
@@ -84,64 +89,58 @@ TEXT_CHECKS = (
 
 @dataclass(slots=True)
 class Cleaned:
-    """Rows after the checks.
+    """What is left after the checks.
 
     Attributes:
-        rows: Those that stay, in order.
+        numbers: Places of the rows that stay, in order.
         groups: For each of them the number of its group of rows that are nearly equal.
         outcomes: What each check found.
     """
 
-    rows: list[Row]
-    groups: list[int]
+    numbers: Integers
+    groups: Integers
     outcomes: list[Outcome] = field(default_factory=list)
 
-    def only(self, kept: Sequence[Row]) -> "Cleaned":
-        """Return the same with some of the rows, which must be those very objects, in order."""
-        wanted = {id(row) for row in kept}
-        pairs = [pair for pair in zip(self.rows, self.groups, strict=True) if id(pair[0]) in wanted]
-        return Cleaned([row for row, _ in pairs], [group for _, group in pairs], self.outcomes)
 
-
-def check_texts(data: Iterable[Row], cleaning: CleaningSection, dropped: Tally) -> Cleaned:
-    """Look at the texts of rows one by one: hidden characters, double encoding, secrets, personal data.
+class TextChecks:
+    """Looks at the texts of rows one by one: hidden characters, double encoding, secrets, personal data.
 
     Args:
-        data: Canonical rows.
         cleaning: What the recipe says to do.
         dropped: Rows left out are counted here.
     """
-    checks = [(check, action) for check in TEXT_CHECKS if (action := getattr(cleaning, check.name)) != "off"]
-    outcomes = {check.name: Outcome(check.name, action) for check, action in checks}
-    kept: list[Row] = []
-    for row in data:
-        stays: Row | None = row
-        for check, action in checks:
-            stays = _checked(stays, check, action, outcomes[check.name]) if stays else None
-            if stays is None:
-                dropped.add(check.name, row["id"])
-                break
-        if stays is not None:
-            kept.append(stays)
-    for check, _ in checks:
-        _tell_texts(outcomes[check.name], check)
-    return Cleaned(kept, list(range(len(kept))), list(outcomes.values()))
 
+    def __init__(self, cleaning: CleaningSection, dropped: Tally) -> None:
+        self._dropped = dropped
+        self._checks = [
+            (check, Outcome(check.name, action))
+            for check in TEXT_CHECKS
+            if (action := getattr(cleaning, check.name)) != "off"
+        ]
 
-def _checked(row: Row, check: TextCheck, action: str, outcome: Outcome) -> Row | None:
-    """Return the row as it goes on: as it is, changed, or not at all."""
-    kinds = check.find("\n".join(texts_of(row)))
-    if not kinds:
+    def checked(self, row: Row) -> Row | None:
+        """Return a row as it goes on: as it is, changed, or not at all."""
+        text = "\n".join(texts_of(row))
+        for check, outcome in self._checks:
+            kinds = check.find(text)
+            if not kinds:
+                continue
+            outcome.found(row["id"], kinds)
+            if outcome.action == "drop":
+                outcome.dropped += 1
+                self._dropped.add(check.name, row["id"])
+                return None
+            if outcome.action != "report":
+                outcome.changed += 1
+                row = with_texts(row, check.change)
+                text = "\n".join(texts_of(row))
         return row
-    outcome.found(row["id"], kinds)
-    if action == "drop":
-        outcome.dropped += 1
-        return None
-    if action == "report":
-        return row
-    outcome.changed += 1
-    changed: Row = with_texts(row, check.change)
-    return changed
+
+    def outcomes(self) -> list[Outcome]:
+        """Return what each check found, with its sentence, once all rows were looked at."""
+        for check, outcome in self._checks:
+            _tell_texts(outcome, check)
+        return [outcome for _, outcome in self._checks]
 
 
 def _tell_texts(outcome: Outcome, check: TextCheck) -> None:
@@ -154,18 +153,25 @@ def _tell_texts(outcome: Outcome, check: TextCheck) -> None:
 class RowChecks:
     """Checks of rows beside each other; a row that one of them drops is unknown to those after it.
 
+    Attributes:
+        facts: What is known of each row.
+
     Args:
         data: Canonical rows.
         cleaning: What the recipe says to do.
         seed: The run's seed.
         dropped: Rows left out are counted here.
+        watch: Told how far the checks are.
     """
 
-    def __init__(self, data: Sequence[Row], cleaning: CleaningSection, seed: int, dropped: Tally) -> None:
-        self._data, self._cleaning, self._seed, self._dropped = data, cleaning, seed, dropped
-        self._facts: Facts = facts_of(data, with_languages=cleaning.other_languages != "off")
-        self._alive = list(range(len(data)))
-        self._groups = list(self._alive)
+    def __init__(
+        self, data: Sequence[Row], cleaning: CleaningSection, seed: int, dropped: Tally, watch: WorkWatch = NOBODY
+    ) -> None:
+        self._data, self._cleaning, self._seed, self._dropped, self._watch = data, cleaning, seed, dropped, watch
+        looked_at = watch.each("Looking at the rows", data)
+        self.facts: Facts = facts_of(looked_at, with_languages=cleaning.other_languages != "off")
+        self._alive: Integers = np.arange(len(data))
+        self._groups = self._alive
         self._outcomes: list[Outcome] = []
 
     def run(self) -> Cleaned:
@@ -179,57 +185,55 @@ class RowChecks:
             ("class_balance", self._class_balance),
         ):
             action = getattr(self._cleaning, name)
-            if action != "off" and self._alive:
+            if action != "off" and len(self._alive):
                 outcome = Outcome(name, action)
                 check(outcome)
                 self._outcomes.append(outcome)
-        return Cleaned(
-            [self._data[row] for row in self._alive], [self._groups[row] for row in self._alive], self._outcomes
-        )
+        return Cleaned(self._alive, self._groups[self._alive], self._outcomes)
 
     def _drop(self, outcome: Outcome, numbers: Iterable[int]) -> None:
         if outcome.action != "drop":
             return
-        gone = set(numbers)
-        for number in sorted(gone):
-            self._dropped.add(outcome.name, self._data[number]["id"])
+        gone = np.unique(np.fromiter(numbers, np.int64))
+        for number in gone.tolist():
+            self._dropped.add(outcome.name, id_of(self._data, number))
         outcome.dropped += len(gone)
-        self._alive = [row for row in self._alive if row not in gone]
+        self._alive = self._alive[~np.isin(self._alive, gone)]
 
     def _near_duplicates(self, outcome: Outcome) -> None:
-        found = find_alike(self._data, self._facts, self._alive, self._seed)
+        found = find_alike(self._data, self.facts, self._alive, self._seed, self._watch)
         self._groups = found.firsts
         looked_at = self._alive
-        self._drop(outcome, (row for row in looked_at if found.firsts[row] != row))
+        self._drop(outcome, looked_at[found.firsts[looked_at] != looked_at])
         tell_alike(outcome, found, looked_at, self._data)
 
     def _contradictions(self, outcome: Outcome) -> None:
-        torn = answers.find_contradictions(self._facts, self._alive)
-        choice = answers.is_choice(self._facts, self._alive, self._data)
+        torn = answers.find_contradictions(self.facts, self._alive)
+        choice = answers.is_choice(self.facts, self._alive, self._data)
         total = len(self._alive)
         self._drop(outcome, (row for numbers in torn.values() for row in numbers))
-        answers.tell_contradictions(outcome, torn, self._facts, self._data, choice=choice, total=total)
+        answers.tell_contradictions(outcome, torn, self.facts, self._data, choice=choice, total=total)
 
     def _repeated_answers(self, outcome: Outcome) -> None:
-        repeated = answers.find_repeated(self._facts, self._alive)
+        repeated = answers.find_repeated(self.facts, self._alive)
         total = len(self._alive)
         self._drop(outcome, (row for numbers in repeated.values() for row in numbers[1:]))
         answers.tell_repeated(outcome, repeated, self._data, total=total)
 
     def _length_outliers(self, outcome: Outcome) -> None:
-        looked_at, far = self._alive, outliers.find_far(self._facts, self._alive)
+        looked_at, far = self._alive, outliers.find_far(self.facts, self._alive)
         self._drop(outcome, far)
-        outliers.tell_far(outcome, far, self._facts, looked_at, self._data)
+        outliers.tell_far(outcome, far, self.facts, looked_at, self._data)
 
     def _other_languages(self, outcome: Outcome) -> None:
-        main, foreign, counts = outliers.find_foreign(self._facts, self._alive)
+        main, foreign, counts = outliers.find_foreign(self.facts, self._alive)
         if counts[main] * 2 > counts.total():
             self._drop(outcome, foreign)
-        outliers.tell_foreign(outcome, foreign, counts, self._facts, self._data)
+        outliers.tell_foreign(outcome, foreign, counts, self.facts, self._data)
 
     def _class_balance(self, outcome: Outcome) -> None:
-        if answers.is_choice(self._facts, self._alive, self._data):
-            answers.tell_balance(outcome, self._facts, self._alive, self._data)
+        if answers.is_choice(self.facts, self._alive, self._data):
+            answers.tell_balance(outcome, self.facts, self._alive, self._data)
 
 
 def merged(outcomes: Iterable[Outcome]) -> list[Outcome]:

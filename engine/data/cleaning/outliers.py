@@ -8,6 +8,8 @@ import numpy as np
 
 from engine.data.cleaning.facts import Facts
 from engine.data.cleaning.outcome import Outcome, rows
+from engine.data.row_keys import Integers
+from engine.data.row_store import id_of
 from engine.data.rows import Row
 
 _LEAST_ROWS = 50
@@ -19,27 +21,28 @@ _PER_DEVIATION = 0.6745
 """Median absolute deviation of a normal distribution of deviation 1."""
 
 
-def find_far(facts: Facts, alive: Sequence[int]) -> list[int]:
+def find_far(facts: Facts, alive: Integers) -> list[int]:
     """Return the rows whose length is far from the middle.
 
     By the robust z score (Iglewicz and Hoaglin 1993) of its logarithm, because lengths spread by factors.
     """
     if len(alive) < _LEAST_ROWS:
         return []
-    logs = np.array([facts.log_chars[row] for row in alive])
+    logs = facts.log_chars[alive]
     away = logs - np.median(logs)
     spread = float(np.median(np.abs(away)))
     limit = max(_FACTOR, _FAR * spread / _PER_DEVIATION)
-    return [alive[place] for place in np.flatnonzero(np.abs(away) > limit).tolist()]
+    far: list[int] = alive[np.abs(away) > limit].tolist()
+    return far
 
 
-def tell_far(outcome: Outcome, far: Sequence[int], facts: Facts, alive: Sequence[int], data: Sequence[Row]) -> None:
+def tell_far(outcome: Outcome, far: Sequence[int], facts: Facts, alive: Integers, data: Sequence[Row]) -> None:
     """Say how long the far rows are; the longest come first."""
     for row in sorted(far, key=lambda row: -facts.log_chars[row]):
-        outcome.found(data[row]["id"])
+        outcome.found(id_of(data, row))
     if not far:
         return
-    middle = math.exp(float(np.median([facts.log_chars[row] for row in alive])))
+    middle = math.exp(float(np.median(facts.log_chars[alive])))
     sizes = [math.exp(facts.log_chars[row]) for row in far]
     longest = f", the longest of {max(sizes):,.0f} characters" if max(sizes) > middle else ""
     outcome.say(
@@ -48,13 +51,14 @@ def tell_far(outcome: Outcome, far: Sequence[int], facts: Facts, alive: Sequence
     )
 
 
-def find_foreign(facts: Facts, alive: Sequence[int]) -> tuple[str, list[int], Counter[str]]:
+def find_foreign(facts: Facts, alive: Integers) -> tuple[str, list[int], Counter[str]]:
     """Return the main language, the rows in another one, and the number of rows of each language that is clear."""
-    counts = Counter(facts.languages[row] for row in alive if facts.languages[row])
+    numbers = alive.tolist()
+    counts = Counter(facts.languages[row] for row in numbers if facts.languages[row])
     if not counts:
         return "", [], counts
     main = counts.most_common(1)[0][0]
-    return main, [row for row in alive if facts.languages[row] not in ("", main)], counts
+    return main, [row for row in numbers if facts.languages[row] not in ("", main)], counts
 
 
 def tell_foreign(
@@ -62,7 +66,7 @@ def tell_foreign(
 ) -> None:
     """Say which languages there are beside the main one."""
     for row in foreign:
-        outcome.found(data[row]["id"], (facts.languages[row],))
+        outcome.found(id_of(data, row), (facts.languages[row],))
     if not foreign:
         return
     (main, most), *_ = counts.most_common(1)

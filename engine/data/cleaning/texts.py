@@ -84,5 +84,6 @@ def digest(*parts: object) -> bytes:
 
 def plain(text: str) -> str:
     """Return a text without the differences that say nothing: case, white space, width of letters, a last full stop."""
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    whole = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    folded = " ".join(whole.casefold().split())
     return folded.rstrip(".!?。！？ ")
