@@ -143,7 +143,10 @@ def model_places(run: RunDirectory, report: dict[str, Any]) -> list[tuple[str, s
     places = [(kind, run.path / str(model[kind])) for kind in ("merged", "adapter") if model.get(kind)]
     if model.get("output"):
         places.append(("copy", Path(str(model["output"]))))
-    return [(kind, clean_line(place)) for kind, place in [*places, ("report", run.report_html_file)]]
+    places.append(("report", run.report_html_file))
+    if run.data_report_html_file.exists():
+        places.append(("data", run.data_report_html_file))
+    return [(kind, clean_line(place)) for kind, place in places]
 
 
 def _print_places(run: RunDirectory, report: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) ->
         "samples": paired_samples(before, after, few_shot),
         "training": _training(plan, picture),
         "memory": _memory(plan, picture),
-        "data": _data(plan, picture),
+        "data": _data(run, plan, picture),
         "model": _model(run, plan, picture),
         "recipe": _recipe(plan),
         "remarks": list(dict.fromkeys(text for one in measured for text in one.get("remarks", []))),
@@ -253,7 +253,8 @@ def _memory(plan: Plan, picture: Picture) -> dict[str, Any]:
     }
 
 
-def _data(plan: Plan, picture: Picture) -> dict[str, Any]:
+def _data(run: RunDirectory, plan: Plan, picture: Picture) -> dict[str, Any]:
+    page = run.data_report_html_file
     return {
         "source": plan.recipe.data.sources(),
         "sha256": plan.data.sha256,
@@ -261,6 +262,7 @@ def _data(plan: Plan, picture: Picture) -> dict[str, Any]:
         "num_held_out": picture.data.get("num_held_out", plan.data.num_held_out),
         "num_test": picture.data.get("num_test", plan.data.num_test),
         "dropped": picture.data.get("dropped", plan.data.dropped),
+        "report": page.name if page.exists() else None,
     }
 
 

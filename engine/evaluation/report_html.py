@@ -91,7 +91,16 @@ def _facts(content: dict[str, Any]) -> str:
         f"<div><dt>{escape_html(name)}</dt><dd>{escape_html(value)}<small>{escape_html(note)}</small></dd></div>"
         for name, value, note in facts
     )
-    return f'<dl class="card facts">{cells}</dl>'
+    return f'<dl class="card facts">{cells}</dl>{_data_report(data)}'
+
+
+def _data_report(data: dict[str, Any]) -> str:
+    """Return the way to the data report, which lies beside this one."""
+    if not data["report"]:
+        return ""
+    return (
+        f'\n<p class="soft"><a href="{escape_html(data["report"])}">What the data is, row by row accounted for</a></p>'
+    )
 
 
 def _aside(data: dict[str, Any]) -> str:
@@ -290,4 +299,5 @@ def _footer(content: dict[str, Any]) -> str:
         f"Data sha256 {content['data']['sha256']}." if content["data"]["sha256"] else "",
         versions,
     ]
-    return "<footer>" + "".join(f"<p>{escape_html(clean_line(line))}</p>" for line in lines if line) + "</footer>"
+    said = "".join(f"<p>{escape_html(clean_line(line))}</p>" for line in lines if line)
+    return f"<footer>{said}</footer>"

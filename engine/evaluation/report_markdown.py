@@ -95,7 +95,8 @@ def _training(content: dict[str, Any]) -> str:
         f"{human_count(model['trainable_params'])} of them trained ({escape_markdown(content['method'])})",
         f"- Data: {data['num_train']:,} training rows, {data['num_held_out']:,} held out"
         f"{_put_aside(data['num_test'])}; "
-        f"sha256 {inline_code(data['sha256'] or 'unknown')}",
+        f"sha256 {inline_code(data['sha256'] or 'unknown')}"
+        + (f" ([what happened to each row]({data['report']}))" if data["report"] else ""),
         f"- Steps: {training['steps']:,} of {training['total_steps']:,}, {training['effective_batch']} rows each, "
         f"{human_duration(elapsed)} on {escape_markdown(training['device'])}",
         f"- Memory: {escape_markdown(memory_words(memory))}",

@@ -10,12 +10,14 @@ from markdown_it import MarkdownIt
 
 from engine.data.report import ReportSubject, markdown_report, subject_of, write_data_report, write_report_files
 from engine.data.report_html import histogram, html_page
+from engine.evaluation.report import write_report
 from engine.planning.data_words import account, cut_rows, length_bins
 from engine.planning.profiles import CheckResult, DataProfile, Finding, LengthCut, LengthProfile, PreflightCheck
 from engine.recipe.read import check_recipe
 from engine.runs.directory import create_run
 from engine.runs.home import home_folders
 from tests.engine.made_plan import made_plan
+from tui.summary import model_places
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)"> | [a](javascript:b) `c` \x1b[2J'
 SUBJECT = ReportSubject("rows.jsonl", "chat", ["rows.jsonl"], model="starter", max_length=128, seed=17)
@@ -194,6 +196,18 @@ def test_a_run_gets_both_files_and_nobody_else_can_read_them(tmp_path: Path, mon
     for file in (run.data_report_markdown_file, run.data_report_html_file):
         assert "120 read" in file.read_text()
         assert file.stat().st_mode & 0o077 == 0
+
+
+def test_the_report_of_a_run_leads_to_that_of_its_data_once_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FTWIZARD_HOME", str(tmp_path))
+    run = create_run(home_folders(), "objective: chat\n", made_plan())
+    assert "data-report" not in write_report(run).read_text()
+    write_data_report(run, made_profile())
+    assert '<a href="data-report.html">' in write_report(run).read_text()
+    assert "(data-report.html)" in run.report_markdown_file.read_text()
+    assert ("data", str(run.data_report_html_file)) in model_places(run, {})
 
 
 def test_a_report_can_be_written_again(tmp_path: Path) -> None:
