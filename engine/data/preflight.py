@@ -5,16 +5,22 @@ made, so that a fault of the renderer, a template or a tokenizer cannot hide its
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from engine.data.preflight_case import PreflightCase, Verdict
+from engine.data.lengths import length_profile
+from engine.data.pipeline import PreparedData
+from engine.data.preflight_case import UNCUT_LENGTH, PreflightCase, Verdict
 from engine.data.preflight_masks import check_mask
 from engine.data.preflight_rows import check_leaks, check_preferences, check_repeats
 from engine.data.preflight_serving import check_first_token, check_prefix, check_serving
 from engine.data.preflight_tokens import check_ends, check_ids, check_padding, check_truncation
 from engine.data.progress import NOBODY, WorkWatch
+from engine.data.rendering import Renderer
+from engine.data.sequence_length import model_in, sequence_length
+from engine.data.tokenized import TokenizedRows
 from engine.planning.profiles import Finding, PreflightCheck
 from engine.recipe.problems import Problem
+from engine.recipe.schema import Recipe
 
 _Check = Callable[[PreflightCase], Verdict | None]
 _CHECKS: tuple[tuple[str, str, str, _Check], ...] = (
@@ -34,24 +40,67 @@ _PATHS = {check_id: path for check_id, _, path, _ in _CHECKS}
 _SEVERITY = {"blocked": "error", "warning": "warning"}
 
 
-def check_rendering(case: PreflightCase, *, watch: WorkWatch = NOBODY) -> list[PreflightCheck]:
+def check_rendering(
+    case: PreflightCase, *, leave_out: Collection[str] = (), watch: WorkWatch = NOBODY
+) -> list[PreflightCheck]:
     """Return what each check of the rendered rows found, in order.
 
     Args:
         case: The rows, and what became of them.
+        leave_out: Checks that somebody else makes better.
         watch: Told which check is made.
 
     Raises:
         ReadingStoppedError: A stop was asked for.
     """
     found: list[PreflightCheck] = []
-    for number, (check_id, title, _, check) in enumerate(_CHECKS):
-        watch.at("Checking what will be trained", number, len(_CHECKS))
+    wanted = [each for each in _CHECKS if each[0] not in leave_out]
+    for number, (check_id, title, _, check) in enumerate(wanted):
+        watch.at("Checking what will be trained", number, len(wanted))
         began_s = time.perf_counter()
         verdict = check(case)
         if verdict is not None:
             found.append(verdict.as_check(check_id, title, time.perf_counter() - began_s))
     return found
+
+
+def check_prepared(
+    recipe: Recipe,
+    prepared: PreparedData,
+    tokens: TokenizedRows,
+    renderer: Renderer,
+    folder: str,
+    *,
+    watch: WorkWatch = NOBODY,
+) -> list[PreflightCheck]:
+    """Return what the checks find in prepared rows, before there is a plan.
+
+    Args:
+        recipe: A checked recipe.
+        prepared: Its rows.
+        tokens: The training rows as token ids.
+        renderer: What rendered them.
+        folder: Local folder of the model.
+        watch: Told which check is made.
+
+    Raises:
+        ProblemError: The model's configuration cannot be used.
+        ReadingStoppedError: A stop was asked for.
+    """
+    model = model_in(folder, recipe.model.base)
+    max_length, _ = sequence_length(recipe, model, length_profile(tokens.lengths.tolist()))
+    case = PreflightCase(
+        recipe=recipe,
+        renderer=renderer,
+        train_rows=prepared.train_rows,
+        held_out_rows=prepared.held_out_rows,
+        whole=tokens.cut(UNCUT_LENGTH),
+        max_length=max_length,
+        test_rows=prepared.test_rows,
+        vocab_size=None if model is None else model.vocab_size,
+        num_duplicates_dropped=prepared.profile.dropped.get("duplicate", 0),
+    )
+    return check_rendering(case, watch=watch)
 
 
 def findings_of(checks: Sequence[PreflightCheck]) -> list[Finding]:

@@ -16,6 +16,8 @@ from engine.recipe.schema import Recipe
 from engine.text import clean_line
 
 MAX_ROWS_LISTED = 20
+UNCUT_LENGTH = 1 << 30
+"""A sequence length that cuts nothing."""
 SERVED_ROWS = 200
 DRAWN_ROWS = 400
 """Rows that are rendered again for a check; of more rows that many are drawn with the seed."""

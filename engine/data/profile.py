@@ -2,23 +2,30 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 from engine.data.lengths import length_profile
 from engine.data.pipeline import PreparedData, prepare
-from engine.data.rendered import Rendered
+from engine.data.progress import NOBODY, WorkWatch
+from engine.data.rendered import Ints, RenderedRows
 from engine.data.rendering import Renderer
+from engine.data.row_store import row_text
 from engine.data.rows import Row
 from engine.data.sources import HUB
+from engine.data.token_key import rows_hash
+from engine.data.tokenized import TokenizedRows, find_tokens, tokenize
 from engine.models.hub_datasets import commits_of
 from engine.models.tokenizers import load_tokenizer
-from engine.planning.profiles import DataProfile, Finding, LengthProfile
+from engine.planning.profiles import DataProfile, Finding, LengthCut, LengthProfile
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
 
+MEASURED_CHARS = 64 << 20
+"""Text whose tokens are all counted before the start, which takes up to half a minute; the run then counts nothing."""
 MEASURED_ROWS = 5000
-"""Rows whose tokens are counted; of more rows that many are drawn, and the total is scaled up."""
+"""Rows drawn from larger data; what is counted is scaled up. As few are always counted, however long they are."""
 UNCUT_LENGTH = 1 << 30
 
 
@@ -34,37 +41,104 @@ def renderer_for(recipe: Recipe, folder: str) -> tuple[Renderer, list[str]]:
     return Renderer(loaded.tokenizer, length, recipe.data.system_prompt), loaded.choices
 
 
-def profile_data(recipe: Recipe, *, folder: str | None = None) -> DataProfile:
+def profile_data(
+    recipe: Recipe, *, folder: str | None = None, cache: Path | None = None, watch: WorkWatch = NOBODY
+) -> DataProfile:
     """Return the profile of a recipe's data.
 
     Args:
         recipe: A checked recipe.
         folder: Local folder of the model; without one lengths are estimated from characters.
+        cache: Cache folder of this person, which keeps the token ids for the run.
+        watch: Who follows the work.
 
     Raises:
         ProblemError: The data, the tokenizer or its chat template cannot be used.
+        ReadingStoppedError: A stop was asked for.
     """
     prepared = _with_commits(prepare(recipe), recipe)
     if folder is None:
         return prepared.profile
     loaded = load_tokenizer(Path(folder), recipe)
     renderer = Renderer(loaded.tokenizer, UNCUT_LENGTH, recipe.data.system_prompt)
-    train, refused = _measured(renderer, prepared.train_rows, recipe.training.seed)
-    if not train:
+    measuring = _Measuring(renderer, recipe.training.seed, cache, watch)
+    train = measuring.measure(prepared.train_rows)
+    if not train.rendered.sequences:
         raise ProblemError(*renderer.render_rows(prepared.train_rows).problems())
-    held_out, _ = _measured(renderer, prepared.held_out_rows, recipe.training.seed)
-    num_train = len(prepared.train_rows)
-    answers = [sequence.num_trained for sequence in train]
-    held_longest = max((sequence.num_trained for sequence in held_out), default=0)
+    held_out = measuring.measure(prepared.held_out_rows).rendered.sequences
     chat = "messages" in prepared.train_rows[0]
+    sequences = train.rendered.sequences
     return prepared.profile.model_copy(
         update={
-            "lengths": _lengths([len(sequence.input_ids) for sequence in train], num_train),
-            "answer_lengths": _lengths(answers, num_train) if chat else None,
-            "held_out_answer_longest": held_longest if chat else 0,
-            "findings": [*prepared.profile.findings, *refused],
+            "lengths": train.profile_of(sequences.lengths),
+            "answer_lengths": train.profile_of(sequences.num_trained) if chat else None,
+            "held_out_answer_longest": int(held_out.num_trained.max(initial=0)) if chat else 0,
+            "cuts": train.cuts(),
+            "findings": [*prepared.profile.findings, *train.findings()],
         }
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """Rows whose tokens were counted.
+
+    Attributes:
+        tokens: The rows.
+        rendered: Their whole sequences.
+        scale: Rows that each of them stands for.
+    """
+
+    tokens: TokenizedRows
+    rendered: RenderedRows
+    scale: float
+
+    def profile_of(self, lengths: Ints) -> LengthProfile | None:
+        """Return the distribution of lengths; of a sample the total is that of all rows."""
+        total = None if self.scale == 1 else round(int(lengths.sum()) * self.scale)
+        return length_profile(lengths.tolist(), total=total)
+
+    def cuts(self) -> list[LengthCut]:
+        """Return what sequence lengths take from all rows."""
+        counts = ("num_cut", "num_answers_cut", "num_answers_lost", "lost_tokens")
+        return [
+            cut.model_copy(update={name: round(getattr(cut, name) * self.scale) for name in counts})
+            for cut in self.tokens.cuts()
+        ]
+
+    def findings(self) -> list[Finding]:
+        """Return what rendering says of the rows."""
+        return [
+            Finding(code="data.not_rendered", message=sentence, path="data.source", severity="warning")
+            for sentence in self.rendered.sentences()
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measuring:
+    renderer: Renderer
+    seed: int
+    cache: Path | None
+    watch: WorkWatch
+
+    def measure(self, rows: Sequence[Row]) -> _Measured:
+        """Count the tokens of rows: of all that are kept already or soon counted, else of a sample."""
+        sha256 = None if self.cache is None else rows_hash(rows)
+        tokens = None if sha256 is None or self.cache is None else find_tokens(sha256, self.renderer, self.cache)
+        scale = 1.0
+        if tokens is None and not _soon_counted(rows):
+            drawn = random.Random(f"measure {self.seed}").sample(rows, MEASURED_ROWS)
+            rows, sha256, scale = drawn, None, len(rows) / MEASURED_ROWS
+        if tokens is None:
+            tokens = tokenize(rows, self.renderer, rows_sha256=sha256, cache=self.cache, watch=self.watch)
+        return _Measured(tokens, tokens.cut(UNCUT_LENGTH), scale)
+
+
+def _soon_counted(rows: Sequence[Row]) -> bool:
+    if len(rows) <= MEASURED_ROWS:
+        return True
+    num_chars = accumulate(len(row_text(row)) for row in rows)
+    return all(chars <= MEASURED_CHARS for chars in num_chars)
 
 
 def _with_commits(prepared: PreparedData, recipe: Recipe) -> PreparedData:
@@ -72,19 +146,3 @@ def _with_commits(prepared: PreparedData, recipe: Recipe) -> PreparedData:
     names = [*recipe.data.sources(), str(recipe.data.held_out or "")]
     commits = commits_of(names) if any(name.startswith(HUB) for name in names) else {}
     return replace(prepared, profile=prepared.profile.model_copy(update={"commits": commits}))
-
-
-def _measured(renderer: Renderer, rows: Sequence[Row], seed: int) -> tuple[list[Rendered], list[Finding]]:
-    drawn = rows if len(rows) <= MEASURED_ROWS else random.Random(f"measure {seed}").sample(rows, MEASURED_ROWS)
-    rendered = renderer.render_rows(drawn)
-    findings = [
-        Finding(code="data.not_rendered", message=sentence, path="data.source", severity="warning")
-        for sentence in rendered.sentences()
-    ]
-    return rendered.sequences, findings
-
-
-def _lengths(lengths: list[int], num_rows: int) -> LengthProfile | None:
-    sampled = num_rows > MEASURED_ROWS
-    total = round(sum(lengths) * num_rows / MEASURED_ROWS) if sampled else None
-    return length_profile(lengths, total=total)

@@ -12,9 +12,8 @@ import torch
 from engine.data.content_cache import content_key
 from engine.data.lengths import length_profile
 from engine.data.pipeline import PreparedData, prepare
-from engine.data.preflight import check_rendering, problems_of
-from engine.data.preflight_case import PreflightCase
-from engine.data.profile import UNCUT_LENGTH
+from engine.data.preflight import check_prepared, problems_of
+from engine.data.preflight_case import UNCUT_LENGTH
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendered import Rendered, RenderedRows, RenderedSequences
 from engine.data.rendering import Renderer
@@ -216,7 +215,6 @@ def _make_view(recipe: Recipe, folder: str, prepared: PreparedData, cache: Path 
     renderer = Renderer(tokenizer, UNCUT_LENGTH, recipe.data.system_prompt)
     rows = prepared.train_rows
     tokens = tokenize(rows, renderer, cache=cache, watch=watch)
-    whole = tokens.cut(UNCUT_LENGTH)
     model = model_in(folder, recipe.model.base)
     lengths = length_profile(tokens.lengths.tolist())
     max_length, length_from = sequence_length(recipe, model, lengths)
@@ -226,20 +224,7 @@ def _make_view(recipe: Recipe, folder: str, prepared: PreparedData, cache: Path 
     marks = find_marks(rows, cut.sequences, cut_facts, renderer, watch=watch)
     bins = _bins(cut.sequences, max_length, packed=packed)
     orders = _orders(cut_facts, bins, marks)
-    checks = check_rendering(
-        PreflightCase(
-            recipe=recipe,
-            renderer=renderer,
-            train_rows=rows,
-            held_out_rows=prepared.held_out_rows,
-            whole=whole,
-            max_length=max_length,
-            test_rows=prepared.test_rows,
-            vocab_size=None if model is None else model.vocab_size,
-            num_duplicates_dropped=prepared.profile.dropped.get("duplicate", 0),
-        ),
-        watch=watch,
-    )
+    checks = check_prepared(recipe, prepared, tokens, renderer, folder, watch=watch)
     facts = {
         "num_sequences": len(bins),
         "num_cut": len(orders["cut"]),
