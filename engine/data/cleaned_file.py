@@ -6,6 +6,7 @@ the middle leaves nothing half-made where somebody looks for rows.
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -15,14 +16,21 @@ from typing import Any, Literal
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
+from engine.data.cleaning.clean import merged
 from engine.data.pipeline import PreparedData, prepare
+from engine.data.prepared_profile import Found, dropped_sentences, profile_of
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.readers import open_source
+from engine.data.row_store import RowStore
 from engine.data.rows import RawRow, Row, Tally
 from engine.data.source_facts import read_options, source_files
+from engine.data.sources import check_read
+from engine.data.usable_rows import read_raw, usable_rows
 from engine.planning.data_words import account
+from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
 from engine.recipe.schema_data import DataSection, source_paths
+from engine.text import clean_line
 
 FileKind = Literal["jsonl", "parquet"]
 SIDES = ("train", "held_out", "test")
@@ -61,6 +69,11 @@ class LineFile:
                 self.num_rows += 1
 
 
+def of_any_shape(recipe: Recipe) -> Recipe:
+    """Return a recipe whose rows may have any shape that is known, also one that no objective learns from."""
+    return recipe.model_copy(update={"objective": None})
+
+
 def whole_data(recipe: Recipe) -> Recipe:
     """Return a recipe without weights and balance, which repeat rows or draw some of them: each row is there once."""
     balance = recipe.data.cleaning.class_balance
@@ -75,72 +88,66 @@ def clean_rows(
     """Write the rows that are left after reading, checking and cleaning, in canonical form and in the files' order.
 
     Args:
-        recipe: Its data section says what is read and cleaned; weights and split play no part.
+        recipe: Its data section says what is read and cleaned; weights, split and held-out rows play no part.
         out: File to write; it must not exist.
         kind: `jsonl`, or `parquet` with messages as lists of `{role, content}`, or as JSON where rows call tools.
         dropped_out: File for the rows left out, as `{"where", "reason", "detail", "row"}`; None for none.
         watch: Told how far the work is, and asked whether to go on.
 
     Returns:
-        `profile` (of the data), `num_rows` written, `sha256` of the file, and `num_dropped` rows written.
+        `profile` of the rows that stay, `num_rows` written, `sha256` of the file, and `num_dropped` rows written.
 
     Raises:
         ProblemError: The data cannot be used.
+        ReadingStoppedError: The watch asked for a stop.
     """
     recipe = whole_data(recipe)
-    dropped: dict[str, tuple[str, str]] = {}
-    tally = Tally(told=lambda reason, where, detail: dropped.update({where: (reason, detail)}))
-    prepared = prepare(recipe, dropped=tally)
-    rows = in_order(prepared, recipe.data)
-    if kind == "parquet":
-        write_parquet(out, rows, watch)
-        written = {"num_rows": len(rows), "sha256": hashlib.sha256(out.read_bytes()).hexdigest()}
-    else:
+    reasons: dict[str, tuple[str, str]] = {}
+    with tempfile.TemporaryDirectory(prefix="ftwizard-rows-", dir=out.parent) as folder:
+        raw, files = read_raw(source_files(recipe.data), read_options(recipe.data), Path(folder) / "raw.arrow", watch)
+        check_read(files, recipe.data.sources(), read_options(recipe.data))
+        dropped = Tally(told=lambda reason, where, detail: reasons.update({where: (reason, detail)}))
+        changed = Tally()
+        usable, shape = usable_rows(raw, recipe, Path(folder) / "rows.arrow", dropped, changed, watch)
+        if not usable.rows:
+            raise _nothing_left(dropped)
+        found = Found(files, shape, dropped, changed, merged(usable.outcomes), [], len(usable.rows), 0)
+        profile = profile_of(found, usable.rows, (), (), watch)
+        written: dict[str, Any] = _write_cleaned(out, usable.rows, kind, watch)
+        if dropped_out is not None:
+            lines = LineFile(dropped_out)
+            lines.write(watch.counted("Writing dropped rows", dropped_rows(raw, reasons), len(reasons)))
+            written["num_dropped"] = lines.num_rows
+    return {"profile": profile.model_dump(mode="json"), **written}
+
+
+def _write_cleaned(out: Path, rows: Sequence[Row], kind: FileKind, watch: WorkWatch) -> dict[str, Any]:
+    if kind == "jsonl":
         lines = LineFile(out)
         lines.write(watch.each("Writing rows", rows))
-        written = {"num_rows": lines.num_rows, "sha256": lines.sha256}
-    if dropped_out is not None:
-        lines = LineFile(dropped_out)
-        lines.write(watch.counted("Writing dropped rows", dropped_rows(recipe.data, dropped), len(dropped)))
-        written["num_dropped"] = lines.num_rows
-    return {"profile": prepared.profile.model_dump(mode="json"), **written}
+        return {"num_rows": lines.num_rows, "sha256": lines.sha256}
+    write_parquet(out, rows, watch)
+    with out.open("rb") as file:
+        return {"num_rows": len(rows), "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def dropped_rows(data: DataSection, dropped: Mapping[str, tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def _nothing_left(dropped: Tally) -> ProblemError:
+    message = f"None of the {dropped.total():,} rows can be used: {dropped_sentences(dropped)}."
+    fix = "Correct the rows, or say with data.mapping which columns hold question and answer."
+    return ProblemError(Problem("data.no_usable_row", clean_line(message, max_chars=1200), fix, path="data.source"))
+
+
+def dropped_rows(raw: Iterable[RawRow], reasons: Mapping[str, tuple[str, str]]) -> Iterator[dict[str, Any]]:
     """Yield the rows that are left out, as they stand, with the reason.
 
     Args:
-        data: What is read.
-        dropped: `{where: (reason, detail)}`.
+        raw: All rows that were read.
+        reasons: `{where: (reason, detail)}`.
     """
-    for row in raw_rows(data):
-        if row.where in dropped:
-            reason, detail = dropped[row.where]
+    for row in raw:
+        if row.where in reasons:
+            reason, detail = reasons[row.where]
             yield {"where": row.where, "reason": reason, "detail": detail, "row": row.values}
-
-
-def in_order(prepared: PreparedData, data: DataSection) -> list[Row]:
-    """Return all rows of prepared data as the files have them, as if nothing had been split.
-
-    Rows of a held-out file are left out: that file is another one.
-    """
-    places = {file.name: number for number, file in enumerate(source_files(data))}
-    held_out = () if names_file(data.held_out) else prepared.held_out_rows
-    rows = [*prepared.train_rows, *held_out, *prepared.test_rows]
-    return sorted(rows, key=lambda row: _place(row["id"], places))
-
-
-def names_file(held_out: str | float | None) -> bool:
-    """Return whether `data.held_out` is a file and no share."""
-    try:
-        return held_out is not None and not float(held_out)
-    except ValueError:
-        return True
-
-
-def _place(row_id: str, files: dict[str, int]) -> tuple[int, int]:
-    name, _, line = row_id.rpartition(":")
-    return files.get(name, len(files)), int(line)
 
 
 def write_parquet(out: Path, rows: Sequence[Row], watch: WorkWatch = NOBODY) -> None:
@@ -189,7 +196,9 @@ def _message_type() -> Any:
     return pa.struct([("role", pa.string()), ("content", pa.string())])
 
 
-def split_files(recipe: Recipe, folder: Path, *, watch: WorkWatch = NOBODY) -> dict[str, Any]:
+def split_files(
+    recipe: Recipe, folder: Path, *, cache: Path | None = None, watch: WorkWatch = NOBODY
+) -> dict[str, Any]:
     """Write the rows of each side of a split as the files have them, and `split.json`, which says how it was made.
 
     Rows keep the columns and values that were read; nothing is added and text is not changed. Rows that the run would
@@ -198,6 +207,7 @@ def split_files(recipe: Recipe, folder: Path, *, watch: WorkWatch = NOBODY) -> d
     Args:
         recipe: Its data section says what is read and how it is divided.
         folder: An empty folder.
+        cache: Cache folder of prepared rows; None keeps nothing.
         watch: Told how far the work is, and asked whether to go on.
 
     Returns:
@@ -207,9 +217,9 @@ def split_files(recipe: Recipe, folder: Path, *, watch: WorkWatch = NOBODY) -> d
         ProblemError: The data cannot be used or divided so.
     """
     recipe = whole_data(recipe)
-    prepared = prepare(recipe)
+    prepared = prepare(recipe, cache=cache, watch=watch)
     files = [LineFile(folder / f"{side}.jsonl") for side in SIDES]
-    sides = {row["id"]: place for place, rows in enumerate(_sides(prepared)) for row in rows}
+    sides = {row_id: place for place, rows in enumerate(_sides(prepared)) for row_id in rows.ids()}
     pending: list[list[dict[str, Any]]] = [[] for _ in SIDES]
     for row in watch.counted("Writing rows", raw_rows(recipe.data), prepared.profile.num_rows):
         place = sides.get(row.where)
@@ -228,7 +238,7 @@ def split_files(recipe: Recipe, folder: Path, *, watch: WorkWatch = NOBODY) -> d
     return {**record, "profile": prepared.profile.model_dump(mode="json")}
 
 
-def _sides(prepared: PreparedData) -> tuple[Sequence[Row], ...]:
+def _sides(prepared: PreparedData) -> tuple[RowStore, ...]:
     return prepared.train_rows, prepared.held_out_rows, prepared.test_rows
 
 

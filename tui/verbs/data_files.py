@@ -25,6 +25,10 @@ KINDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "p
 SAFE_REPAIRS = {"hidden_characters": "remove", "double_encoding": "repair", "secrets": "mask"}
 """What `--fix` turns on: each takes out what nobody meant to teach and keeps the row. Dropping rows that are alike, or
 masking personal data that may be what is taught, is for a person to choose."""
+_OF_A_RUN = ("training.max_length", "training.packing", "model.", "data.system_prompt", "data.cleaning.class_balance")
+_NOT_OF_CLEANING = (*_OF_A_RUN, "training.seed", "data.held_out", "data.split", "data.max_rows")
+_SAID_BY_SPLIT = (*_OF_A_RUN, "training.seed", "data.held_out", "data.split")
+"""Settings that these verbs do not read, or that options of theirs stand for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,13 @@ def clean(wish: DataWish, target: CleanWish, *, as_json: bool) -> int:
     """Write the cleaned rows in canonical form and print what happened to each row."""
     from engine.planning.profiles import DataProfile
 
+    wish = replace(wish, unread=_NOT_OF_CLEANING)
     if target.fix:
         wish = replace(wish, defaults={"data": {"cleaning": SAFE_REPAIRS}})
     kind = _kind_of(target.out)
     places = [place.expanduser().absolute() for place in (target.out, target.dropped) if place is not None]
     with data_helper(show=not as_json) as helper, staged(places, force=target.force) as staging:
-        tree = helper.with_objective(recipe_of(wish))
+        tree = recipe_of(wish)
         _refuse_sources(places, helper.ask("source_files", data=tree["data"]))
         answer = helper.ask(
             "clean_data",
@@ -153,7 +158,7 @@ def _move(made: Path, place: Path) -> None:
 
 def _print_cleaned(profile: "DataProfile", answer: dict[str, Any], places: Sequence[Path]) -> None:
     typer.echo(title("Where each row went"))
-    for line in accounting_lines(profile):
+    for line in accounting_lines(profile, kept=True):
         typer.echo(line)
     typer.echo("\n" + title("Checks of the rows"))
     for line in check_lines(profile.checks):
@@ -197,9 +202,9 @@ def split(wish: DataWish, target: SplitWish, *, as_json: bool) -> int:
     from engine.planning.profiles import DataProfile
 
     place = target.out.expanduser().absolute()
-    wish = replace(wish, changes=[*wish.changes, *_split_changes(target)])
+    wish = replace(wish, own_changes=_split_changes(target), unread=_SAID_BY_SPLIT)
     with data_helper(show=not as_json) as helper, staged_folder(place) as staging:
-        tree = helper.with_objective(recipe_of(wish))
+        tree = recipe_of(wish)
         record = helper.ask("split_data", recipe=tree, folder=str(staging))
         _put_folder(staging, place)
     profile = DataProfile.model_validate(record.pop("profile"))

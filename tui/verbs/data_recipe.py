@@ -18,7 +18,7 @@ from tui.preparation import absolute_sources, model_profile
 if TYPE_CHECKING:
     from engine.planning.profiles import ModelProfile
 
-DATA_SETTINGS = ("data.", "training.seed", "training.max_length", "training.packing")
+DATA_SETTINGS = ("data.", "model.chat_template", "training.seed", "training.max_length", "training.packing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,9 @@ class DataWish:
         changes: `--set` arguments.
         model: Base model whose tokenizer measures; None for none.
         objective: Name of an objective; None to take the one that suits the rows.
+        defaults: Recipe under what was asked for.
+        own_changes: What options of the verb stand for, as `--set` would say it.
+        unread: Beginnings of settings that this verb does not read.
     """
 
     paths: Sequence[str]
@@ -37,6 +40,8 @@ class DataWish:
     model: str | None = None
     objective: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    own_changes: Sequence[str] = ()
+    unread: tuple[str, ...] = ()
 
 
 def recipe_of(wish: DataWish) -> dict[str, Any]:
@@ -50,7 +55,8 @@ def recipe_of(wish: DataWish) -> dict[str, Any]:
 
     tree: dict[str, Any] = {}
     for change in wish.changes:
-        _refuse_unread(change)
+        _refuse_unread(change, wish.unread)
+    for change in (*wish.changes, *wish.own_changes):
         tree = set_value(tree, change)
     if not wish.paths:
         problem = Problem(
@@ -73,11 +79,12 @@ def _over(tree: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _refuse_unread(change: str) -> None:
+def _refuse_unread(change: str, unread: tuple[str, ...]) -> None:
     path = change.partition("=")[0].strip()
-    if path.startswith(DATA_SETTINGS) and path != "data.source" or path == "model.chat_template":
+    known = path.startswith(DATA_SETTINGS) and path != "data.source"
+    if known and not path.startswith(unread):
         return
-    fix = "Set something of data, such as --set data.max_rows=1000."
+    fix = "Set what is read and how it is cleaned, such as --set data.cleaning.secrets=mask."
     if path == "data.source":
         fix = "Name the data behind the verb instead."
     raise ProblemError(Problem("data.setting_unread", f"--set {path} changes nothing that this verb reads.", fix, path))

@@ -74,13 +74,19 @@ def _head(profile: "DataProfile", files: Sequence[Mapping[str, Any]], objective:
     return [*lines, *labelled("Objective", clean_line(objective))]
 
 
-def accounting_lines(profile: "DataProfile") -> list[str]:
-    """Return the sum of the rows, then a line for each reason why rows are not used."""
+def accounting_lines(profile: "DataProfile", *, kept: bool = False) -> list[str]:
+    """Return the sum of the rows, then a line for each reason why rows are not used.
+
+    Args:
+        profile: Facts of the data.
+        kept: Nothing was split: training rows are those that are kept.
+    """
     from engine.planning.data_words import account, reason_words
 
     sums = account(profile)
     dropped = [f"  {count:>9,}  {clean_line(reason_words(reason))}" for reason, count in sums.dropped.items()]
-    return [f"  {sums.sentence()}", *dropped]
+    parts = [f"{sums.train:,} kept", *([f"{sums.num_dropped:,} dropped"] if sums.dropped else [])]
+    return [f"  {f'{sums.read:,} read = ' + ' + '.join(parts) if kept else sums.sentence()}", *dropped]
 
 
 def check_lines(checks: "Sequence[CheckResult]") -> list[str]:

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import time
+from typing import Any
 
 import typer
 
@@ -68,6 +69,7 @@ def show(run_name: str, *, as_json: bool) -> int:
                 "step": picture.step,
                 "total_steps": picture.total_steps,
                 "failure": picture.failure,
+                "preflight": picture.preflight,
                 "recipe": plan.recipe.model_dump(mode="json"),
                 "report": read_report(run),
             }
@@ -79,6 +81,7 @@ def show(run_name: str, *, as_json: bool) -> int:
     typer.echo(f"State    {clean_line(follower.state)}{progress}")
     for line in plan_lines(plan, command=("ftwizard", "run", str(run.recipe_file))):
         typer.echo(line)
+    _print_checks(picture.preflight)
     if picture.failure is not None:
         typer.echo(
             f"Failed   {clean_line(picture.failure.get('message'))} {clean_line(picture.failure.get('fix') or '')}"
@@ -90,6 +93,19 @@ def show(run_name: str, *, as_json: bool) -> int:
     if read_report(run) is not None:
         print_summary(run)
     return 0
+
+
+def _print_checks(checks: list[dict[str, Any]]) -> None:
+    """Print what was checked before the first step, each with what it found where that is something."""
+    if not checks:
+        return
+    from engine.planning.profiles import PreflightCheck
+    from tui.verbs.data_text import preflight_lines
+
+    typer.echo("\nChecked before the first step")
+    for line in preflight_lines([PreflightCheck.model_validate(check) for check in checks]):
+        typer.echo(line)
+    typer.echo()
 
 
 def stop(run_name: str, *, kill: bool, as_json: bool) -> int:
