@@ -196,6 +196,12 @@ class DataSection(Section):
         description="Keep the first of rows that are equal to the letter; the number dropped is reported.",
         json_schema_extra=why("Duplicates teach nothing new and leak into the held-out rows.", level="advanced"),
     )
+    allow_all_trained: bool = Field(
+        False,
+        title="Allow training on everything",
+        description="Start also where every token of the conversations is trained, so that no question stands before.",
+        json_schema_extra=why("A chat learns answers to questions; without any, something is wrong.", level="advanced"),
+    )
     cleaning: CleaningSection = Field(
         default_factory=CleaningSection,
         title="Cleaning",

@@ -50,6 +50,10 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}: {{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant: {% endif %}"
 )
+ANSWERS_ONLY = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ message['content'] + '<|im_end|>' }}"
+    "{% endif %}{% endfor %}"
+)
 OWN_CODE = """
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -106,6 +110,7 @@ CHANGES: dict[str, Change] = {
     "data.max_rows": Change(12, ("rows.train",)),
     "data.system_prompt": Change("Be short.", ("prepared.sequences",)),
     "data.drop_duplicates": Change(False, ("rows.train",)),
+    "data.allow_all_trained": Change(True, ("planned.errors",), {"model.chat_template": "WORLD/answers.jinja"}),
     "data.cleaning.near_duplicates": Change("drop", ("rows.train",), SPOILED),
     "data.cleaning.leaked_rows": Change("drop", ("rows.train",), SPOILED | {"data.held_out": "WORLD/leaked.jsonl"}),
     "data.cleaning.contradictions": Change("drop", ("rows.train",), SPOILED),
@@ -168,6 +173,7 @@ class World:
         self._save_model_with_code()
         self._save_other_architecture()
         (folder / "template.jinja").write_text(TEMPLATE)
+        (folder / "answers.jinja").write_text(ANSWERS_ONLY)
         write_rows(folder / "rows.jsonl", _wide_rows(24) + _wide_rows(4))
         write_rows(folder / "more.jsonl", _wide_rows(32))
         write_rows(folder / "spoiled.jsonl", spoiled_rows())
