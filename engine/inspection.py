@@ -16,6 +16,7 @@ from engine.answering import serve
 if TYPE_CHECKING:
     from engine.data.cleaned_file import FileKind
     from engine.data.progress import WorkWatch
+    from engine.data.xray import Order
     from engine.recipe.schema_data import DataSection
 
 
@@ -40,6 +41,18 @@ def preview_rows(recipe: dict[str, Any], folder: str, start: int = 0, count: int
     from engine.recipe.read import check_recipe
 
     return preview(check_recipe(recipe, name="recipe"), folder=folder, start=start, count=count)
+
+
+def xray(
+    recipe: dict[str, Any], folder: str, start: int, count: int, order: "Order", watch: "WorkWatch"
+) -> dict[str, Any]:
+    """Return the `XrayPage` of some sequences as the trainer will get them."""
+    from engine.data.xray import xray_page
+    from engine.recipe.read import check_recipe
+    from engine.runs.home import home_folders
+
+    checked = check_recipe(recipe, name="recipe")
+    return xray_page(checked, folder, start=start, count=count, order=order, cache=home_folders().cache, watch=watch)
 
 
 def suited_objective(data: dict[str, Any]) -> dict[str, str]:
@@ -106,6 +119,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "profile_data": profile_data,
     "profile_model": profile_model,
     "preview_rows": preview_rows,
+    "xray": xray,
     "suited_objective": suited_objective,
     "describe_files": describe_files,
     "source_files": source_files,
