@@ -419,25 +419,3 @@ class TestLeaks:
         dropped = self.both(tmp_path, held, leaked_rows="drop")
         assert dropped.profile.dropped == {"leaked_rows": 2}
         assert adds_up(dropped)
-
-
-REAL = [
-    ("instruct/gsm8k_train_3000.jsonl", "chat", {}),
-    ("instruct/medquad_2500.jsonl", "chat", {}),
-    ("instruct/self_instruct_user_oriented_alpaca.json", "chat", {}),
-    ("chat/sgd_messages_1000.jsonl", "chat", {}),
-    ("classify/banking77_train.csv", "chat", {"mapping": {"prompt": "text", "completion": "category"}}),
-    ("corpus/tinyshakespeare.txt", "domain-adaptation", {}),
-    ("multilingual/udhr", "domain-adaptation", {}),
-]
-
-
-@pytest.mark.assets
-@pytest.mark.skipif(not ASSETS.is_dir(), reason="the shared assets are not here")
-@pytest.mark.parametrize(("file", "objective", "data"), REAL)
-def test_real_data_raises_no_alarm(file, objective, data):
-    tree = {"objective": objective, "model": {"base": "m"}, "data": {"source": str(ASSETS / file), **data}}
-    found = prepare(Recipe.model_validate(tree))
-    names = {f"data.{result.name}" for result in found.profile.checks}
-    assert [finding for finding in found.profile.findings if finding.code in names and finding.severity != "note"] == []
-    assert adds_up(found)

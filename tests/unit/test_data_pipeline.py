@@ -221,29 +221,6 @@ def test_lengths():
     assert percentile([7], 0.99) == 7
 
 
-@pytest.mark.parametrize(
-    ("file", "objective", "shape", "num_rows"),
-    [
-        ("instruct/gsm8k_train_3000.jsonl", "chat", "prompt_completion", 3000),
-        ("instruct/medquad_2500.jsonl", "chat", "prompt_completion", 2500),
-        ("instruct/self_instruct_user_oriented_alpaca.json", "chat", "alpaca", 252),
-        ("chat/sgd_messages_1000.jsonl", "chat", "messages", 1000),
-        ("corpus/tinyshakespeare.txt", "domain-adaptation", "text", None),
-        pytest.param("classify/rotten_tomatoes_4000.tsv", "domain-adaptation", "text", 4000),
-    ],
-)
-@pytest.mark.assets
-@pytest.mark.skipif(not ASSETS.is_dir(), reason="the shared assets are not here")
-def test_real_files(file, objective, shape, num_rows):
-    data = prepare(recipe(str(ASSETS / file), objective=objective))
-    assert data.profile.format == shape
-    assert num_rows in (None, data.profile.num_rows)
-    assert (
-        data.profile.num_train + data.profile.num_held_out + sum(data.profile.dropped.values()) == data.profile.num_rows
-    )
-    assert [finding for finding in data.profile.findings if finding.severity == "error"] == []
-
-
 @pytest.mark.assets
 @pytest.mark.skipif(not ASSETS.is_dir(), reason="the shared assets are not here")
 def test_corpus_keeps_every_word():
