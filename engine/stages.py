@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, set_seed
 from engine.data.pipeline import prepare
 from engine.data.rendered import RenderedRows
 from engine.data.rendering import Renderer
+from engine.data.report import with_checks, write_data_report
 from engine.deployment.export import export_run, parity_prompts
 from engine.evaluation.few_shot import choose_examples
 from engine.evaluation.measurement import measurement_file
@@ -151,6 +152,7 @@ def prepare_context(carried: Carried) -> RunContext:
     rendered = renderer.render_rows(train_rows)
     counts = {"num_train": len(train_rows), "num_held_out": len(held_out_rows), "num_test": len(test_rows)}
     _tell_data(carried.events, rendered, counts, dropped)
+    write_data_report(carried.run, plan.data)
     if problems := rendered.problems():
         raise ProblemError(*problems)
     carried.desk.attend()
@@ -179,6 +181,7 @@ def prepare_context(carried: Carried) -> RunContext:
     )
     context.memory.context_bytes = probed.context_bytes
     check_learner(preflight, context, carried.attempts)
+    write_data_report(carried.run, with_checks(plan.data, preflight.checks))
     if context.batching.num_gpus > 1:
         start_ranks(context, carried.ranks, folder)
     return context

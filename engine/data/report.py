@@ -14,7 +14,7 @@ from engine.data.report_html import html_page
 from engine.evaluation.markup import code_block, escape_markdown, inline_code
 from engine.evaluation.measurement import write_text
 from engine.planning.data_words import CutRow, account, cut_rows, length_bins, reason_words
-from engine.planning.profiles import CheckResult, DataProfile, LengthProfile
+from engine.planning.profiles import CheckResult, DataProfile, LengthProfile, PreflightCheck
 from engine.recipe.schema import Recipe
 from engine.recipe.schema_data import DataSection
 from engine.recipe.sources import flatten
@@ -97,6 +97,12 @@ def write_data_report(run: RunDirectory, profile: DataProfile) -> None:
     subject = subject_of(recipe, title=title)
     write_text(run.data_report_markdown_file, markdown_report(subject, profile))
     write_text(run.data_report_html_file, html_page(subject, profile))
+
+
+def with_checks(profile: DataProfile, checks: Sequence[PreflightCheck]) -> DataProfile:
+    """Return a profile with checks that were made later; one made again takes the place of the earlier one."""
+    latest = {check.id: check for check in (*profile.preflight, *checks)}
+    return profile.model_copy(update={"preflight": list(latest.values())})
 
 
 def write_report_files(folder: Path, subject: ReportSubject, profile: DataProfile) -> tuple[Path, Path]:

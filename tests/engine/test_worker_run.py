@@ -53,6 +53,8 @@ def test_chat_run_finishes(method: str, tmp_path: Path, tiny_model_folder: Path,
     assert (phases[0], set(phases[1:-1]), phases[-1]) == ("before", {"during"}, "after")
     assert events[-1] == {"type": "run.ended", "state": "finished", "exit_code": 0}
     assert run.report_html_file.exists()
+    assert f"{run.read_plan().data.num_rows:,} read = " in run.data_report_markdown_file.read_text()
+    assert "data-report.html" in run.report_html_file.read_text()
 
 
 def test_the_command_carries_a_text_run(tmp_path: Path, tiny_model_folder: Path):

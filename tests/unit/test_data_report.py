@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from engine.data.report import ReportSubject, markdown_report, subject_of, write_data_report, write_report_files
+from engine.data.report import (
+    ReportSubject,
+    markdown_report,
+    subject_of,
+    with_checks,
+    write_data_report,
+    write_report_files,
+)
 from engine.data.report_html import histogram, html_page
 from engine.evaluation.report import write_report
 from engine.planning.data_words import account, cut_rows, length_bins
@@ -208,6 +215,15 @@ def test_the_report_of_a_run_leads_to_that_of_its_data_once_it_is_there(
     assert '<a href="data-report.html">' in write_report(run).read_text()
     assert "(data-report.html)" in run.report_markdown_file.read_text()
     assert ("data", str(run.data_report_html_file)) in model_places(run, {})
+
+
+def test_a_check_made_again_takes_the_place_of_the_earlier_one() -> None:
+    later = [
+        PreflightCheck(id="P7", title="Cut answers", status="passed"),
+        PreflightCheck(id="P19", title="Weights", status="passed"),
+    ]
+    checks = with_checks(made_profile(), later).preflight
+    assert [(check.id, check.status) for check in checks] == [("P7", "passed"), ("P1", "passed"), ("P19", "passed")]
 
 
 def test_a_report_can_be_written_again(tmp_path: Path) -> None:
