@@ -6,6 +6,7 @@ made, so that a fault of the renderer, a template or a tokenizer cannot hide its
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from engine.data.lengths import length_profile
 from engine.data.pipeline import PreparedData
@@ -16,6 +17,7 @@ from engine.data.preflight_serving import check_first_token, check_prefix, check
 from engine.data.preflight_tokens import check_ends, check_ids, check_padding, check_truncation
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendering import Renderer
+from engine.data.rows import Row
 from engine.data.sequence_length import model_in, sequence_length
 from engine.data.tokenized import TokenizedRows
 from engine.planning.profiles import Finding, PreflightCheck
@@ -37,6 +39,8 @@ _CHECKS: tuple[tuple[str, str, str, _Check], ...] = (
     ("P24", "Preferred and refused answers differ", "data.source", check_preferences),
 )
 _PATHS = {check_id: path for check_id, _, path, _ in _CHECKS}
+_OF_TOKENS = frozenset({"P1", "P2", "P3", "P4", "P5", "P6", "P7", "P13"})
+"""Checks that look at token ids; the others look at the rows."""
 _SEVERITY = {"blocked": "error", "warning": "warning"}
 
 
@@ -60,8 +64,17 @@ def check_rendering(
         began_s = time.perf_counter()
         verdict = check(case)
         if verdict is not None:
+            verdict = _of_sample(verdict, case) if check_id in _OF_TOKENS else verdict
             found.append(verdict.as_check(check_id, title, time.perf_counter() - began_s))
     return found
+
+
+def _of_sample(verdict: Verdict, case: PreflightCase) -> Verdict:
+    """Say how many rows were looked at where not all are rendered."""
+    if case.drawn_rows is None or verdict.status == "skipped":
+        return verdict
+    looked = f"Looked at {len(case.drawn_rows):,} of {len(case.train_rows):,} rows; the run looks at all."
+    return replace(verdict, message=f"{verdict.message} {looked}")
 
 
 def check_prepared(
@@ -71,6 +84,7 @@ def check_prepared(
     renderer: Renderer,
     folder: str,
     *,
+    drawn_rows: Sequence[Row] | None = None,
     watch: WorkWatch = NOBODY,
 ) -> list[PreflightCheck]:
     """Return what the checks find in prepared rows, before there is a plan.
@@ -81,6 +95,7 @@ def check_prepared(
         tokens: The training rows as token ids.
         renderer: What rendered them.
         folder: Local folder of the model.
+        drawn_rows: The rows behind `tokens` where those are a sample of the training rows.
         watch: Told which check is made.
 
     Raises:
@@ -99,6 +114,7 @@ def check_prepared(
         test_rows=prepared.test_rows,
         vocab_size=None if model is None else model.vocab_size,
         num_duplicates_dropped=prepared.profile.dropped.get("duplicate", 0),
+        drawn_rows=drawn_rows,
     )
     return check_rendering(case, watch=watch)
 

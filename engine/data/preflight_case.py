@@ -69,6 +69,7 @@ class PreflightCase:
         test_rows: Rows put aside.
         vocab_size: Rows of the model's embedding; None where nobody knows the model.
         num_duplicates_dropped: Rows that were left out because they equal an earlier one.
+        drawn_rows: The training rows behind `whole` where those are a sample; None where all are rendered.
     """
 
     recipe: Recipe
@@ -80,6 +81,12 @@ class PreflightCase:
     test_rows: Sequence[Row] = ()
     vocab_size: int | None = None
     num_duplicates_dropped: int = 0
+    drawn_rows: Sequence[Row] | None = None
+
+    @property
+    def rendered_rows(self) -> Sequence[Row]:
+        """The training rows behind `whole`."""
+        return self.train_rows if self.drawn_rows is None else self.drawn_rows
 
     @property
     def converses(self) -> bool:
@@ -94,7 +101,7 @@ class PreflightCase:
     @cached_property
     def drawn(self) -> list[tuple[Row, list[Rendered]]]:
         """Training rows drawn with the seed, each once with its sequences; rows without any are left aside."""
-        wanted = {row["id"]: row for row in self._drawn_rows()}
+        wanted = {row["id"]: row for row in self._few_rows()}
         places: dict[str, list[int]] = {}
         for place, row_id in enumerate(self.facts.ids):
             if row_id in wanted:
@@ -102,12 +109,13 @@ class PreflightCase:
         sequences = self.whole.sequences
         return [(row, [sequences[place] for place in places[name]]) for name, row in wanted.items() if name in places]
 
-    def _drawn_rows(self) -> list[Row]:
-        count = len(self.train_rows)
+    def _few_rows(self) -> list[Row]:
+        rows = self.rendered_rows
+        count = len(rows)
         numbers: Sequence[int] = range(count)
         if count > DRAWN_ROWS:
             numbers = sorted(random.Random(f"preflight {self.recipe.training.seed}").sample(numbers, DRAWN_ROWS))
-        return [self.train_rows[number] for number in numbers]
+        return [rows[number] for number in numbers]
 
     @cached_property
     def served(self) -> list[Served]:

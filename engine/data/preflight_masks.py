@@ -33,7 +33,7 @@ def check_mask(case: PreflightCase) -> Verdict:
             "blocked",
             "No token of the training rows is trained, so the model would learn nothing.",
             "Look at the rows in the X-ray; the answers are empty or the chat template leaves them out.",
-            [row["id"] for row in case.train_rows[:20]],
+            [row["id"] for row in case.rendered_rows[:20]],
             measured,
         )
     if not case.converses:

@@ -118,7 +118,7 @@ class _Cuts:
 def check_truncation(case: PreflightCase) -> Verdict:
     """P7: how many rows are cut, lose their answer or its end; and whether every row is accounted for."""
     cuts = _Cuts(case)
-    num_rows = len(case.train_rows)
+    num_rows = len(case.rendered_rows)
     missing = _missing(case)
     measured = {
         "rows": num_rows,
@@ -147,7 +147,7 @@ def check_truncation(case: PreflightCase) -> Verdict:
 
 
 def _truncated(case: PreflightCase, cuts: _Cuts, measured: Mapping[str, float]) -> Verdict:
-    num_rows = max(1, len(case.train_rows))
+    num_rows = max(1, len(case.rendered_rows))
     parts = [f"{counted(len(cuts.cut), 'row is', 'rows are')} cut at {case.max_length:,} tokens"]
     if cuts.lost:
         parts.append(f"{counted(len(cuts.lost), 'loses its answer', 'lose their answer')} ({listed(list(cuts.lost))})")
@@ -172,7 +172,7 @@ def _truncated(case: PreflightCase, cuts: _Cuts, measured: Mapping[str, float]) 
 
 def _missing(case: PreflightCase) -> list[str]:
     present = set(case.facts.ids)
-    return [row["id"] for row in case.train_rows if row["id"] not in present]
+    return [row["id"] for row in case.rendered_rows if row["id"] not in present]
 
 
 def check_ids(case: PreflightCase) -> Verdict:

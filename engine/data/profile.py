@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.data.lengths import length_profile
 from engine.data.pipeline import PreparedData, prepare
+from engine.data.preflight import check_prepared, findings_of
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendered import Ints, RenderedRows
 from engine.data.rendering import Renderer
@@ -56,25 +57,28 @@ def profile_data(
         ProblemError: The data, the tokenizer or its chat template cannot be used.
         ReadingStoppedError: A stop was asked for.
     """
-    prepared = _with_commits(prepare(recipe), recipe)
+    prepared = _with_commits(prepare(recipe, cache=cache, watch=watch), recipe)
     if folder is None:
         return prepared.profile
     loaded = load_tokenizer(Path(folder), recipe)
     renderer = Renderer(loaded.tokenizer, UNCUT_LENGTH, recipe.data.system_prompt)
     measuring = _Measuring(renderer, recipe.training.seed, cache, watch)
-    train = measuring.measure(prepared.train_rows)
+    train = measuring.measure(prepared.train_rows, prepared.train_sha256)
     if not train.rendered.sequences:
         raise ProblemError(*renderer.render_rows(prepared.train_rows).problems())
-    held_out = measuring.measure(prepared.held_out_rows).rendered.sequences
+    held_out = measuring.measure(prepared.held_out_rows, None).rendered.sequences
     chat = "messages" in prepared.train_rows[0]
     sequences = train.rendered.sequences
+    drawn = None if train.scale == 1 else train.rows
+    checks = check_prepared(recipe, prepared, train.tokens, renderer, folder, drawn_rows=drawn, watch=watch)
     return prepared.profile.model_copy(
         update={
             "lengths": train.profile_of(sequences.lengths),
             "answer_lengths": train.profile_of(sequences.num_trained) if chat else None,
             "held_out_answer_longest": int(held_out.num_trained.max(initial=0)) if chat else 0,
             "cuts": train.cuts(),
-            "findings": [*prepared.profile.findings, *train.findings()],
+            "preflight": checks,
+            "findings": [*prepared.profile.findings, *train.findings(), *findings_of(checks)],
         }
     )
 
@@ -84,11 +88,13 @@ class _Measured:
     """Rows whose tokens were counted.
 
     Attributes:
-        tokens: The rows.
+        rows: The rows.
+        tokens: Their token ids.
         rendered: Their whole sequences.
         scale: Rows that each of them stands for.
     """
 
+    rows: Sequence[Row]
     tokens: TokenizedRows
     rendered: RenderedRows
     scale: float
@@ -121,17 +127,19 @@ class _Measuring:
     cache: Path | None
     watch: WorkWatch
 
-    def measure(self, rows: Sequence[Row]) -> _Measured:
+    def measure(self, rows: Sequence[Row], sha256: str | None) -> _Measured:
         """Count the tokens of rows: of all that are kept already or soon counted, else of a sample."""
-        sha256 = None if self.cache is None else rows_hash(rows)
-        tokens = None if sha256 is None or self.cache is None else find_tokens(sha256, self.renderer, self.cache)
+        tokens: TokenizedRows | None = None
+        if self.cache is not None:
+            sha256 = sha256 or rows_hash(rows)
+            tokens = find_tokens(sha256, self.renderer, self.cache)
         scale = 1.0
         if tokens is None and not _soon_counted(rows):
             drawn = random.Random(f"measure {self.seed}").sample(rows, MEASURED_ROWS)
             rows, sha256, scale = drawn, None, len(rows) / MEASURED_ROWS
         if tokens is None:
             tokens = tokenize(rows, self.renderer, rows_sha256=sha256, cache=self.cache, watch=self.watch)
-        return _Measured(tokens, tokens.cut(UNCUT_LENGTH), scale)
+        return _Measured(rows, tokens, tokens.cut(UNCUT_LENGTH), scale)
 
 
 def _soon_counted(rows: Sequence[Row]) -> bool:

@@ -194,8 +194,8 @@ def runs_of(trained: Sequence[bool]) -> list[list[int]]:
 
 def _view(recipe: Recipe, folder: str, cache: Path | None, watch: WorkWatch) -> _View:
     """Return the view of a recipe's rows: the last one as long as rows, tokenizer and settings are the same."""
-    prepared = prepare(recipe)
-    key = content_key(recipe.model_dump(mode="json"), prepared.profile.sha256, folder, _stamps(Path(folder)))
+    prepared = prepare(recipe, cache=cache, watch=watch)
+    key = content_key(recipe.model_dump(mode="json"), prepared.train_sha256, folder, _stamps(Path(folder)))
     if key not in _views:
         _views[key] = _make_view(recipe, folder, prepared, cache, watch)
         while len(_views) > _KEPT_VIEWS:
@@ -214,7 +214,7 @@ def _make_view(recipe: Recipe, folder: str, prepared: PreparedData, cache: Path 
     tokenizer = load_tokenizer(Path(folder), recipe).tokenizer
     renderer = Renderer(tokenizer, UNCUT_LENGTH, recipe.data.system_prompt)
     rows = prepared.train_rows
-    tokens = tokenize(rows, renderer, cache=cache, watch=watch)
+    tokens = tokenize(rows, renderer, rows_sha256=prepared.train_sha256, cache=cache, watch=watch)
     model = model_in(folder, recipe.model.base)
     lengths = length_profile(tokens.lengths.tolist())
     max_length, length_from = sequence_length(recipe, model, lengths)
