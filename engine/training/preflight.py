@@ -4,6 +4,7 @@ Each verdict becomes one `preflight.checked` event; the first that blocks ends t
 checks of the rendered rows alone are `engine.data.preflight`. See docs/preflight.md.
 """
 
+import math
 import time
 from collections.abc import Callable
 
@@ -63,6 +64,9 @@ class Preflight:
             self._tell(blocked.as_check(check_id, title, time.perf_counter() - began_s))
             raise
         found = verdict.as_check(check_id, title, time.perf_counter() - began_s)
+        # JSON has no word for the others.
+        finite = {name: value for name, value in found.measured.items() if math.isfinite(value)}
+        found = found.model_copy(update={"measured": finite})
         self._tell(found)
         if found.status == "blocked":
             raise ProblemError(
