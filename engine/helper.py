@@ -241,7 +241,7 @@ def _fail(request: _Request, error: ProblemError) -> None:
 
 def _spawn(log_file: Path) -> subprocess.Popen[bytes]:
     log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    environment = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**os.environ, "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "true"}
     with open(log_file, "wb") as log:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "engine.inspection"],

@@ -15,9 +15,11 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from engine.data.pipeline import prepare
+from engine.data.progress import WorkWatch
 from engine.data.rendered import RenderedRows
 from engine.data.rendering import Renderer
 from engine.data.report import with_checks, write_data_report
+from engine.data.tokenized import tokenize
 from engine.deployment.export import export_run, parity_prompts
 from engine.evaluation.few_shot import choose_examples
 from engine.evaluation.measurement import measurement_file
@@ -149,7 +151,8 @@ def prepare_context(carried: Carried) -> RunContext:
     recipe = plan.recipe
     loaded = load_tokenizer(folder, recipe)
     renderer = Renderer(loaded.tokenizer, _filled(recipe.training.max_length, "max_length"), recipe.data.system_prompt)
-    rendered = renderer.render_rows(train_rows)
+    watch = WorkWatch(tell=lambda _: carried.desk.attend())
+    rendered = tokenize(train_rows, renderer, cache=home_folders().cache, watch=watch).cut(renderer.max_length)
     counts = {"num_train": len(train_rows), "num_held_out": len(held_out_rows), "num_test": len(test_rows)}
     _tell_data(carried.events, rendered, counts, dropped)
     write_data_report(carried.run, plan.data)

@@ -65,7 +65,8 @@ def set_environment() -> None:
     for name, value in {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
+        # Rows are tokenised on all cores. Nothing here forks afterwards, which is what the library warns of.
+        "TOKENIZERS_PARALLELISM": "true",
         "TRL_EXPERIMENTAL_SILENCE": "1",
         "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
         "OMP_NUM_THREADS": threads,

@@ -156,14 +156,23 @@ def tokenize(
         with tempfile.TemporaryDirectory(prefix="ftwizard-tokens-") as folder:
             _write(Path(folder), rows, renderer, watch)
             return _open(Path(folder))
-    entries = ContentCache(cache, _KIND)
-    key = token_key(renderer, rows_sha256 or rows_hash(rows), source_key(*(f"data/{name}.py" for name in _CODE)))
-    found = entries.find(key)
-    if found is None:
-        with entries.making(key) as folder:
-            _write(Path(folder), rows, renderer, watch)
-            return _open(Path(folder))
-    return _open(found)
+    rows_sha256 = rows_sha256 or rows_hash(rows)
+    kept = find_tokens(rows_sha256, renderer, cache)
+    if kept is not None:
+        return kept
+    with ContentCache(cache, _KIND).making(_key(rows_sha256, renderer)) as entry:
+        _write(entry, rows, renderer, watch)
+        return _open(entry)
+
+
+def find_tokens(rows_sha256: str, renderer: Renderer, cache: Path) -> TokenizedRows | None:
+    """Return rows as token ids where somebody has made them before; None where nobody has."""
+    found = ContentCache(cache, _KIND).find(_key(rows_sha256, renderer))
+    return None if found is None else _open(found)
+
+
+def _key(rows_sha256: str, renderer: Renderer) -> str:
+    return token_key(renderer, rows_sha256, source_key(*(f"data/{name}.py" for name in _CODE)))
 
 
 def _write(folder: Path, rows: Sequence[Row], renderer: Renderer, watch: WorkWatch) -> None:

@@ -146,7 +146,7 @@ class LengthCut(Profile):
     Attributes:
         length: Sequence length in tokens.
         num_cut: Sequences that are longer; plain text is never cut, it goes on in the next window.
-        num_answers_cut: Sequences that lose a part of what is trained.
+        num_answers_cut: Sequences that lose a part of what is trained, or all of it.
         num_answers_lost: Sequences that lose all of it, which the run leaves out.
         lost_tokens: Tokens beyond the length.
     """

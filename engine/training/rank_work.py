@@ -7,10 +7,12 @@ from typing import Any, Protocol
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from engine.data.rendering import Renderer
+from engine.data.tokenized import tokenize
 from engine.models.tokenizers import load_tokenizer
 from engine.objectives.sequences import cut_sequences
 from engine.objectives.supervised import BuiltTrainer, make_trainer
 from engine.runs.directory import RunDirectory
+from engine.runs.home import home_folders
 from engine.stages import load_learner, read_rows
 from engine.text import clean_line
 from engine.training.batching import Batching
@@ -129,7 +131,9 @@ def build(job: RankJob) -> BuiltTrainer:
     recipe = plan.recipe
     loaded = load_tokenizer(Path(job.folder), recipe)
     max_length = recipe.training.max_length or plan.model.context_length
-    rendered = Renderer(loaded.tokenizer, max_length, recipe.data.system_prompt).render_rows(read_rows(run.train_file))
+    renderer = Renderer(loaded.tokenizer, max_length, recipe.data.system_prompt)
+    # The worker has tokenised the same rows, so that they are read from the cache.
+    rendered = tokenize(read_rows(run.train_file), renderer, cache=home_folders().cache).cut(max_length)
     return make_trainer(
         recipe,
         plan.device,

@@ -94,7 +94,7 @@ class Training:
 
         context, built = self.context, self.built
         trainer, num_trained = built.trainer, built.sequences.num_trained
-        meeting = ranks.wait_ready(fingerprint_of(built.sequences.lengths.tolist(), num_trained.tolist()), self._check_stop)
+        meeting = ranks.wait_ready(fingerprint_of(built.sequences.lengths, num_trained), self._check_stop)
         links = Links(0, built.order.num_ranks, meeting, trainer.args.device, ranks.check)
         links.connect()
         trainer.share = Share(
