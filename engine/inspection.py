@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.data.cleaned_file import FileKind
     from engine.data.progress import WorkWatch
     from engine.data.xray import Order
+    from engine.recipe.schema import Recipe
     from engine.recipe.schema_data import DataSection
 
 
@@ -89,18 +90,27 @@ def clean_data(
 ) -> dict[str, Any]:
     """Write the cleaned rows of a recipe's data to `out`, and those left out to `dropped`."""
     from engine.data.cleaned_file import clean_rows
-    from engine.recipe.read import check_recipe
 
-    checked = check_recipe(recipe, name="recipe")
+    checked = _of_any_shape(recipe)
     return clean_rows(checked, Path(out), kind=kind, dropped_out=Path(dropped) if dropped else None, watch=watch)
 
 
 def split_data(recipe: dict[str, Any], folder: str, *, watch: "WorkWatch") -> dict[str, Any]:
     """Write the sides of a split of a recipe's data into a folder, with the record of it."""
     from engine.data.cleaned_file import split_files
+    from engine.runs.home import home_folders
+
+    return split_files(_of_any_shape(recipe), Path(folder), cache=home_folders().cache, watch=watch)
+
+
+def _of_any_shape(recipe: dict[str, Any]) -> "Recipe":
+    """Return a recipe; one without an objective takes rows of any shape."""
+    from engine.data.cleaned_file import of_any_shape
     from engine.recipe.read import check_recipe
 
-    return split_files(check_recipe(recipe, name="recipe"), Path(folder), watch=watch)
+    if "objective" in recipe:
+        return check_recipe(recipe, name="recipe")
+    return of_any_shape(check_recipe({"objective": "chat", **recipe}, name="recipe"))
 
 
 def write_data_report(
