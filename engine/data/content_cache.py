@@ -5,11 +5,13 @@ of everything that decides its content, so an entry is never wrong, only unused;
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from engine.runs.disk import private_folder
 MAX_BYTES = 20 << 30
 """Size of all entries of one kind beyond which the ones unused longest are removed."""
 _STAGING = ".making-"
+_UNOWNED_S = 10.0
+"""Between making a folder and holding it passes a moment; one that nobody holds after so long belongs to nobody."""
 
 
 def content_key(*parts: Any) -> str:
@@ -71,13 +75,22 @@ class ContentCache:
         Where another process has made the same entry meanwhile, that one stays.
         """
         private_folder(self._folder)
+        self._sweep()
         staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self._folder))
         try:
-            yield staging
-            self._take_place(staging, self._folder / key)
+            with _owned(staging):
+                yield staging
+                self._take_place(staging, self._folder / key)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         self._prune(spare=key)
+
+    def _sweep(self) -> None:
+        """Remove what processes that were killed have left half-made."""
+        for staging in self._folder.glob(f"{_STAGING}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - staging.stat().st_mtime > _UNOWNED_S and not _is_owned(staging):
+                    shutil.rmtree(staging, ignore_errors=True)
 
     def _take_place(self, staging: Path, entry: Path) -> None:
         try:
@@ -94,6 +107,28 @@ class ContentCache:
             kept += num_bytes
             if kept > self._max_bytes and entry.name != spare:
                 shutil.rmtree(entry, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _owned(folder: Path) -> Iterator[None]:
+    """Hold a folder as ours: the system lets go of it with this process, however that ends."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_owned(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _last_used(entry: Path) -> float:

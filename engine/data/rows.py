@@ -98,7 +98,7 @@ class Tally:
         """Return the first places of a reason, such as `rows.jsonl:3, rows.jsonl:9 and 4 more`."""
         places = self.places.get(reason, [])
         more = self.counts.get(reason, 0) - len(places)
-        return ", ".join(places) + (f" and {more} more" if more else "")
+        return ", ".join(places) + (f" and {more:,} more" if more else "")
 
 
 def turns(row: Row) -> Sequence[dict[str, Any]]:

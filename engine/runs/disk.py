@@ -4,6 +4,7 @@ import errno
 import os
 import secrets
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine.recipe.problems import Problem, ProblemError
@@ -92,10 +93,15 @@ def write_all(descriptor: int, content: bytes) -> None:
 
 def write_new(path: Path, content: bytes, *, sync: bool) -> None:
     """Write a new private file; an existing one is an error."""
+    _write_new(path, (content,), sync=sync)
+
+
+def _write_new(path: Path, parts: Iterable[bytes], *, sync: bool) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE_MODE)
     try:
         os.fchmod(descriptor, PRIVATE_FILE_MODE)
-        write_all(descriptor, content)
+        for part in parts:
+            write_all(descriptor, part)
         if sync:
             os.fsync(descriptor)
     finally:
@@ -113,9 +119,23 @@ def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
     Raises:
         OSError: As the system says; the old content is then untouched.
     """
+    write_parts_atomically(path, (content,), sync=sync)
+
+
+def write_parts_atomically(path: Path, parts: Iterable[bytes], *, sync: bool = True) -> None:
+    """Replace a file as `write_atomically` does, with content that need not be in memory as a whole.
+
+    Args:
+        path: File to write.
+        parts: Its new bytes, part by part.
+        sync: Survive a power loss as well.
+
+    Raises:
+        OSError: As the system says; the old content is then untouched.
+    """
     staged = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        write_new(staged, content, sync=sync)
+        _write_new(staged, parts, sync=sync)
         os.replace(staged, path)
     except BaseException:
         staged.unlink(missing_ok=True)
