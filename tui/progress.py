@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -31,6 +32,7 @@ class PlainProgress:
         self._last_s = float("-inf")
         self._last_share = -1.0
         self._download_s = float("-inf")
+        self._checks: Counter[str] = Counter()
 
     def line(self, text: str) -> None:
         """Write one line at once."""
@@ -45,6 +47,8 @@ class PlainProgress:
                 self._state(event)
             case "notice.raised":
                 self.line(f"{payload['severity']}: {payload['message']}")
+            case "preflight.checked":
+                self._check(event)
             case "data.prepared":
                 self.line(f"{payload['num_train']} training rows, {payload['num_held_out']} held out")
             case "model.loaded":
@@ -70,12 +74,29 @@ class PlainProgress:
 
     def _state(self, event: Event) -> None:
         state, reason = event.payload["state"], str(event.payload.get("reason") or "")
+        if state != "preparing":
+            self._tell_checks()
         if reason.startswith("downloading "):
             # It comes every second.
             if self._clock() - self._download_s < STEP_EVERY_S:
                 return
             self._download_s = self._clock()
         self.line(f"{state}: {reason}" if reason else str(state))
+
+    def _check(self, event: Event) -> None:
+        payload = event.payload
+        self._checks[str(payload["status"])] += 1
+        # What blocks is told as the error that ends the run.
+        if payload["status"] == "warning":
+            self.line(f"warning: {payload['title']}: {payload['message']} {payload.get('fix') or ''}".rstrip())
+
+    def _tell_checks(self) -> None:
+        """Say once how many checks there were and how they went."""
+        words = {"passed": "passed", "warning": "with a warning", "skipped": "not made", "blocked": "failed"}
+        told = [f"{self._checks[status]} {word}" for status, word in words.items() if self._checks[status]]
+        if told:
+            self.line(f"checks before the first step: {', '.join(told)}")
+        self._checks.clear()
 
     def _model(self, event: Event) -> None:
         payload = event.payload

@@ -73,6 +73,7 @@ def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) ->
         "model": _model(run, plan, picture),
         "recipe": _recipe(plan),
         "remarks": list(dict.fromkeys(text for one in measured for text in one.get("remarks", []))),
+        "preflight": picture.preflight,
         "notices": [_notice(notice) for notice in picture.notices],
         "versions": read_versions(run.environment_file),
     }

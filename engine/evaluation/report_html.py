@@ -8,6 +8,7 @@ from engine.evaluation.charts import Line, legend, line_chart
 from engine.evaluation.markup import escape_html
 from engine.evaluation.report_markdown import TEST_TITLE, few_shot_title
 from engine.evaluation.report_memory import memory_section
+from engine.evaluation.report_preflight import preflight_section
 from engine.runs.curves import Curve
 from engine.runs.events import word_to_number
 from engine.text import clean_line, human_count, human_duration
@@ -38,6 +39,7 @@ def html_report(content: dict[str, Any], curves: dict[str, Curve]) -> str:
             _curves(curves),
             memory_section(content["memory"], curves),
             _notices(content),
+            preflight_section(content["preflight"]),
             _recipe(content),
             _footer(content),
         )

@@ -4,6 +4,7 @@ from typing import Any
 
 from engine.evaluation.markup import code_block, escape_markdown, inline_code
 from engine.evaluation.report_memory import memory_words
+from engine.evaluation.report_preflight import preflight_markdown
 from engine.text import clean_line, human_count, human_duration
 
 MAX_SAMPLE_CHARS = 2000
@@ -20,6 +21,7 @@ def markdown_report(content: dict[str, Any]) -> str:
         _samples(content["samples"]),
         _training(content),
         _worth_knowing(content),
+        preflight_markdown(content["preflight"]),
         _recipe(content["recipe"]),
         _versions(content),
     )

@@ -21,6 +21,7 @@ MAX_SAMPLES_IN_SET = 16
 MAX_SAMPLE_CHARS = 4000
 MAX_CHECKPOINTS = 50
 MAX_NOTICES = 100
+MAX_CHECKS = 100
 MAX_ACKNOWLEDGED = 50
 _SPEED_WINDOW = 64
 
@@ -51,6 +52,7 @@ class Picture:
         samples: Payloads of `samples.generated`; the first, the best and the newest sets are kept.
         predicted: Payload of `memory.predicted`; empty until the worker has told what was expected.
         probed: Payload of the newest `memory.probed`; empty where nothing was probed.
+        preflight: Payloads of `preflight.checked`, the newest of each check.
         measured_peak: Highest memory measured in the whole run, comparable with `predicted`: `bytes, step, phase, kind`
             (`device`, `reserved`, `tensors` or `rss`); empty until something was measured.
         measured_peaks: `{phase: the same}` for each phase of a memory estimate that was measured.
@@ -89,6 +91,7 @@ class Picture:
     samples: list[dict[str, Any]] = field(default_factory=list)
     predicted: dict[str, Any] = field(default_factory=dict)
     probed: dict[str, Any] = field(default_factory=dict)
+    preflight: list[dict[str, Any]] = field(default_factory=list)
     measured_peak: dict[str, Any] = field(default_factory=dict)
     measured_peaks: dict[str, dict[str, Any]] = field(default_factory=dict)
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
@@ -278,6 +281,11 @@ class Picture:
     def _memory_probed(self, event: Event) -> None:
         self.probed = _with_sizes(event.payload, ("peak_bytes", "free_bytes", "context_bytes", "tensor_bytes"))
 
+    def _preflight_checked(self, event: Event) -> None:
+        check = event.payload
+        others = [item for item in self.preflight if item["id"] != check["id"]]
+        self.preflight = [*others, check][-MAX_CHECKS:]
+
     def _evaluation_started(self, event: Event) -> None:
         self.phase = str(event.payload["phase"])
         self.evaluation_progress = {"phase": self.phase, "done": 0, "total": event.payload.get("num_rows")}
@@ -460,6 +468,7 @@ _HANDLERS: dict[str, Callable[[Picture, Event], None]] = {
     "memory.predicted": Picture._memory_predicted,
     "memory.probed": Picture._memory_probed,
     "memory.sampled": Picture._memory_sampled,
+    "preflight.checked": Picture._preflight_checked,
     "evaluation.started": Picture._evaluation_started,
     "evaluation.progressed": Picture._evaluation_progressed,
     "evaluation.completed": Picture._evaluation_completed,
