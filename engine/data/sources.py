@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.data.bytes_in import UNWATCHED, Watch
+from engine.data.compression import PACKING_SUFFIXES
 from engine.data.paths import check_path, data_problem, unreadable
 from engine.data.readers import (
     KIND_TITLES,
@@ -224,19 +225,30 @@ def _folder_files(folder: Path) -> list[tuple[Path, str]]:
         raise unreadable(Path(error.filename or folder), error)
 
     files: list[tuple[Path, str]] = []
+    others: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent) / name
             if not name.startswith(".") and suffix_kind(path) is not None and not _is_paper(path):
                 files.append((path, str(path.relative_to(folder))))
+            else:
+                others.append(path.relative_to(folder))
     if files:
         return files
-    there = sorted(entry.name for entry in folder.iterdir())
-    listed = f"; it holds {', '.join(there[:_LISTED])}{' ...' if len(there) > _LISTED else ''}" if there else ""
+    listed = f"; it holds {_listed(others)}" if others else ""
     raise data_problem(
         "folder_empty", f"{folder} is a folder without data files{listed}.", f"Name files; read are {SUPPORTED}."
     )
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    """Return a few files by name, many by the number of each ending."""
+    if len(paths) <= _LISTED:
+        return ", ".join(map(str, paths))
+    endings = Counter(path.suffix.lower() or path.name for path in paths)
+    shown = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(_LISTED))
+    return f"{len(paths):,} other files ({shown}{' ...' if len(endings) > _LISTED else ''})"
 
 
 def _is_paper(path: Path) -> bool:
@@ -252,13 +264,21 @@ def _of_one_kind(files: list[tuple[Path, str]], reference: str) -> list[tuple[Pa
         f"{count} {KIND_TITLES[kind] if kind else 'unknown'} {'file' if count == 1 else 'files'}"
         for kind, count in kinds.most_common()
     )
-    most = next((path for path, _ in files if suffix_kind(path) == kinds.most_common(1)[0][0]), files[0][0])
+    most = [path for path, _ in files if suffix_kind(path) == kinds.most_common(1)[0][0]]
     folder = Path(reference) if Path(reference).is_dir() else Path(reference).parent
     raise data_problem(
         "mixed_kinds",
         f"{reference} holds files of several kinds: {counts}.",
-        f"Name those of one kind, such as {folder / ('*' + ''.join(most.suffixes[-2:]))}, or list the files.",
+        f"Name those of one kind, such as {_pattern_of(most, folder)}, or list the files.",
     )
+
+
+def _pattern_of(paths: Sequence[Path], folder: Path) -> Path:
+    """Return a pattern that matches files of one ending below a folder, that of the first of them."""
+    *others, last = paths[0].suffixes
+    ending = f"{others[-1]}{last}" if others and last.lower() in PACKING_SUFFIXES else last
+    nested = any(path.parent != folder for path in paths)
+    return folder / ("**" if nested else "") / f"*{ending}"
 
 
 def _names_of_evaluation(files: Sequence[str], sources: Sequence[str | WeightedSource]) -> list[Problem]:

@@ -232,8 +232,8 @@ def test_a_real_tokenizer_measures_every_row(real):
         ("preference/dpo_en_demo.json", "'conversations' as messages and 'chosen'", "completion: chosen"),
         ("audio/fsdd/metadata.csv", "'file', 'text', 'speaker'", "data.mapping"),
         ("audio/fsdd", "No columns of questions and answers", "data.mapping"),
-        ("image/sign_digits", "without data files", "Name files"),
-        ("", "files of several kinds", "Name those of one kind"),
+        ("image/sign_digits", "it holds 600 other files", "Name files"),
+        ("", "files of several kinds", "**/*.txt"),
     ],
 )
 def test_what_real_data_leaves_open_is_asked_with_the_likely_answer(path, says, fix):
