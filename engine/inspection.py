@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from engine.recipe.schema_data import DataSection
 
 
-def profile_data(recipe: dict[str, Any], folder: str | None = None) -> dict[str, Any]:
+def profile_data(recipe: dict[str, Any], folder: str | None = None, *, watch: "WorkWatch") -> dict[str, Any]:
     """Return the `DataProfile` of a recipe's data; token lengths are exact when `folder` holds a tokenizer."""
     from engine.data.profile import profile_data as profile
     from engine.recipe.read import check_recipe
+    from engine.runs.home import home_folders
 
-    return profile(check_recipe(recipe, name="recipe"), folder=folder).model_dump(mode="json")
+    checked = check_recipe(recipe, name="recipe")
+    return profile(checked, folder=folder, cache=home_folders().cache, watch=watch).model_dump(mode="json")
 
 
 def profile_model(base: str, revision: str | None = None) -> dict[str, Any]:
@@ -125,11 +127,20 @@ def write_data_report(
     return [str(path) for path in write_report_files(Path(folder), subject, DataProfile.model_validate(profile))]
 
 
+def shape_offers(recipe: dict[str, Any], watch: "WorkWatch") -> dict[str, Any]:
+    """Return the ways to read the first rows of a recipe's data, the surest first, and its columns."""
+    from engine.data.shape_offers import shape_offers as offers
+    from engine.recipe.read import check_recipe
+
+    return offers(check_recipe(recipe, name="recipe"), watch)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "profile_data": profile_data,
     "profile_model": profile_model,
     "preview_rows": preview_rows,
     "xray": xray,
+    "shape_offers": shape_offers,
     "suited_objective": suited_objective,
     "describe_files": describe_files,
     "source_files": source_files,

@@ -104,7 +104,8 @@ def endless(cache, watch):
             watch.at("Reading rows.jsonl", number, 0)
             number += 1
 
-def deaf():
+def deaf(watch):
+    watch.at("Waiting", 0, 0)
     threading.Event().wait()
 
 def pid():
@@ -165,8 +166,9 @@ async def test_a_cancelled_call_stops_leaves_nothing_behind_and_the_process_stay
 
 async def test_work_that_does_not_stop_is_ended_and_what_waited_behind_it_is_answered(made: InspectionHelper) -> None:
     before = await made.call("pid")
-    task = asyncio.create_task(made.call("deaf"))
-    await asyncio.sleep(0)
+    words: list[dict[str, object]] = []
+    task = asyncio.create_task(made.call("deaf", words.append))
+    await until_words(words)
     task.cancel()
     behind = asyncio.create_task(made.call("pid"))
     with pytest.raises(asyncio.CancelledError):

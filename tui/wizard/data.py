@@ -1,7 +1,8 @@
-"""Step 3: the data, what was found in it, and how the model will see it."""
+"""Step 3: the data. A picker, the reading under way, a question where rows are unclear, and what was found."""
 
-import os
-from pathlib import Path
+import asyncio
+import time
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from textual import on
@@ -9,29 +10,31 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widgets import Static
 
-from engine.paths import typed_path
+from engine.planning.profiles import DataProfile
 from engine.recipe.problems import Problem
-from engine.recipe.schema_data import source_paths
-from engine.text import clean_line
-from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import Explanation
-from tui.widgets.labels import muted, problem_label, tail
-from tui.widgets.path_input import PathSuggester, looks_like_path
+from tui.widgets.labels import problem_label, tail
+from tui.widgets.path_input import PathSuggester
 from tui.widgets.pick_list import PickList, PickRow
 from tui.widgets.segments import Segments
-from tui.wizard.columns import NOTHING, ROLE_HELP, column_rows, rebound_mapping, role_rows
-from tui.wizard.data_text import preview_content, rows_content, summary_content
-from tui.wizard.facts import data_ready, step_problems
+from tui.wizard.columns import ColumnsView, reading_of
+from tui.wizard.data_sources import DATA_SUFFIXES, HELP, files_here, picker_rows, source_text, typed_source
+from tui.wizard.data_text import CERTAIN, rows_content, rows_line, summary_content, work_content, work_words
+from tui.wizard.facts import data_key, data_ready, step_problems
+from tui.wizard.lengths import LengthsView
+from tui.wizard.offers import UNSURE, OffersView
+from tui.wizard.problems_view import ProblemsView, setting_words
+from tui.wizard.settings_offered import offered_settings
 from tui.wizard.step_view import Answered, Asked, Explained, StepView
 
-DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".md", ".jsonl.gz")
-MAX_LISTED_FILES = 12
-TYPED = "typed"
-VIEWS = ("Rows", "As the model sees it", "Columns")
-_PICKER_HELP = "One file with rows or text, a folder of them, or the built-in data; several are split by commas."
+VIEWS = ("Rows", "Lengths", "Problems", "Columns")
+ROWS, LENGTHS, PROBLEMS, COLUMNS = range(4)
+_PARTS = ("PickList", "#data-status", "#data-summary", "Segments", "#data-view")
+_VIEWS = ("LengthsView", "ProblemsView", "ColumnsView", "OffersView")
+_SHAPE_PATHS = ("data.mapping", "data.format")
+_TICK_S = 0.5
 
 
 class DataStep(StepView):
@@ -44,7 +47,7 @@ class DataStep(StepView):
     ]
 
     def compose(self) -> ComposeResult:
-        """Yield picker, findings and panel; classes decide which of them show."""
+        """Yield picker, findings and views; the mode decides which of them show."""
         yield Static(id="data-status", classes="facts")
         yield PickList(
             placeholder="Type a path (tab completes), or choose below", suggester=PathSuggester(suffixes=DATA_SUFFIXES)
@@ -53,101 +56,191 @@ class DataStep(StepView):
         yield Segments(VIEWS)
         with VerticalScroll(id="data-view"):
             yield Static(id="data-text")
-        yield ChoiceList(list_id="data-columns")
+        yield LengthsView()
+        yield ProblemsView(self.backend)
+        yield ColumnsView()
+        yield OffersView()
 
     def on_mount(self) -> None:
         """Offer files, or show what is known of the data that was chosen."""
-        self._files = _files_here()
+        self._files = files_here()
+        self._recent: list[str] = []
         self._picking = not self.draft.value("data.source")
-        self._role = ""
+        self._by_hand = False
         self._shown = ""
+        self._known: tuple[str, DataProfile] | None = None
+        self._began = (data_key(self.draft), time.monotonic())
         self._list_rows()
         self.show()
+        self.set_interval(_TICK_S, self._tick)
+        self.run_worker(self._find_recent(), group="recent", exit_on_error=False)
+
+    async def _find_recent(self) -> None:
+        self._recent = await asyncio.to_thread(self.backend.recent_data)
+        if self.is_mounted and self._recent:
+            self._list_rows()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keep the keys of the panel out of the picker."""
-        if action in ("other_data", "turn"):
+        """Keep the keys of the views out of the picker."""
+        if action == "other_data":
             return not self._picking
+        if action == "turn":
+            return self._mode == "panel"
         return True
 
     # --- which part shows --------------------------------------------------------------------------------------------
 
     @property
+    def _source(self) -> str:
+        return source_text(self.draft.value("data.source"))
+
+    @property
+    def _profile(self) -> DataProfile | None:
+        """What was found; while other answers about the same data are read, what was found before."""
+        if self.facts.data is not None:
+            return self.facts.data
+        return self._known[1] if self._known is not None and self._known[0] == self._source else None
+
+    @property
     def _mode(self) -> str:
-        state = self.facts.data_state.progress
         if self._picking or not self.draft.value("data.source"):
             return "pick"
-        if state == "failed" or any(p.severity == "error" and not p.path.startswith("data.") for p in self._problems()):
+        if data_ready(self.draft, self.facts):
+            return "failed" if self._blocked_elsewhere() else "panel"
+        if self._unclear():
+            return "by-hand" if self._by_hand else "unclear"
+        if self.facts.data_state.progress == "failed" or self._blocked_elsewhere():
             return "failed"
-        return "panel" if data_ready(self.draft, self.facts) else "busy"
+        return "panel" if self._profile is not None else "busy"
+
+    def _blocked_elsewhere(self) -> bool:
+        """Whether an answer is wrong that stands before the rows, such as a model without a tokenizer."""
+        return any(p.severity == "error" and not p.path.startswith("data.") for p in self._problems())
+
+    def _unclear(self) -> bool:
+        """Whether a person has to say how rows are read."""
+        look, state = self.facts.data_look, self.facts.data_state
+        if look is None or not look.columns:
+            return False
+        if state.progress == "failed":
+            return any(problem.path in _SHAPE_PATHS for problem in state.problems)
+        chosen = any(self.draft.value(path) for path in _SHAPE_PATHS)
+        return self._by_hand or (not chosen and bool(look.offers) and look.offers[0].confidence < CERTAIN)
 
     def _problems(self) -> list[Problem]:
         return step_problems("data", self.draft, self.facts)
 
     def show(self) -> None:
         """Bring the parts in line with the facts."""
-        mode = self._mode
-        view = self.query_one(Segments).index
-        self.query_one(PickList).display = mode in ("pick", "failed")
-        self.query_one("#data-status").display = mode in ("busy", "failed")
-        for selector in ("#data-summary", "Segments"):
-            self.query_one(selector).display = mode == "panel"
-        self.query_one("#data-view").display = mode == "panel" and view < 2
-        self.query_one("#data-columns").display = mode == "panel" and view == 2
-        self.query_one("#data-status", Static).update(self._status(mode))
-        if mode == "panel" and self.facts.data is not None:
-            self.query_one("#data-summary", Static).update(summary_content(self.facts.data, self._problems()))
-            self._show_view(view)
+        if not self.is_mounted:
+            return
+        self._remember()
+        mode, view = self._mode, self.query_one(Segments).index
+        shown = _shown_parts(mode, view)
+        for selector in (*_PARTS, *_VIEWS):
+            self.query_one(selector).display = selector in shown
+        self._fill(mode, view)
         if mode != self._shown:
             self._shown = mode
             self.focus_start()
             self.screen.refresh_bindings()
 
-    def _status(self, mode: str) -> Content:
-        source = tail(_source_text(self.draft.value("data.source")), 48)
-        if mode == "busy":
-            waiting = "" if self.facts.data_state.progress == "busy" else " once the model is read"
-            return Content.assemble(
-                (f"◌ Reading {source}{waiting}…", "bold $primary"), ("  esc cancels", "$text-muted")
-            )
-        return Content("\n").join([problem_label(problem) for problem in self._problems()[:4]])
+    def _remember(self) -> None:
+        key = data_key(self.draft)
+        if key != self._began[0]:
+            self._began = (key, time.monotonic())
+        if data_ready(self.draft, self.facts) and self.facts.data is not None:
+            self._known, self._by_hand = (self._source, self.facts.data), False
+        elif self.facts.data_state.progress == "failed":
+            self._known = None
 
-    def _show_view(self, view: int) -> None:
-        if self.facts.data is None:
-            return
-        if view == 2:
-            self._show_columns()
-            return
-        text = self.query_one("#data-text", Static)
-        width = max(20, self.size.width - 4)
-        if view == 0:
-            text.update(rows_content(self.facts.data, width))
+    def _tick(self) -> None:
+        """Let the seconds of a reading go on."""
+        if self.facts.data_state.progress == "busy" and not self._picking:
+            self.show()
+
+    def _fill(self, mode: str, view: int) -> None:
+        profile, look = self._profile, self.facts.data_look
+        if mode in ("busy", "failed"):
+            self.query_one("#data-status", Static).update(self._status(mode))
+        if mode == "failed":
+            self._list_rows()
+        elif mode == "unclear" and look is not None:
+            self.query_one(OffersView).point(look, self.facts.data_state.problems, self._work(), self.size.width)
+        elif mode == "by-hand":
+            self._show_columns(None)
+        elif mode == "panel" and profile is not None:
+            self._fill_panel(profile, view)
+
+    def _fill_panel(self, profile: DataProfile, view: int) -> None:
+        summary = summary_content(profile, self._problems()) if view == ROWS else rows_line(profile)
+        self.query_one("#data-summary", Static).update(summary)
+        self.query_one("#data-summary").set_class(view != ROWS, "-brief")
+        if view == ROWS:
+            self.query_one("#data-text", Static).update(rows_content(profile, max(20, self.size.width - 4)))
+        elif view == LENGTHS:
+            self.query_one(LengthsView).point(self.draft, self.facts.model, profile)
+        elif view == PROBLEMS:
+            self.query_one(ProblemsView).point(
+                self.draft, profile, self._findings(profile), self._work(), self.size.width
+            )
         else:
-            text.update(preview_content(self.facts.preview, self.facts.preview_problem, width))
+            self._show_columns(profile)
+
+    def _findings(self, profile: DataProfile) -> list[Problem]:
+        """Return what is said of the data; while it is read anew, what was said of it before."""
+        if self.facts.data is not None:
+            return self._problems()
+        return [Problem(f.code, f.message, f.fix, f.path, f.severity) for f in profile.findings]
+
+    def _show_columns(self, profile: DataProfile | None) -> None:
+        problems = [p for p in self.facts.data_state.problems if p.path in _SHAPE_PATHS and p.code != UNSURE]
+        note = problem_label(problems[0]) if problems else Content(self._work())
+        reading = reading_of(self.draft, profile, self.facts.data_look)
+        self.query_one(ColumnsView).point(self.draft, reading, note, self.size.width)
+
+    def _work(self) -> str:
+        """Return how far a reading is; empty when none is under way."""
+        if self.facts.data_state.progress != "busy":
+            return ""
+        return work_words(self.facts.data_work, self.facts.data_look, time.monotonic() - self._began[1])
+
+    def _status(self, mode: str) -> Content:
+        source = tail(self._source, 48)
+        if mode == "busy":
+            if self.facts.data_state.progress != "busy":
+                return Content.styled(f"◌ Reading {source} once the model is read…", "bold $primary")
+            elapsed_s = time.monotonic() - self._began[1]
+            return work_content(source, self.facts.data_work, self.facts.data_look, elapsed_s)
+        return Content("\n").join([problem_label(problem) for problem in self._problems()[:4]])
 
     def focus_start(self) -> None:
         """Focus the part that shows."""
         mode = self._mode
         if mode in ("pick", "failed"):
             self.query_one(PickList).take_focus()
-            self.post_message(Explained(Explanation("Data", _PICKER_HELP)))
+            self.post_message(Explained(Explanation("Data", HELP)))
         elif mode == "panel":
-            panel = "#data-columns" if self.query_one(Segments).index == 2 else "#data-view"
-            self.query_one(panel).focus()
-            self.post_message(Explained(self._panel_explanation()))
-
-    def _panel_explanation(self) -> Explanation:
-        profile = self.facts.data
-        evidence = profile.evidence if profile is not None else ""
-        return Explanation("What was found", evidence)
+            lists = {LENGTHS: "#data-lengths", PROBLEMS: "#data-problems", COLUMNS: "#data-columns"}
+            view = self.query_one(Segments).index
+            self.query_one(lists.get(view, "#data-view")).focus()
+            if view == ROWS and self._profile is not None:
+                self.post_message(Explained(Explanation("What was found", self._profile.evidence)))
+        elif mode in ("unclear", "by-hand"):
+            self.query_one("#offers" if mode == "unclear" else "#data-columns").focus()
+        else:
+            self.screen.set_focus(None)
+            self.post_message(Explained(Explanation("Reading", "You may go on to other steps meanwhile; esc cancels.")))
 
     def leave_transient(self) -> bool:
         """Leave the choice of a column, cancel reading, or close the picker over data that was read."""
-        if self._role:
-            self._role = ""
-            self._show_columns()
+        if self.query_one(ColumnsView).display and self.query_one(ColumnsView).leave_role():
             return True
-        if self._mode == "busy" and self.facts.data_state.progress == "busy":
+        if self._by_hand and self._mode == "by-hand":
+            self._by_hand = False
+            self.show()
+            return True
+        if not self._picking and self.facts.data_state.progress == "busy":
             self.post_message(Asked("cancel"))
             return True
         picker = self.query_one(PickList)
@@ -166,27 +259,22 @@ class DataStep(StepView):
         self._list_rows()
         self.show()
 
+    @on(OffersView.ByHandWanted)
+    def _open_columns(self) -> None:
+        self._by_hand = True
+        self.show()
+
     # --- the picker --------------------------------------------------------------------------------------------------
+
+    def _offered(self) -> list[Mapping[str, Any]]:
+        """Return the settings that the problems of a failed reading name."""
+        return offered_settings(self._problems(), self.backend) if self._mode == "failed" else []
 
     def _list_rows(self) -> None:
         picker = self.query_one(PickList)
-        wanted = picker.text.strip()
-        rows: list[PickRow] = []
-        if wanted and (looks_like_path(wanted) or os.path.exists(typed_path(wanted)) or "," in wanted):
-            rows.append(PickRow(TYPED, Content.assemble((" → Read ", "bold $success"), (clean_line(wanted), "bold"))))
-        for index, choice in enumerate(self.backend.builtin_data()):
-            if wanted.lower() in f"{choice.name} {choice.title}".lower():
-                text = Content.assemble((f" ◆ {choice.title:<28}", "bold"), muted(choice.name))
-                rows.append(PickRow(f"builtin-{index}", text))
-        here = [(index, path) for index, path in enumerate(self._files) if wanted.lower() in path.name.lower()]
-        if here:
-            folder = tail(Path.cwd(), 56)
-            rows.append(
-                PickRow("here", Content.assemble(("\n In this folder  ", "bold $accent"), muted(folder)), False)
-            )
-            rows += [PickRow(f"file-{index}", _file_row(path)) for index, path in here]
-        if not rows:
-            rows.append(PickRow(TYPED, Content.assemble((" → Read ", "bold $success"), (clean_line(wanted), "bold"))))
+        typed = picker.text.strip()
+        rows = [] if typed else [_setting_row(number, setting) for number, setting in enumerate(self._offered())]
+        rows += picker_rows(typed, self.backend.builtin_data(), self._recent, self._files)
         picker.set_rows(rows)
 
     @on(PickList.TextChanged)
@@ -195,14 +283,21 @@ class DataStep(StepView):
 
     @on(PickList.Highlighted)
     def _highlighted(self, event: PickList.Highlighted) -> None:
-        text = _PICKER_HELP
-        if event.row_id.startswith("builtin-"):
-            text = self.backend.builtin_data()[int(event.row_id.removeprefix("builtin-"))].summary
+        text = HELP
+        kind, _, number = event.row_id.partition("-")
+        if kind == "builtin":
+            text = self.backend.builtin_data()[int(number)].summary
+        elif kind == "setting" and int(number) < len(offered := self._offered()):
+            text = f"Enter sets {setting_words(offered[int(number)])} and reads the data again."
         self.post_message(Explained(Explanation("Data", text)))
 
     @on(PickList.Picked)
     def _picked(self, event: PickList.Picked) -> None:
-        source = self._picked_source(event.row_id)
+        kind, _, number = event.row_id.partition("-")
+        if kind == "setting":
+            self.post_message(Answered(self._offered()[int(number)]))
+            return
+        source = self._picked_source(kind, number)
         if not source:
             return
         self._picking = False
@@ -211,11 +306,13 @@ class DataStep(StepView):
         self.query_one(PickList).text = ""
         self.post_message(Answered({"data.source": source}, ("data.mapping", "data.format")))
 
-    def _picked_source(self, row_id: str) -> str | list[str]:
-        if row_id.startswith("builtin-"):
-            return self.backend.builtin_data()[int(row_id.removeprefix("builtin-"))].name
-        if row_id.startswith("file-"):
-            return str(self._files[int(row_id.removeprefix("file-"))])
+    def _picked_source(self, kind: str, number: str) -> str | list[str]:
+        if kind == "builtin":
+            return self.backend.builtin_data()[int(number)].name
+        if kind == "recent":
+            return self._recent[int(number)]
+        if kind == "file":
+            return str(self._files[int(number)])
         return typed_source(self.query_one(PickList).text.strip())
 
     # --- views -------------------------------------------------------------------------------------------------------
@@ -229,79 +326,26 @@ class DataStep(StepView):
         self._turn_to(self.query_one(Segments).index + by)
 
     def _turn_to(self, index: int) -> None:
-        self._role = ""
+        self.query_one(ColumnsView).leave_role()
         self.query_one(Segments).point(index)
         self.query_one("#data-view", VerticalScroll).scroll_home(animate=False)
         self.show()
         self.focus_start()
 
-    def _show_columns(self) -> None:
-        if self.facts.data is None:
-            return
-        rows = column_rows(self._role, self.facts.data) if self._role else role_rows(self.draft, self.facts.data)
-        listed = self.query_one("#data-columns", OptionList)
-        kept = listed.highlighted or 0
-        listed.set_options([Option(content, id=row_id) for row_id, content in rows])
-        listed.highlighted = min(kept, len(rows) - 1)
 
-    @on(OptionList.OptionHighlighted, "#data-columns")
-    def _explain_role(self, event: OptionList.OptionHighlighted) -> None:
-        role = self._role or (event.option_id or "")
-        self.post_message(
-            Explained(Explanation(role.capitalize(), ROLE_HELP.get(role, "Which column plays this role.")))
-        )
-
-    @on(OptionList.OptionSelected, "#data-columns")
-    def _choose_column(self, event: OptionList.OptionSelected) -> None:
-        profile, option_id = self.facts.data, event.option_id or ""
-        if profile is None:
-            return
-        if not self._role:
-            self._role = option_id
-            self._show_columns()
-            return
-        role, self._role = self._role, ""
-        self._rebind(role, option_id)
-
-    def _rebind(self, role: str, column: str) -> None:
-        profile = self.facts.data
-        if profile is None:
-            return
-        if role == "shape":
-            detected = column == NOTHING
-            changes: dict[str, Any] = {} if detected else {"data.format": column}
-            cleared = ("data.mapping", "data.format") if detected else ("data.mapping",)
-            self.post_message(Answered(changes, cleared))
-            return
-        self.post_message(Answered({"data.mapping": rebound_mapping(profile, role, column)}))
+def _shown_parts(mode: str, view: int) -> tuple[str, ...]:
+    """Return which parts a mode shows."""
+    views = {ROWS: "#data-view", LENGTHS: "LengthsView", PROBLEMS: "ProblemsView", COLUMNS: "ColumnsView"}
+    return {
+        "pick": ("PickList",),
+        "failed": ("#data-status", "PickList"),
+        "busy": ("#data-status",),
+        "unclear": ("OffersView",),
+        "by-hand": ("ColumnsView",),
+        "panel": ("#data-summary", "Segments", views[view]),
+    }[mode]
 
 
-def typed_source(text: str) -> str | list[str]:
-    """Return what a person typed as one path or several; existing files become absolute.
-
-    A draft may be continued from another folder, so a path that means something here must not depend on it.
-    """
-    if "," in text and not os.path.exists(typed_path(text)):
-        return [_absolute(part.strip()) for part in text.split(",") if part.strip()]
-    return _absolute(text)
-
-
-def _absolute(text: str) -> str:
-    path = typed_path(text)
-    return str(path.resolve()) if os.path.exists(path) else text
-
-
-def _source_text(source: Any) -> str:
-    return ", ".join(source_paths(source))
-
-
-def _file_row(path: Path) -> Content:
-    return Content.assemble("   ", (clean_line(path.name, max_chars=60), ""))
-
-
-def _files_here() -> list[Path]:
-    try:
-        found = sorted(path for path in Path.cwd().iterdir() if path.name.lower().endswith(DATA_SUFFIXES))
-    except OSError:
-        return []
-    return [path for path in found if not path.name.startswith((".", "README", "CHANGELOG"))][:MAX_LISTED_FILES]
+def _setting_row(number: int, setting: Mapping[str, Any]) -> PickRow:
+    text = Content.assemble((" → Set ", "bold $success"), (setting_words(setting), "bold"), " and read again")
+    return PickRow(f"setting-{number}", text)

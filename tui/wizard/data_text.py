@@ -1,4 +1,4 @@
-"""What was found in the data, as text: numbers, first rows, and a row as the model will see it."""
+"""What is found in the data, as text: how far the reading is, numbers, first rows."""
 
 import textwrap
 from collections.abc import Sequence
@@ -7,33 +7,64 @@ from typing import Any
 
 from textual.content import Content
 
+from engine.planning.data_words import reason_words
 from engine.planning.profiles import DataProfile, LengthProfile
 from engine.recipe.problems import Problem
-from engine.text import clean, clean_line
-from tui.backend import PreviewRow, TokenRole
+from engine.text import clean, clean_line, human_bytes, human_duration
+from tui.backend import ShapeLook, WorkProgress
 from tui.widgets.labels import problem_label
 
 MAX_VALUE_LINES = 6
 ROLE_WIDTH = 11
 MAX_VALUE_CHARS = 600
-_TOKEN_STYLES: dict[TokenRole, str] = {
-    "trained": "underline $success on $trained-background",
-    "context": "",
-    "padding": "$text-disabled",
-    "special": "$secondary",
-}
+BAR_CELLS = 24
+CERTAIN = 0.8
+"""Confidence from which on the engine takes a reading without asking."""
+
+
+def work_words(work: WorkProgress | None, look: ShapeLook | None, elapsed_s: float) -> str:
+    """Return how far the reading is, in words: stage, share or rows, time, and what is known so far."""
+    parts = [clean_line(work.stage, max_chars=48) if work is not None else "Reading"]
+    if work is not None and work.total:
+        parts.append(f"{min(1.0, work.done / work.total):.0%}")
+    elif work is not None and work.done:
+        parts.append(f"{work.done:,} rows" if work.unit == "rows" else human_bytes(work.done))
+    if elapsed_s >= 1:
+        parts.append(human_duration(elapsed_s))
+    found = finding_so_far(work, look)
+    return "  ".join(parts) + (f"  {found}" if found else "")
+
+
+def finding_so_far(work: WorkProgress | None, look: ShapeLook | None) -> str:
+    """Return what the first rows told: `read as messages, 12,431 rows so far`."""
+    if look is None or not look.offers or look.offers[0].confidence < CERTAIN:
+        return ""
+    rows = work.done if work is not None and work.unit == "rows" else 0
+    return f"read as {clean_line(look.offers[0].format)}" + (f", {rows:,} rows so far" if rows else "")
+
+
+def work_content(source: str, work: WorkProgress | None, look: ShapeLook | None, elapsed_s: float) -> Content:
+    """Return three lines about a reading under way: what is read, a bar with stage and time, early findings."""
+    first = Content.assemble((f"◌ Reading {source}…", "bold $primary"), ("  esc cancels", "$text-muted"))
+    share = min(1.0, work.done / work.total) if work is not None and work.total else 0.0
+    filled = round(share * BAR_CELLS)
+    bar = "█" * filled + "░" * (BAR_CELLS - filled)
+    second = Content.assemble((f"  {bar}  ", "$primary"), work_words(work, None, elapsed_s))
+    found = finding_so_far(work, look)
+    return Content("\n").join([first, second, *([Content.styled(f"  {found}", "$text-muted")] if found else [])])
 
 
 def summary_content(profile: DataProfile, problems: Sequence[Problem]) -> Content:
     """Return three lines of numbers, then the worst findings."""
-    lines = [_rows_line(profile), *_dropped_lines(profile), _lengths_line(profile)]
+    lines = [rows_line(profile), *_dropped_lines(profile), _lengths_line(profile)]
     lines += [problem_label(problem) for problem in problems[:2]]
     if len(problems) > 2:
-        lines.append(Content.styled(f"  and {len(problems) - 2} more, on the review", "$text-muted"))
+        lines.append(Content.styled(f"  and {len(problems) - 2} more, under Problems", "$text-muted"))
     return Content("\n").join(lines)
 
 
-def _rows_line(profile: DataProfile) -> Content:
+def rows_line(profile: DataProfile) -> Content:
+    """Return the numbers of rows and how they are read."""
     return Content.assemble(
         ("✓ ", "bold $success"),
         (f"{profile.num_rows:,} rows", "bold"),
@@ -45,7 +76,9 @@ def _rows_line(profile: DataProfile) -> Content:
 def _dropped_lines(profile: DataProfile) -> list[Content]:
     if not profile.dropped:
         return []
-    reasons = ", ".join(f"{count:,} {clean_line(reason, max_chars=40)}" for reason, count in profile.dropped.items())
+    reasons = ", ".join(
+        f"{count:,} {clean_line(reason_words(reason), max_chars=40)}" for reason, count in profile.dropped.items()
+    )
     return [Content.styled(f"  dropped: {reasons}", "$warning")]
 
 
@@ -97,32 +130,3 @@ def _shortened(text: str, width: int) -> str:
     if len(lines) > MAX_VALUE_LINES:
         shown.append(f"… {len(lines) - MAX_VALUE_LINES} more lines")
     return ("\n" + " " * ROLE_WIDTH).join(shown)
-
-
-def preview_content(rows: Sequence[PreviewRow] | None, problem: str, width: int) -> Content:
-    """Return rows token by token: trained tokens are underlined and coloured, special ones coloured."""
-    if problem:
-        return Content.styled("! " + clean(problem, max_chars=400), "$warning")
-    if rows is None:
-        return Content.styled("◌ Counting tokens…", "$primary")
-    if not rows:
-        return Content.styled("There is no row to show.", "$text-muted")
-    legend = Content.assemble(
-        ("underlined", _TOKEN_STYLES["trained"]),
-        (" is what the model learns to write; the rest it only reads.", "$text-muted"),
-    )
-    blocks = [legend]
-    for number, row in enumerate(rows, 1):
-        share = f"row {number}: {row.num_trained:,} of {row.num_tokens:,} tokens trained"
-        if row.cut:
-            share += f", {row.cut:,} cut off"
-        nothing = row.num_trained == 0
-        heading = (f"\n{'✗ ' if nothing else ''}{share}\n", "$error" if nothing else "$text-muted")
-        tokens = [(_token_text(token.text), _TOKEN_STYLES[token.role]) for token in row.tokens]
-        blocks.append(Content.assemble(heading, *tokens))
-    return Content("\n").join(blocks)
-
-
-def _token_text(text: str) -> str:
-    # A line feed is a token too: shown and done.
-    return clean(text).replace("\n", "⏎\n")
