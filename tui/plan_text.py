@@ -37,6 +37,7 @@ def plan_lines(made: "Plan", *, command: Sequence[str] = ()) -> list[str]:
     lines = [
         f"Model    {clean_line(made.model.base)}, {human_count(made.model.num_params)} parameters",
         f"Data     {made.data.num_train} training rows, {made.data.num_held_out} held out{aside}",
+        *_reading_lines(made),
         f"Device   {times}{clean_line(made.device.name)}",
         f"Steps    {steps.total_steps} ({steps.steps_per_epoch} per epoch), "
         f"micro-batch {steps.micro_batch} x accumulation {steps.accumulation}{gpus}",
@@ -47,6 +48,20 @@ def plan_lines(made: "Plan", *, command: Sequence[str] = ()) -> list[str]:
     lines += _labelled("Disk", disk_words(made))
     if words := command or made.command:
         lines.append(f"Command  {clean_line(shlex.join(words))}")
+    return lines
+
+
+def _reading_lines(made: "Plan") -> list[str]:
+    """Return how the rows are read, column by column, and how much each of several sources counts."""
+    data = made.data
+    lines: list[str] = []
+    if data.format is not None and data.mapping:
+        roles = ", ".join(f"{clean_line(role)} from {clean_line(column)!r}" for role, column in data.mapping.items())
+        lines += _indented(f"read as {data.format}: {roles}")
+    source = made.recipe.data.source
+    weighed = [one for one in (source if isinstance(source, list) else []) if not isinstance(one, str)]
+    for one in weighed:
+        lines += _indented(f"{clean_line(one.path)} counts {one.weight:g} times")
     return lines
 
 

@@ -4,6 +4,7 @@ The verbs ask the real functions of the inspection helper, here in this process 
 test goes the whole way.
 """
 
+import inspect
 import json
 import os
 import signal
@@ -36,7 +37,7 @@ class HelperHere:
         self, name: str, on_progress: Callable[[dict[str, Any]], None] | None = None, **given: Any
     ) -> Any:
         self.before(name)
-        if name in ("clean_data", "split_data"):
+        if "watch" in inspect.signature(FUNCTIONS[name]).parameters:
             given["watch"] = WorkWatch(tell=lambda word: on_progress(word.to_json()) if on_progress else None)
         answer = FUNCTIONS[name](**given)
         return json.loads(json.dumps(answer))

@@ -99,3 +99,11 @@ def test_nothing_of_a_hostile_name_reaches_the_terminal() -> None:
     text = "\n".join(lines_of(made))
     assert "\x1b" not in text
     assert "\u202e" not in text
+
+
+def test_a_plan_says_how_rows_are_read_and_how_much_each_source_counts() -> None:
+    made = plan({"data": {"source": ["a.jsonl", {"path": "b.jsonl", "weight": 2.5}]}})
+    text = " ".join(" ".join(plan_lines(made)).split())
+    assert "read as prompt_completion: prompt from 'question', completion from 'answer'" in text
+    assert "b.jsonl counts 2.5 times" in text
+    assert "a.jsonl counts" not in text

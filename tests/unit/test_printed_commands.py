@@ -1,13 +1,19 @@
 """Commands that verbs print for a person to type again."""
 
+import json
 import shlex
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from engine.helper import InspectionHelper
 from engine.runs.directory import create_run
 from engine.runs.home import home_folders
 from tests.engine.made_plan import made_plan
+from tui.cli import app
+from tui.verbs import data_recipe
 from tui.verbs.recipes import plan
 from tui.verbs.runs import show
 
@@ -37,3 +43,25 @@ def test_show_prints_where_the_recipe_of_the_run_lies(capsys: pytest.CaptureFixt
     run = create_run(home_folders(), RECIPE, made_plan())
     assert show("latest", as_json=False) == 0
     assert shown_command(capsys.readouterr().out) == ["ftwizard", "run", str(run.recipe_file)]
+
+
+def commands_of(page: str) -> list[list[str]]:
+    """Return the commands of a page's blocks that look at data."""
+    text = (Path(__file__).parents[2] / page).read_text()
+    return [shlex.split(line) for line in text.splitlines() if line.startswith("ftwizard data ")]
+
+
+def test_the_commands_of_the_data_page_run_one_after_the_other(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = ({"question": f"What is {n} twice?", "answer": f"It is {2 * n}.", "kind": "ab"[n % 2]} for n in range(60))
+    (home / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = commands_of("docs/data.md")
+    assert {words[2] for words in shown} == {"inspect", "xray", "clean", "split"}
+    with closing(InspectionHelper(log_file=home / "inspection.log")) as helper:
+        # One helper for all of them: its imports take seconds.
+        monkeypatch.setattr(helper, "close", lambda: None)
+        monkeypatch.setattr(data_recipe, "InspectionHelper", lambda: helper)
+        for words in shown:
+            ended = CliRunner().invoke(app, words[1:])
+            assert ended.exit_code == 0, (words, ended.output)
+        monkeypatch.undo()
+    assert {path.name for path in home.iterdir()} >= {"report", "cleaned.jsonl", "dropped.jsonl", "parts"}
