@@ -35,6 +35,7 @@ LENGTHS = {"short": 60, "medium": 300, "long": 2000}
 """Tokens of a row, about."""
 CHARS_PER_TOKEN = 4.2
 VOCABULARY = 16_000
+WHOLE = 1 << 30
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -112,7 +113,7 @@ def compare(name: str, rows: list[Row], renderer: Renderer, rounds: int) -> str:
         for number in range(rounds):
 
             def launch(cache: Path = Path(folder) / str(number)) -> Any:
-                return tokenize(rows, renderer, rows_sha256=name, cache=cache).cut(1024)
+                return tokenize(rows, renderer, rows_sha256=name, cache=cache).cut(WHOLE)
 
             bare.append(timed(lambda: backend.encode_batch(texts, add_special_tokens=False)))
             ours.append(timed(launch))
@@ -135,7 +136,7 @@ def main() -> None:
     arguments = parser.parse_args()
     text = corpus()
     tokenizer = loaded_tokenizer(arguments.folder) if arguments.folder else made_tokenizer(text)
-    renderer = Renderer(tokenizer, 1024)
+    renderer = Renderer(tokenizer, WHOLE)
     print(f"{len(tokenizer):,} tokens known, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     for name, num_tokens in LENGTHS.items():
         rows = made_rows(text, num_tokens, arguments.tokens, plain=False)

@@ -115,7 +115,11 @@ class Encoder:
         tokens itself, so the tokenizer adds none.
         """
         cuts = [each.spans[-1][0] for each in marked]
-        heads = self._encoded([each.text[:cut] for each, cut in zip(marked, cuts, strict=True)])
+        # Without another answer in the front part, nobody asks where its tokens lie.
+        located_heads = any(
+            len(each.spans) > 1 or each.spans[0][1] <= cut for each, cut in zip(marked, cuts, strict=True)
+        )
+        heads = self._encoded([each.text[:cut] for each, cut in zip(marked, cuts, strict=True)], located=located_heads)
         tails = self._continuations([each.text[cut:] for each, cut in zip(marked, cuts, strict=True)])
         located: list[tuple[list[int], list[Span]]] = []
         for each, cut, head, tail in zip(marked, cuts, heads, tails, strict=True):
@@ -172,11 +176,13 @@ class Encoder:
         pieces = [self.plain_ids("assistant:\n"), self.plain_ids("Yes")]
         return [*pieces[0], *pieces[1]] == self.plain_ids("assistant:\nYes")
 
-    def _encoded(self, texts: list[str]) -> list[Encoding]:
+    def _encoded(self, texts: list[str], *, located: bool = True) -> list[Encoding]:
         if self._backend is None:
             encodings: list[Encoding] = list(self._tokenizer(texts, add_special_tokens=False).encodings or ())
             return encodings
-        return list(self._ready().encode_batch(texts, add_special_tokens=False))
+        backend = self._ready()
+        encode = backend.encode_batch if located else backend.encode_batch_fast
+        return list(encode(texts, add_special_tokens=False))
 
     def _ready(self) -> Any:
         # A call of the tokenizer switches truncation and padding off, as it does for every text.

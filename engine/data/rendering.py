@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from engine.data.chat_template import CALL_PROBE, PROBE, ChatTemplate, Message, TemplateRefusedError
+from engine.data.chat_template import CALL_PROBE, PROBE, ChatTemplate, Message, TemplateRefusedError, shared_alarm
 from engine.data.encoding import Encoder, Tokens
 from engine.data.rendered import ListedSequences, Rendered, RenderedRows, windows
 from engine.data.rows import Row, spoken_text, turns
@@ -214,18 +214,22 @@ class Renderer:
 
     def _batches(self, rows: Iterable[Row]) -> Iterator[list[tuple[UncutRow, list[Marked]]]]:
         """Yield rows with their marked texts (none for plain text), as many as go to the tokenizer in one call."""
+        numbered = enumerate(rows)
+        while batch := self._batch(numbered):
+            yield batch
+
+    def _batch(self, numbered: Iterator[tuple[int, Row]]) -> list[tuple[UncutRow, list[Marked]]]:
         batch: list[tuple[UncutRow, list[Marked]]] = []
         num_chars = 0
-        for number, row in enumerate(rows):
-            uncut = UncutRow(row, number)
-            marked = [] if uncut.is_text else self._marked(uncut)
-            batch.append((uncut, marked))
-            num_chars += len(row["text"]) if uncut.is_text else sum(len(each.text) for each in marked)
-            if len(batch) == BATCH_ROWS or num_chars >= BATCH_CHARS:
-                yield batch
-                batch, num_chars = [], 0
-        if batch:
-            yield batch
+        with shared_alarm():
+            for number, row in numbered:
+                uncut = UncutRow(row, number)
+                marked = [] if uncut.is_text else self._marked(uncut)
+                batch.append((uncut, marked))
+                num_chars += len(row["text"]) if uncut.is_text else sum(len(each.text) for each in marked)
+                if len(batch) == BATCH_ROWS or num_chars >= BATCH_CHARS:
+                    break
+        return batch
 
     def _marked(self, uncut: UncutRow) -> list[Marked]:
         try:

@@ -128,8 +128,14 @@ def _sentinels(messages: Sequence[Message]) -> list[Message]:
 
 def _mark_last(template: ChatTemplate, messages: Sequence[Message]) -> Marked:
     """Mark the last answer: from the end of the generation prompt to where the text after it starts."""
-    after = _SENTINEL.split(template.render([*messages[:-1], _sentinels(messages)[-1]]))[-1]
     text, prompt = template.render(messages), template.render(messages[:-1], prompt=True)
+    answer = messages[-1]["content"]
+    end = len(prompt) + len(answer)
+    # Between the prompt and an end that is known, the answer stands as it is: nothing is left to find out.
+    if answer.strip() == answer and text == f"{prompt}{answer}{text[end:]}" and text[end:] in template.ends:
+        return Marked(text, [(len(prompt), end)])
+    after = _SENTINEL.split(template.render([*messages[:-1], _sentinels(messages)[-1]]))[-1]
+    template.ends.add(after)
     return Marked(text, [_last_span(text, prompt, after)])
 
 
