@@ -228,24 +228,6 @@ class ShapeOffer:
     example: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class ShapeLook:
-    """What the first rows look like, known long before a large file is read.
-
-    Attributes:
-        offers: Ways to read them, the surest first.
-        columns: `{column: its first cell that holds something}`, in order.
-        num_rows: Rows that were looked at.
-    """
-
-    offers: tuple[ShapeOffer, ...]
-    columns: Mapping[str, str]
-    num_rows: int
-
-
-ProgressListener = Callable[[WorkProgress], None]
-
-
 class Backend(Protocol):
     """The engine, as the screens see it."""
 
@@ -277,9 +259,6 @@ class Backend(Protocol):
     def builtin_data(self) -> list[Choice]:
         """Return the data sets that ship with ftwizard; `name` is what the recipe says."""
 
-    def recent_data(self) -> list[str]:
-        """Return what the newest runs learned from, without repeats."""
-
     def fields(self) -> "tuple[RecipeField, ...]":
         """Return every field of a recipe in order."""
 
@@ -292,19 +271,25 @@ class Backend(Protocol):
     async def model_profile(self, base: str, revision: str | None) -> "ModelProfile":
         """Return the facts of a base model; raises `ProblemError`."""
 
-    async def shape_look(self, tree: Mapping[str, Any], on_progress: ProgressListener) -> ShapeLook:
-        """Look at the first rows of a recipe's data; raises `ProblemError`."""
-
-    async def profile_data(
-        self, tree: Mapping[str, Any], folder: str | None, on_progress: ProgressListener
-    ) -> "DataProfile":
-        """Inspect the data of a recipe with the tokenizer in `folder`; raises `ProblemError`.
-
-        Cancelling it stops the work; `on_progress` is called in the event loop, at most ten times a second.
-        """
+    async def profile_data(self, tree: Mapping[str, Any], folder: str | None) -> "DataProfile":
+        """Inspect the data of a recipe with the tokenizer in `folder`; raises `ProblemError`."""
 
     async def preview(self, tree: Mapping[str, Any], folder: str | None, start: int, count: int) -> list[PreviewRow]:
         """Return rows as the model will see them; raises `ProblemError`."""
+
+    async def xray(
+        self,
+        tree: Mapping[str, Any],
+        folder: str | None,
+        start: int,
+        count: int,
+        order: XrayOrder,
+        on_progress: Callable[[WorkProgress], None] | None = None,
+    ) -> XrayPage:
+        """Return sequences as the trainer will draw them; raises `ProblemError`.
+
+        A problem of severity `warning` alone says why there is nothing to show, which forbids nothing.
+        """
 
     def plan(self, layered: Layered, model: "ModelProfile", data: "DataProfile") -> "Plan":
         """Plan the run on this machine; raises `ProblemError`."""

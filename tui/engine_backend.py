@@ -19,11 +19,10 @@ from tui.backend import (
     PresetRow,
     PreviewRow,
     PreviewToken,
-    ProgressListener,
     RunRow,
-    ShapeLook,
-    ShapeOffer,
     WorkProgress,
+    XrayOrder,
+    XrayPage,
 )
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from engine.runs.launch import Standby
 
 _MISSING = frozenset({"objective", "model.base", "data.source"})
-RECENT_RUNS = 20
-RECENT_DATA = 4
 _FITS = {"full": "fits, even full", "lora": "fits with LoRA", "qlora": "fits with QLoRA"}
 
 
@@ -145,21 +142,6 @@ class EngineBackend:
         summary = "Plain requests and the structured commands that answer them; shows learning within minutes."
         return [Choice(BUILTIN_DATA, "Built-in commands", summary)]
 
-    def recent_data(self) -> list[str]:
-        """Return what the newest runs learned from, without repeats; runs that cannot be read are passed over."""
-        from engine.recipe.read import read_recipe
-        from engine.runs.directory import run_folders
-
-        found: dict[str, None] = {}
-        for run in run_folders(home_folders())[:RECENT_RUNS]:
-            try:
-                source = (read_recipe(run.recipe_file).get("data") or {}).get("source")
-            except (OSError, ProblemError):
-                continue
-            if isinstance(source, str) and not source.startswith("builtin:"):
-                found[source] = None
-        return list(found)[:RECENT_DATA]
-
     def fields(self) -> "tuple[RecipeField, ...]":
         """Return every field of a recipe in order."""
         from engine.recipe.fields import recipe_fields
@@ -203,19 +185,11 @@ class EngineBackend:
             return here
         return ModelProfile.model_validate(await self._inspection().call("profile_model", base=base, revision=revision))
 
-    async def shape_look(self, tree: Mapping[str, Any], on_progress: ProgressListener) -> ShapeLook:
-        """Look at the first rows of a recipe's data in the helper process."""
-        call = self._inspection().call
-        return shape_look(await call("shape_offers", _telling(on_progress), recipe=_absolute(tree)))
-
-    async def profile_data(
-        self, tree: Mapping[str, Any], folder: str | None, on_progress: ProgressListener
-    ) -> "DataProfile":
+    async def profile_data(self, tree: Mapping[str, Any], folder: str | None) -> "DataProfile":
         """Inspect the data of a recipe in the helper process."""
         from engine.planning.profiles import DataProfile
 
-        call = self._inspection().call
-        result = await call("profile_data", _telling(on_progress), recipe=_absolute(tree), folder=folder)
+        result = await self._inspection().call("profile_data", recipe=_absolute(tree), folder=folder)
         return DataProfile.model_validate(result)
 
     async def preview(self, tree: Mapping[str, Any], folder: str | None, start: int, count: int) -> list[PreviewRow]:
@@ -226,6 +200,23 @@ class EngineBackend:
         call = self._inspection().call
         rows = await call("preview_rows", recipe=_absolute(tree), folder=folder, start=start, count=count)
         return [preview_row(row) for row in rows]
+
+    async def xray(
+        self,
+        tree: Mapping[str, Any],
+        folder: str | None,
+        start: int,
+        count: int,
+        order: XrayOrder,
+        on_progress: Callable[[WorkProgress], None] | None = None,
+    ) -> XrayPage:
+        """Return sequences as the trainer will draw them, made by the helper process."""
+        from tui.xray_answers import telling, xray_page
+
+        if folder is None:
+            raise ProblemError(no_tokenizer())
+        wanted = {"recipe": _absolute(tree), "folder": folder, "start": start, "count": count, "order": order}
+        return xray_page(await self._inspection().call("xray", telling(on_progress), **wanted))
 
     def plan(self, layered: Layered, model: "ModelProfile", data: "DataProfile") -> "Plan":
         """Plan the run on this machine."""
@@ -328,19 +319,11 @@ def with_stand_ins(tree: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _telling(on_progress: ProgressListener) -> Callable[[dict[str, Any]], None]:
-    return lambda word: on_progress(work_progress(word))
-
-
-def work_progress(word: Mapping[str, Any]) -> WorkProgress:
-    """Return a word of the helper about its progress."""
-    return WorkProgress(word["stage"], word["done"], word["total"], word["unit"])
-
-
-def shape_look(answer: Mapping[str, Any]) -> ShapeLook:
-    """Return the helper's answer to `shape_offers`."""
-    offers = tuple(ShapeOffer(**offer) for offer in answer["offers"])
-    return ShapeLook(offers, answer["columns"], answer["num_rows"])
+def no_tokenizer() -> Problem:
+    """Return why sequences cannot be shown; the run fetches the model and makes the checks itself."""
+    message = "The sequences cannot be shown as tokens: the model's tokenizer is not on this machine."
+    fix = "Go on; the run fetches it and makes the checks before its first step."
+    return Problem("xray.no_tokenizer", message, fix, "model.base", "warning")
 
 
 def preview_row(row: Mapping[str, Any]) -> PreviewRow:

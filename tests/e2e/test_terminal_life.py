@@ -88,6 +88,8 @@ def walk_to_review(tmux: Tmux) -> None:
     tmux.keys("Enter")
     tmux.wait_for("read as messages")
     tmux.keys("F4")
+    tmux.wait_for("of all tokens are trained")
+    tmux.keys("F4")
     tmux.wait_for("Which weights should learn?")
     tmux.wait_for("recommended")
     tmux.keys("F4")

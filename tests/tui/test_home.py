@@ -121,7 +121,7 @@ async def test_a_draft_is_offered_and_continued_and_can_be_forgotten(backend: Fa
     async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
         await ready(pilot)
         assert "Continue your draft" in shown(pilot)
-        assert "step 3 of 6" in shown(pilot)
+        assert "step 3 of 7" in shown(pilot)
         await pilot.press("down", "enter")
         await wait_for(pilot, lambda: isinstance(app.screen, WizardScreen))
         assert app.screen.draft.step == "data"  # type: ignore[attr-defined]

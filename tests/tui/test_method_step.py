@@ -269,7 +269,7 @@ async def test_leaving_for_the_data_gives_the_rehearsal_up_and_coming_back_begin
         await wait_for(pilot, lambda: facts(pilot).rehearsal.progress == "busy", "its beginning")
         await wait_for(pilot, lambda: begun, "the call")
         await pilot.press("escape")
-        await at(pilot, "data")
+        await at(pilot, "xray")
         assert facts(pilot).rehearsal.progress == "none"
         await wait_for(pilot, lambda: ended, "its end")
         gate.set()
@@ -307,6 +307,8 @@ async def test_a_plan_that_breaks_unexpectedly_ends_in_words(backend: FakeBacken
         await at(pilot, "data")
         await pilot.press("down", "enter")
         await wait_for(pilot, lambda: facts(pilot).data is not None, "the data")
+        await pilot.press("f4")
+        await wait_for(pilot, lambda: facts(pilot).xray.whole is not None, "the X-ray")
         await pilot.press("f4")
         await at(pilot, "method")
         await wait_for(pilot, lambda: "RuntimeError: boom" in shown(pilot), "the words")

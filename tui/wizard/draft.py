@@ -16,12 +16,13 @@ from typing import Any, Literal
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.sources import Layered, Source, flatten, lay, unflatten
 
-StepName = Literal["objective", "model", "data", "method", "settings", "review"]
-STEPS: tuple[StepName, ...] = ("objective", "model", "data", "method", "settings", "review")
+StepName = Literal["objective", "model", "data", "xray", "method", "settings", "review"]
+STEPS: tuple[StepName, ...] = ("objective", "model", "data", "xray", "method", "settings", "review")
 STEP_TITLES: dict[StepName, str] = {
     "objective": "Objective",
     "model": "Model",
     "data": "Data",
+    "xray": "X-ray",
     "method": "Method",
     "settings": "Settings",
     "review": "Review",
@@ -37,6 +38,7 @@ _OWN_STEP = {
     "data.source": "data",
     "data.format": "data",
     "data.mapping": "data",
+    "data.allow_all_trained": "xray",
     "method.name": "method",
 }
 

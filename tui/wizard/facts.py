@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.recipe.problems import Problem, blocking
-from engine.recipe.sources import unflatten
-from tui.backend import Machine, PreviewRow, ShapeLook, WorkProgress
+from engine.recipe.sources import flatten, unflatten
+from tui.backend import Machine, PreviewRow, WorkProgress, XrayOrder, XrayPage
 from tui.wizard.draft import STEPS, Draft, StepName, step_of
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ Mark = Literal["done", "current", "problem", "busy", "todo"]
 
 _MODEL_PATHS = ("model.base", "model.revision", "model.trust_remote_code")
 _DATA_PREFIXES = ("objective", "model.", "data.", "training.seed")
+_XRAY_PATHS = ("training.max_length", "training.packing", "training.effective_batch", "training.micro_batch")
+ALLOW_ALL_TRAINED = "data.allow_all_trained"
+_PREFLIGHT = "preflight."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,29 @@ class Inspected:
 
 
 @dataclass(frozen=True, slots=True)
+class XrayFacts:
+    """What is known of the sequences that the trainer will draw.
+
+    Attributes:
+        state: How far the first page is.
+        work: How far the reading is; None before its first word and after its end.
+        whole: The first page, with what is true of all sequences.
+        page: The page that was turned to last.
+        order: Its order.
+        turning: How far the page is that was asked for last.
+        seen: Key of the X-ray that the person saw last.
+    """
+
+    state: Inspected = field(default_factory=Inspected)
+    work: WorkProgress | None = None
+    whole: XrayPage | None = None
+    page: XrayPage | None = None
+    order: XrayOrder = "file"
+    turning: Inspected = field(default_factory=Inspected)
+    seen: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything found out so far.
 
@@ -47,8 +73,6 @@ class Facts:
         plan: The newest plan; while `plan_state` is busy it is the one of the answers before.
         automatic: The option that a plan takes when nobody chooses a method.
         rehearsal: How far the rehearsal of that plan is; its result is in the plan itself.
-        data_look: What the first rows look like, while all are read and after.
-        data_work: How far the reading of the data is; None before its first word and after its end.
     """
 
     machine: Machine | None = None
@@ -56,10 +80,9 @@ class Facts:
     model: "ModelProfile | None" = None
     data_state: Inspected = field(default_factory=Inspected)
     data: "DataProfile | None" = None
-    data_look: ShapeLook | None = None
-    data_work: WorkProgress | None = None
     preview: tuple[PreviewRow, ...] | None = None
     preview_problem: str = ""
+    xray: XrayFacts = field(default_factory=XrayFacts)
     plan_state: Inspected = field(default_factory=Inspected)
     plan: "Plan | None" = None
     automatic: "PlanOption | None" = None
@@ -87,6 +110,41 @@ def plan_key(draft: Draft, facts: Facts) -> str:
     if not data_ready(draft, facts) or not model_ready(draft, facts):
         return ""
     return json.dumps({**draft.preset_values, **draft.you}, sort_keys=True, default=str)
+
+
+def xray_key(draft: Draft, facts: Facts) -> str:
+    """Return what decides the sequences that the trainer will draw; empty while model or data is not read."""
+    if not data_ready(draft, facts) or not model_ready(draft, facts):
+        return ""
+    return json.dumps(flatten(xray_tree(draft)), sort_keys=True, default=str)
+
+
+def xray_tree(draft: Draft) -> dict[str, Any]:
+    """Return the part of the recipe that the sequences depend on."""
+    answers = {**draft.preset_values, **draft.you}
+    return unflatten(
+        {path: value for path, value in answers.items() if path.startswith((*_DATA_PREFIXES, *_XRAY_PATHS))}
+    )
+
+
+def xray_ready(draft: Draft, facts: Facts) -> bool:
+    """Whether the X-ray of these answers was read, or cannot be."""
+    key = xray_key(draft, facts)
+    return bool(key) and facts.xray.state.key == key and facts.xray.state.progress in ("done", "failed")
+
+
+def seen_now(draft: Draft, facts: Facts) -> Facts:
+    """Return the facts with the X-ray counted as seen when it is what is open."""
+    key = facts.xray.state.key
+    if draft.step != "xray" or facts.xray.seen == key or not xray_ready(draft, facts):
+        return facts
+    return replace(facts, xray=replace(facts.xray, seen=key))
+
+
+def all_trained_problem(draft: Draft, facts: Facts) -> Problem | None:
+    """Return the finding that asks whether every token is to be trained."""
+    found = blocking(step_problems("xray", draft, facts))
+    return next((problem for problem in found if ALLOW_ALL_TRAINED in problem.fix), None)
 
 
 def inspection_tree(draft: Draft) -> dict[str, Any]:
@@ -127,9 +185,23 @@ def step_problems(step: StepName, draft: Draft, facts: Facts) -> list[Problem]:
         found += (
             [problem_of(finding) for finding in facts.data.findings] if data_ready(draft, facts) and facts.data else []
         )
+    if step == "data":
+        found = [problem for problem in found if not problem.code.startswith(_PREFLIGHT)]
+    if step == "xray":
+        found += _xray_problems(draft, facts)
     if step in ("method", "settings", "review"):
         found += _plan_problems(step, facts)
     return sorted(_distinct(found), key=lambda problem: ("error", "warning", "note").index(problem.severity))
+
+
+def _xray_problems(draft: Draft, facts: Facts) -> list[Problem]:
+    """Return what the sequences say; before they are read, what the data said of them."""
+    if xray_ready(draft, facts):
+        return [*facts.xray.state.problems, *(facts.xray.whole.problems if facts.xray.whole is not None else ())]
+    if not data_ready(draft, facts) or facts.data is None:
+        return []
+    found = [problem_of(finding) for finding in facts.data.findings]
+    return [problem for problem in found if problem.code.startswith(_PREFLIGHT)]
 
 
 def _distinct(problems: list[Problem]) -> list[Problem]:
@@ -175,6 +247,8 @@ def _missing_reason(step: StepName, draft: Draft, facts: Facts) -> str:
             return "Choose the data."
         if not data_ready(draft, facts) and facts.data_state.progress != "failed":
             return "The data is being read."
+    if step == "xray" and data_ready(draft, facts) and not xray_ready(draft, facts):
+        return "The X-ray is being read."
     if step == "review":
         return _review_reason(draft, facts)
     return ""
@@ -198,10 +272,18 @@ def first_open_step(draft: Draft, facts: Facts, wanted: StepName) -> tuple[StepN
     if STEPS.index(wanted) <= STEPS.index(draft.step):
         return wanted, ""
     for step in STEPS[: STEPS.index(wanted)]:
-        reason = _missing_reason(step, draft, facts) or _error_of(step, draft, facts)
+        reason = _unseen_reason(step, draft, facts) or _missing_reason(step, draft, facts)
+        reason = reason or _error_of(step, draft, facts)
         if reason:
             return step, reason
     return wanted, ""
+
+
+def _unseen_reason(step: StepName, draft: Draft, facts: Facts) -> str:
+    """Return why the X-ray cannot be jumped over: it is looked at once for these answers."""
+    if step != "xray" or STEPS.index(draft.step) > STEPS.index("xray") or not data_ready(draft, facts):
+        return ""
+    return "" if xray_ready(draft, facts) and facts.xray.seen == xray_key(draft, facts) else "Look at the X-ray first."
 
 
 def _error_of(step: StepName, draft: Draft, facts: Facts) -> str:
@@ -220,6 +302,7 @@ def step_mark(step: StepName, draft: Draft, facts: Facts) -> Mark:
     busy = (step == "model" and facts.model_state.progress == "busy") or (
         step == "data" and facts.data_state.progress == "busy"
     )
+    busy = busy or (step == "xray" and facts.xray.state.progress == "busy")
     if busy:
         return "busy"
     done = bool(draft.value(answered)) if answered else step in draft.visited
@@ -233,5 +316,6 @@ def forget_stale(draft: Draft, facts: Facts) -> Facts:
         fresh = replace(fresh, model=None, model_state=Inspected())
     if facts.data_state.key != data_key(draft):
         fresh = replace(fresh, data=None, data_state=Inspected(), preview=None, preview_problem="")
-        fresh = replace(fresh, data_look=None, data_work=None)
+    if facts.xray.state.key != xray_key(draft, fresh):
+        fresh = replace(fresh, xray=XrayFacts(seen=facts.xray.seen))
     return fresh

@@ -25,13 +25,14 @@ def _line(label: str, *parts: Content | str | tuple[str, str]) -> Content:
     return Content.assemble((f"{label:<{LABEL_WIDTH}}", "$accent"), *parts)
 
 
-def plan_content(plan: "Plan", problems: list[Problem], width: int, *, roomy: bool = True) -> Content:
+def plan_content(plan: "Plan", problems: list[Problem], width: int, *, xray: str = "", roomy: bool = True) -> Content:
     """Return the plan in words: what speaks against it, what will run, what it needs, and notes at the end.
 
     Args:
         plan: The plan.
         problems: Findings, errors first. A note speaks against nothing.
         width: Cells of a line.
+        xray: What the X-ray found, in a few words; empty while it is not known.
         roomy: Whether there are lines to spare between the parts.
     """
     gap = [Content("")] if roomy else []
@@ -39,7 +40,8 @@ def plan_content(plan: "Plan", problems: list[Problem], width: int, *, roomy: bo
     lines = [problem_label(problem) for problem in problems if problem.severity != "note"]
     if not lines:
         lines.append(Content.styled("✓ Ready. Nothing speaks against this run.", "$success"))
-    lines += [*gap, *_what_lines(plan), *_effort_lines(plan), *gap, *_memory_lines(plan, width)]
+    seen = [_line("X-ray", xray, ("  x looks", "$text-muted"))] if xray else []
+    lines += [*gap, *_what_lines(plan), *seen, *_effort_lines(plan), *gap, *_memory_lines(plan, width)]
     return Content("\n").join([*lines, *gap, *notes] if notes else lines)
 
 

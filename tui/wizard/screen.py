@@ -21,10 +21,10 @@ from tui.widgets.bars import TopBar
 from tui.widgets.help_line import HelpLine
 from tui.widgets.key_footer import KeyFooter
 from tui.wizard.draft import STEPS, Draft, StepName, forget_draft, save_draft
-from tui.wizard.facts import Facts, blocked_reason, first_open_step, forget_stale
+from tui.wizard.facts import Facts, blocked_reason, first_open_step, forget_stale, seen_now
 from tui.wizard.rail import NavBar, StepRail
 from tui.wizard.readings import Readings
-from tui.wizard.step_view import Advanced, Answered, Asked, Explained, StepContext, StepView
+from tui.wizard.step_view import Advanced, Answered, Asked, Explained, PageWanted, StepContext, StepView
 from tui.wizard.steps import build_step
 from tui.worker_errors import SpokenErrors
 
@@ -41,7 +41,7 @@ def _wizard_commands() -> type[Provider]:
 
 
 class WizardScreen(SpokenErrors, Screen[None]):
-    """Six steps to a run."""
+    """Seven steps to a run."""
 
     app: "FtwizardApp"
     COMMANDS: ClassVar[set[Any]] = {_wizard_commands}
@@ -90,6 +90,7 @@ class WizardScreen(SpokenErrors, Screen[None]):
         self.step.push_down(self.draft, self.facts)
         self.step.focus_start()
         self.readings.look()
+        self.facts = seen_now(self.draft, self.facts)
         self._show_frame()
 
     async def _swap(self, step: StepName) -> None:
@@ -136,6 +137,7 @@ class WizardScreen(SpokenErrors, Screen[None]):
             await self._advance()
 
     def _push_down(self) -> None:
+        self.facts = seen_now(self.draft, self.facts)
         if self.is_mounted and not self._swapping and self.query("#step"):
             self.step.push_down(self.draft, self.facts)
             self._show_frame()
@@ -161,6 +163,14 @@ class WizardScreen(SpokenErrors, Screen[None]):
     @on(Asked)
     def _asked(self, message: Asked) -> None:
         self.readings.answer(message.request)
+
+    def take_xray(self, **changes: Any) -> None:
+        """Put new facts of the X-ray in place."""
+        self.take_facts(xray=replace(self.facts.xray, **changes))
+
+    @on(PageWanted)
+    def _page_wanted(self, message: PageWanted) -> None:
+        self.readings.xray.turn(message.order, message.start)
 
     @on(StepRail.Wanted)
     async def _wanted(self, message: StepRail.Wanted) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from textual.containers import Vertical
 from textual.message import Message
 
-from tui.backend import Backend
+from tui.backend import Backend, XrayOrder
 from tui.widgets.help_line import Explanation
 from tui.wizard.draft import Draft
 from tui.wizard.facts import Facts
@@ -51,11 +51,20 @@ class Explained(Message):
 
 
 class Asked(Message):
-    """The step asks for work: `preview`, `inspect`, `cancel`, `inspect-model`, `cancel-model`, `save_recipe`."""
+    """The step asks for work: `preview`, `inspect`, `cancel`, `inspect-model`, `cancel-model`, `xray`."""
 
     def __init__(self, request: str) -> None:
         super().__init__()
         self.request = request
+
+
+class PageWanted(Message):
+    """The X-ray was turned to sequences that are not there: those of an order from a place on."""
+
+    def __init__(self, order: XrayOrder, start: int) -> None:
+        super().__init__()
+        self.order = order
+        self.start = start
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ class StepContext:
 
 
 class StepView(Vertical):
-    """Base of the six steps; mounted afresh each time its step is opened."""
+    """Base of all steps; mounted afresh each time its step is opened."""
 
     def __init__(self, context: StepContext) -> None:
         super().__init__(id="step")

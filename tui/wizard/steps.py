@@ -19,6 +19,10 @@ def build_step(step: StepName, context: StepContext) -> StepView:
             from tui.wizard.data import DataStep
 
             return DataStep(context)
+        case "xray":
+            from tui.wizard.xray import XrayStep
+
+            return XrayStep(context)
         case "method":
             from tui.wizard.method import MethodStep
 

@@ -1,0 +1,123 @@
+"""The X-ray in words: what is trained, which sequence is shown and why it stands out."""
+
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from engine.recipe.problems import Problem
+from engine.text import clean_line
+from tui.backend import WorkProgress, XrayOrder, XrayPage, XraySequence
+from tui.widgets.labels import problem_label, tail
+from tui.widgets.token_marks import LEGEND, LINE_FEED
+
+ORDER_WORDS: dict[XrayOrder, str] = {
+    "file": "in file order",
+    "longest": "by length",
+    "cut": "that are cut",
+    "odd": "that stand out",
+}
+NONE_OF: dict[XrayOrder, str] = {
+    "file": "There is no sequence.",
+    "longest": "There is no sequence.",
+    "cut": "No sequence is cut.",
+    "odd": "No sequence stands out.",
+}
+MAX_PROBLEMS = 2
+MAX_REASONS = 2
+
+
+def percent(share: float) -> str:
+    """Return a share from 0 to 1 in percent; a share near none or all is never rounded to it."""
+    if share <= 0 or share >= 1:
+        return f"{100 * min(1, max(0, share)):.0f} %"
+    if share < 0.001:
+        return "less than 0.1 %"
+    if share > 0.999:
+        return "more than 99.9 %"
+    return f"{100 * share:.0f} %" if 0.01 <= share <= 0.99 else f"{100 * share:.1f} %"
+
+
+def headline(page: XrayPage, objective: str) -> str:
+    """Return what is true of all sequences, in one or two sentences."""
+    whole = "all of the text" if objective == "domain-adaptation" else "the answers and the ends of turns"
+    what = f": {whole}" if page.trained_share > 0 and (page.trained_share < 1 or objective != "chat") else ""
+    return f"{percent(page.trained_share)} of all tokens are trained{what}. {_cut_words(page)}."
+
+
+def _cut_words(page: XrayPage) -> str:
+    kind = "packed sequences" if page.packed else "sequences"
+    length = f"{page.max_length:,} tokens"
+    if page.num_cut:
+        cut = (
+            f"{page.num_cut:,} of {page.num_sequences:,} {kind} {'is' if page.num_cut == 1 else 'are'} cut at {length}"
+        )
+    else:
+        cut = f"None of {page.num_sequences:,} {kind} is cut at {length}"
+    odd = f"{page.num_odd:,} {'stands' if page.num_odd == 1 else 'stand'} out" if page.num_odd else "none stands out"
+    gone = f", {page.num_dropped:,} row{'' if page.num_dropped == 1 else 's'} left out" if page.num_dropped else ""
+    return f"{cut}, {odd}{gone}"
+
+
+def short_headline(page: XrayPage) -> str:
+    """Return the same for one line of the review."""
+    cut = f"{page.num_cut:,} of {page.num_sequences:,} cut at {page.max_length:,}" if page.num_cut else "none cut"
+    odd = f"{page.num_odd:,} odd" if page.num_odd else "none odd"
+    return f"{percent(page.trained_share)} of the tokens trained, {cut}, {odd}"
+
+
+def summary_content(page: XrayPage, objective: str, problems: Sequence[Problem], *, asks: bool) -> Content:
+    """Return the headline, the worst findings, and the question where there is one."""
+    nothing = page.trained_share <= 0
+    mark = ("✗ ", "bold $error") if nothing or any(p.severity == "error" for p in problems) else ("✓ ", "bold $success")
+    length = Content.styled(f" Length: {clean_line(page.length_from, max_chars=70)}.", "$text-muted")
+    lines = [Content.assemble(mark, (headline(page, objective), "bold"), length)]
+    if asks:
+        lines.append(Content.styled("? Train on everything? Press y to answer, esc to go back.", "bold $warning"))
+    lines += [problem_label(problem) for problem in problems[:MAX_PROBLEMS]]
+    if len(problems) > MAX_PROBLEMS:
+        lines.append(Content.styled(f"  and {len(problems) - MAX_PROBLEMS} more, on the review", "$text-muted"))
+    return Content("\n").join(lines)
+
+
+def legend_content(*, marked: bool) -> Content:
+    """Return how the kinds of tokens are told apart, in one line."""
+    if marked:
+        return Content(LEGEND)
+    return Content.assemble(
+        ("trained", "underline $success on $trained-background"),
+        ("  context  ", ""),
+        ("special token", "bold $secondary"),
+        (f"  {LINE_FEED} line feed", "$text-muted"),
+    )
+
+
+def heading_content(sequence: XraySequence, place: int, total: int, order: XrayOrder) -> Content:
+    """Return which sequence this is, and why it stands out."""
+    ids = tail(sequence.row_ids[0], 28) if sequence.row_ids else ""
+    if len(sequence.row_ids) > 1:
+        ids += f" and {len(sequence.row_ids) - 1:,} more"
+    name = "" if order == "file" else f" = sequence {sequence.number + 1:,}"
+    lines = [
+        Content.assemble(
+            (f"{place + 1:,} of {total:,} {ORDER_WORDS[order]}{name}", "bold $accent"),
+            (f"  {ids}", "$text-muted"),
+            (
+                f"  {sequence.num_trained:,} of {sequence.num_tokens:,} trained",
+                "" if sequence.num_trained else "$error",
+            ),
+        )
+    ]
+    lines += [Content.styled(f"! {clean_line(reason)}", "$warning") for reason in sequence.reasons[:MAX_REASONS]]
+    if len(sequence.reasons) > MAX_REASONS:
+        lines.append(Content.styled(f"! and {len(sequence.reasons) - MAX_REASONS} more reasons", "$warning"))
+    return Content("\n").join(lines)
+
+
+def work_content(work: WorkProgress | None) -> Content:
+    """Return how far the reading is."""
+    if work is None:
+        return Content.styled("◌ Making the sequences that the trainer will draw…", "bold $primary")
+    share = (
+        f" {100 * work.done / work.total:.0f} %" if work.total else f" {work.done:,} {work.unit}" if work.done else ""
+    )
+    return Content.styled(f"◌ {clean_line(work.stage)}…{share}", "bold $primary")

@@ -1,0 +1,49 @@
+"""The helper's answers about the X-ray, as the screens know them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.recipe.problems import Problem
+from tui.backend import WorkProgress, XrayPage, XraySequence, XrayToken
+
+
+def xray_page(answer: Mapping[str, Any]) -> XrayPage:
+    """Return the helper's answer to `xray`."""
+    return XrayPage(
+        sequences=tuple(_sequence(sequence) for sequence in answer["sequences"]),
+        start=answer["start"],
+        total=answer["total"],
+        num_sequences=answer["num_sequences"],
+        num_cut=answer["num_cut"],
+        num_odd=answer["num_odd"],
+        num_dropped=answer["num_dropped"],
+        trained_share=answer["trained_share"],
+        max_length=answer["max_length"],
+        length_from=answer["length_from"],
+        packed=answer["packed"],
+        problems=tuple(Problem(**problem) for problem in answer["problems"]),
+    )
+
+
+def _sequence(answer: Mapping[str, Any]) -> XraySequence:
+    tokens = tuple(
+        XrayToken(token["text"], token["trained"], token["special"], token["padding"], token["segment"])
+        for token in answer["tokens"]
+    )
+    return XraySequence(
+        number=answer["number"],
+        row_ids=tuple(answer["row_ids"]),
+        tokens=tokens,
+        num_tokens=answer["num_tokens"],
+        num_trained=answer["num_trained"],
+        num_padding=answer["num_padding"],
+        num_lost=answer["num_lost"],
+        reasons=tuple(answer["reasons"]),
+    )
+
+
+def telling(on_progress: Callable[[WorkProgress], None] | None) -> Callable[[dict[str, Any]], None] | None:
+    """Return what hands the helper's words about its progress on; None when nobody wants them."""
+    if on_progress is None:
+        return None
+    return lambda word: on_progress(WorkProgress(word["stage"], word["done"], word["total"], word["unit"]))
