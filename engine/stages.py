@@ -6,6 +6,7 @@ Imports everything heavy; `engine.worker` imports it once the lock is held, or e
 import contextlib
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel, set_seed
 
-from engine.data.pipeline import prepare
+from engine.data.preflight import RunRows, blocking, check_of_run
 from engine.data.progress import WorkWatch
 from engine.data.rendered import RenderedRows
 from engine.data.rendering import Renderer
 from engine.data.report import with_checks, write_data_report
+from engine.data.rows import Row
+from engine.data.run_rows import load_rows
 from engine.data.tokenized import tokenize
 from engine.deployment.export import export_run, parity_prompts
 from engine.evaluation.few_shot import choose_examples
@@ -29,10 +32,11 @@ from engine.models.loading import check_vocabulary, load_model
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
 from engine.objectives.sequences import cut_sequences
 from engine.planning.plan import MemoryEstimate, Plan
+from engine.planning.profiles import PreflightCheck
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.checkpoints import Checkpoint, CheckpointStore
 from engine.runs.directory import RunDirectory
-from engine.runs.disk import private_folder, write_atomically
+from engine.runs.disk import write_atomically
 from engine.runs.home import home_folders
 from engine.training.batching import Batching
 from engine.training.calibrate import MachineLog, learn_from_run
@@ -142,8 +146,9 @@ def refuse_blocked(plan: Plan) -> None:
 
 def prepare_context(carried: Carried) -> RunContext:
     """Load rows, tokenizer and model, and apply the method."""
-    train_rows, held_out_rows, dropped = load_rows(carried.run, carried.plan)
-    test_rows = read_rows(carried.run.test_file) if carried.run.test_file.exists() else []
+    cache = home_folders().cache
+    watch = WorkWatch(tell=lambda _: carried.desk.attend())
+    rows = load_rows(carried.run, carried.plan, cache=cache, watch=watch)
     carried.desk.attend()
     plan, folder = fetch_model(carried.plan, carried.events, carried.desk)
     if carried.attempts.packing_off:
@@ -151,17 +156,20 @@ def prepare_context(carried: Carried) -> RunContext:
     recipe = plan.recipe
     loaded = load_tokenizer(folder, recipe)
     renderer = Renderer(loaded.tokenizer, _filled(recipe.training.max_length, "max_length"), recipe.data.system_prompt)
-    watch = WorkWatch(tell=lambda _: carried.desk.attend())
-    rendered = tokenize(train_rows, renderer, cache=home_folders().cache, watch=watch).cut(renderer.max_length)
-    counts = {"num_train": len(train_rows), "num_held_out": len(held_out_rows), "num_test": len(test_rows)}
-    _tell_data(carried.events, rendered, counts, dropped)
+    tokens = tokenize(rows.train, renderer, rows_sha256=rows.train_sha256, cache=cache, watch=watch)
+    rendered = tokens.cut(renderer.max_length)
+    counts = {"num_train": len(rows.train), "num_held_out": len(rows.held_out), "num_test": len(rows.test)}
+    _tell_data(carried.events, rendered, counts, rows.dropped)
     write_data_report(carried.run, plan.data)
     if problems := rendered.problems():
         raise ProblemError(*problems)
     carried.desk.attend()
+    if carried.checkpoint is None:
+        tell_checks(carried.events, check_of_run(plan, RunRows(rows.train, rows.held_out, rows.test), tokens, renderer))
+        carried.desk.attend()
     preflight = Preflight(carried.events)
     check_files(preflight, folder)
-    probed = probe_run(carried, plan, folder, rendered, held_out_rows)
+    probed = probe_run(carried, plan, folder, rendered, rows.held_out)
     model = loaded_whole(preflight, lambda: load_learner(plan, loaded))
     _tell_model(carried.events, model, loaded)
     carried.desk.attend()
@@ -175,9 +183,9 @@ def prepare_context(carried: Carried) -> RunContext:
         tokenizer=loaded.tokenizer,
         renderer=renderer,
         rendered=rendered,
-        held_out_rows=held_out_rows,
-        test_rows=test_rows,
-        examples=choose_examples(train_rows, held_out_rows, recipe.evaluation.few_shot or 0, recipe.training.seed),
+        held_out_rows=rows.held_out,
+        test_rows=rows.test,
+        examples=choose_examples(rows.train, rows.held_out, recipe.evaluation.few_shot or 0, recipe.training.seed),
         checkpoint=carried.checkpoint,
         store=carried.store,
         model=model,
@@ -227,7 +235,7 @@ class Probed:
 
 
 def probe_run(
-    carried: Carried, plan: Plan, folder: Path, rendered: RenderedRows, held_out_rows: list[dict[str, Any]]
+    carried: Carried, plan: Plan, folder: Path, rendered: RenderedRows, held_out_rows: Sequence[Row]
 ) -> Probed:
     """Measure the longest batches on the device where that is worth it, while nothing of the model is loaded here.
 
@@ -273,35 +281,6 @@ def probe_run(
     return Probed(batching, findings.context_bytes if plan.device.kind == "cuda" else None)
 
 
-def load_rows(run: RunDirectory, plan: Plan) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, int]]:
-    """Return training rows, held-out rows and counts of dropped rows; from the run directory once they are there.
-
-    The first attempt saves them, so that a later one, also on another machine, works on the same rows.
-
-    Raises:
-        ProblemError: The data cannot be used, or has changed since the plan was made: steps, memory and the recorded
-            hash would be of other rows.
-    """
-    if run.train_file.exists() and run.held_out_file.exists():
-        return read_rows(run.train_file), read_rows(run.held_out_file), dict(plan.data.dropped)
-    data = prepare(plan.recipe)
-    if plan.data.sha256 not in ("", data.profile.sha256):
-        raise ProblemError(
-            Problem(
-                "data.changed",
-                "The data is not what it was when the plan was made.",
-                "Start the run again, so that the plan is made for the data as it is now.",
-                path="data.source",
-            )
-        )
-    private_folder(run.data_folder)
-    if data.test_rows:
-        write_atomically(run.test_file, _lines(data.test_rows))
-    write_atomically(run.held_out_file, _lines(data.held_out_rows))
-    write_atomically(run.train_file, _lines(data.train_rows))
-    return data.train_rows, data.held_out_rows, dict(data.profile.dropped)
-
-
 def load_learner(plan: Plan, loaded: LoadedTokenizer) -> PreTrainedModel:
     """Return the model on its device with the method applied; the seed decides the initial adapters."""
     recipe = plan.recipe
@@ -310,6 +289,18 @@ def load_learner(plan: Plan, loaded: LoadedTokenizer) -> PreTrainedModel:
     check_vocabulary(loaded.tokenizer, model)
     set_seed(recipe.training.seed)
     return apply_method(model, recipe)
+
+
+def tell_checks(events: EventLog, checks: Sequence[PreflightCheck]) -> None:
+    """Write what the checks of the rendered rows found.
+
+    Raises:
+        ProblemError: One of them forbids the start.
+    """
+    for check in checks:
+        events.write("preflight.checked", **check.model_dump())
+    if problems := blocking(checks):
+        raise ProblemError(*problems)
 
 
 def tell_prediction(events: EventLog, memory: MemoryEstimate, micro_batch: int) -> None:
@@ -375,16 +366,6 @@ def _filled(value: int | None, name: str) -> int:
             Problem("plan.incomplete", f"The plan does not say training.{name}.", "Make the plan again.")
         )
     return value
-
-
-def _lines(rows: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file that an attempt of this run has written."""
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.strip()]
 
 
 def _tell_data(events: EventLog, rendered: RenderedRows, counts: dict[str, int], dropped: dict[str, int]) -> None:

@@ -6,7 +6,7 @@ made, so that a fault of the renderer, a template or a tokenizer cannot hide its
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from engine.data.lengths import length_profile
 from engine.data.pipeline import PreparedData
@@ -20,9 +20,20 @@ from engine.data.rendering import Renderer
 from engine.data.rows import Row
 from engine.data.sequence_length import model_in, sequence_length
 from engine.data.tokenized import TokenizedRows
+from engine.planning.plan import Plan
 from engine.planning.profiles import Finding, PreflightCheck
 from engine.recipe.problems import Problem
 from engine.recipe.schema import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class RunRows:
+    """The rows of a run directory."""
+
+    train: Sequence[Row]
+    held_out: Sequence[Row]
+    test: Sequence[Row] = ()
+
 
 _Check = Callable[[PreflightCase], Verdict | None]
 _CHECKS: tuple[tuple[str, str, str, _Check], ...] = (
@@ -117,6 +128,36 @@ def check_prepared(
         drawn_rows=drawn_rows,
     )
     return check_rendering(case, watch=watch)
+
+
+def check_of_run(
+    plan: Plan, rows: RunRows, tokens: TokenizedRows, renderer: Renderer, *, watch: WorkWatch = NOBODY
+) -> list[PreflightCheck]:
+    """Return what the checks find in the rows of a run.
+
+    The ids are held against the model itself, once it is loaded (`engine.training.preflight`).
+
+    Args:
+        plan: Of the run, every value filled in.
+        rows: The rows of the run directory.
+        tokens: The training rows as token ids.
+        renderer: What rendered them; its `max_length` is the run's.
+        watch: Told which check is made.
+
+    Raises:
+        ReadingStoppedError: A stop was asked for.
+    """
+    case = PreflightCase(
+        recipe=plan.recipe,
+        renderer=renderer,
+        train_rows=rows.train,
+        held_out_rows=rows.held_out,
+        whole=tokens.cut(UNCUT_LENGTH),
+        max_length=renderer.max_length,
+        test_rows=rows.test,
+        num_duplicates_dropped=plan.data.dropped.get("duplicate", 0),
+    )
+    return check_rendering(case, leave_out=("P13",), watch=watch)
 
 
 def findings_of(checks: Sequence[PreflightCheck]) -> list[Finding]:
