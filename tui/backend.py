@@ -201,7 +201,7 @@ class XrayPage:
 
 @dataclass(frozen=True, slots=True)
 class WorkProgress:
-    """How far the work in the helper process is; `total` is 0 while nobody knows."""
+    """How far the work in the helper process is; `total` is 0 while nobody knows, `found` is a first finding."""
 
     stage: str
     done: int
@@ -226,6 +226,24 @@ class ShapeOffer:
     evidence: str
     confidence: float
     example: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeLook:
+    """What the first rows look like, known long before a large file is read.
+
+    Attributes:
+        offers: Ways to read them, the surest first.
+        columns: `{column: its first cell that holds something}`, in order.
+        num_rows: Rows that were looked at.
+    """
+
+    offers: tuple[ShapeOffer, ...]
+    columns: Mapping[str, str]
+    num_rows: int
+
+
+ProgressListener = Callable[[WorkProgress], None]
 
 
 class Backend(Protocol):
@@ -259,6 +277,9 @@ class Backend(Protocol):
     def builtin_data(self) -> list[Choice]:
         """Return the data sets that ship with ftwizard; `name` is what the recipe says."""
 
+    def recent_data(self) -> list[str]:
+        """Return what the newest runs learned from, without repeats."""
+
     def fields(self) -> "tuple[RecipeField, ...]":
         """Return every field of a recipe in order."""
 
@@ -271,8 +292,16 @@ class Backend(Protocol):
     async def model_profile(self, base: str, revision: str | None) -> "ModelProfile":
         """Return the facts of a base model; raises `ProblemError`."""
 
-    async def profile_data(self, tree: Mapping[str, Any], folder: str | None) -> "DataProfile":
-        """Inspect the data of a recipe with the tokenizer in `folder`; raises `ProblemError`."""
+    async def shape_look(self, tree: Mapping[str, Any], on_progress: ProgressListener) -> ShapeLook:
+        """Look at the first rows of a recipe's data; raises `ProblemError`."""
+
+    async def profile_data(
+        self, tree: Mapping[str, Any], folder: str | None, on_progress: ProgressListener
+    ) -> "DataProfile":
+        """Inspect the data of a recipe with the tokenizer in `folder`; raises `ProblemError`.
+
+        Cancelling it stops the work; `on_progress` is called in the event loop, at most ten times a second.
+        """
 
     async def preview(self, tree: Mapping[str, Any], folder: str | None, start: int, count: int) -> list[PreviewRow]:
         """Return rows as the model will see them; raises `ProblemError`."""

@@ -19,7 +19,10 @@ from tui.backend import (
     PresetRow,
     PreviewRow,
     PreviewToken,
+    ProgressListener,
     RunRow,
+    ShapeLook,
+    ShapeOffer,
     WorkProgress,
     XrayOrder,
     XrayPage,
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from engine.runs.launch import Standby
 
 _MISSING = frozenset({"objective", "model.base", "data.source"})
+RECENT_RUNS = 20
+RECENT_DATA = 4
 _FITS = {"full": "fits, even full", "lora": "fits with LoRA", "qlora": "fits with QLoRA"}
 
 
@@ -142,6 +147,21 @@ class EngineBackend:
         summary = "Plain requests and the structured commands that answer them; shows learning within minutes."
         return [Choice(BUILTIN_DATA, "Built-in commands", summary)]
 
+    def recent_data(self) -> list[str]:
+        """Return what the newest runs learned from, without repeats; runs that cannot be read are passed over."""
+        from engine.recipe.read import read_recipe
+        from engine.runs.directory import run_folders
+
+        found: dict[str, None] = {}
+        for run in run_folders(home_folders())[:RECENT_RUNS]:
+            try:
+                source = (read_recipe(run.recipe_file).get("data") or {}).get("source")
+            except (OSError, ProblemError):
+                continue
+            if isinstance(source, str) and not source.startswith("builtin:"):
+                found[source] = None
+        return list(found)[:RECENT_DATA]
+
     def fields(self) -> "tuple[RecipeField, ...]":
         """Return every field of a recipe in order."""
         from engine.recipe.fields import recipe_fields
@@ -185,11 +205,19 @@ class EngineBackend:
             return here
         return ModelProfile.model_validate(await self._inspection().call("profile_model", base=base, revision=revision))
 
-    async def profile_data(self, tree: Mapping[str, Any], folder: str | None) -> "DataProfile":
+    async def shape_look(self, tree: Mapping[str, Any], on_progress: ProgressListener) -> ShapeLook:
+        """Look at the first rows of a recipe's data in the helper process."""
+        call = self._inspection().call
+        return shape_look(await call("shape_offers", _telling(on_progress), recipe=_absolute(tree)))
+
+    async def profile_data(
+        self, tree: Mapping[str, Any], folder: str | None, on_progress: ProgressListener
+    ) -> "DataProfile":
         """Inspect the data of a recipe in the helper process."""
         from engine.planning.profiles import DataProfile
 
-        result = await self._inspection().call("profile_data", recipe=_absolute(tree), folder=folder)
+        call = self._inspection().call
+        result = await call("profile_data", _telling(on_progress), recipe=_absolute(tree), folder=folder)
         return DataProfile.model_validate(result)
 
     async def preview(self, tree: Mapping[str, Any], folder: str | None, start: int, count: int) -> list[PreviewRow]:
@@ -317,6 +345,21 @@ def with_stand_ins(tree: Mapping[str, Any]) -> dict[str, Any]:
         "model": {"base": "builtin:starter", **(tree.get("model") or {})},
         "data": {"source": "builtin:commands", **(tree.get("data") or {})},
     }
+
+
+def _telling(on_progress: ProgressListener) -> Callable[[dict[str, Any]], None]:
+    return lambda word: on_progress(work_progress(word))
+
+
+def work_progress(word: Mapping[str, Any]) -> WorkProgress:
+    """Return a word of the helper about its progress."""
+    return WorkProgress(word["stage"], word["done"], word["total"], word["unit"])
+
+
+def shape_look(answer: Mapping[str, Any]) -> ShapeLook:
+    """Return the helper's answer to `shape_offers`."""
+    offers = tuple(ShapeOffer(**offer) for offer in answer["offers"])
+    return ShapeLook(offers, answer["columns"], answer["num_rows"])
 
 
 def no_tokenizer() -> Problem:

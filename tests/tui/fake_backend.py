@@ -18,7 +18,7 @@ from engine.planning.plan import (
     ValueSource,
     Way,
 )
-from engine.planning.profiles import DataProfile, Finding, LengthProfile, ModelProfile
+from engine.planning.profiles import CheckResult, DataProfile, Finding, LengthCut, LengthProfile, ModelProfile
 from engine.recipe.fields import recipe_fields
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
@@ -31,7 +31,10 @@ from tui.backend import (
     PresetRow,
     PreviewRow,
     PreviewToken,
+    ProgressListener,
     RunRow,
+    ShapeLook,
+    ShapeOffer,
     WorkProgress,
     XrayOrder,
     XrayPage,
@@ -47,6 +50,8 @@ ONE_GPU = Machine(
     "GPU 0",
 )
 MIB = 2**20
+COVERED = [(48, 12), (64, 96), (80, 271), (96, 560), (112, 842), (128, 1108), (160, 1533), (192, 1996), (224, 2281)]
+COVERED += [(256, 2439), (320, 2580), (384, 2655), (448, 2673), (512, 2683), (611, 2689)]
 LENGTHS = {128: 0.412, 256: 0.907, 512: 0.9914, 640: 1.0}
 TITLES = {"full": "Full fine-tuning", "lora": "LoRA", "qlora": "QLoRA, 4-bit"}
 QUALITY = {
@@ -91,9 +96,31 @@ def data_profile(**changes: Any) -> DataProfile:
         "num_rows": 3000,
         "num_train": 2689,
         "num_held_out": 299,
-        "dropped": {"exact duplicate": 9, "empty answer": 3},
-        "lengths": LengthProfile(count=2689, mean=161.4, p50=148, p90=251, p99=402, longest=611, total=434_005),
+        "dropped": {"duplicate": 9, "empty_answer": 3},
+        "lengths": LengthProfile(
+            count=2689, mean=161.4, p50=148, p90=251, p99=402, longest=611, total=434_005, covered=COVERED
+        ),
         "answer_lengths": LengthProfile(count=2689, mean=98.2, p50=90, p90=170, p99=290, longest=455, total=264_060),
+        "cuts": [
+            LengthCut(length=128, num_cut=1581, num_answers_cut=1490, num_answers_lost=212, lost_tokens=92_417),
+            LengthCut(length=256, num_cut=250, num_answers_cut=241, num_answers_lost=9, lost_tokens=15_802),
+            LengthCut(length=512, num_cut=6, num_answers_cut=6, num_answers_lost=0, lost_tokens=301),
+            LengthCut(length=1024, num_cut=0, num_answers_cut=0, num_answers_lost=0, lost_tokens=0),
+        ],
+        "checks": [
+            CheckResult(name="near_duplicates", action="report", count=14, places=["tickets.jsonl:18"]),
+            CheckResult(name="secrets", action="report"),
+            CheckResult(name="other_languages", action="off"),
+        ],
+        "findings": [
+            Finding(
+                code="data.near_duplicates",
+                message="14 rows are nearly equal to an earlier row: tickets.jsonl:18, tickets.jsonl:40 and 12 more.",
+                fix="Set data.cleaning.near_duplicates: drop to keep the first of each.",
+                path="data.cleaning.near_duplicates",
+                severity="warning",
+            )
+        ],
         "sha256": "ab" * 32,
         "bytes": 1_830_000,
         "examples": [
@@ -105,6 +132,20 @@ def data_profile(**changes: Any) -> DataProfile:
         ],
     }
     return DataProfile(**(facts | changes))
+
+
+def shape_look(**changes: Any) -> ShapeLook:
+    """Return the look of rows that are surely questions and answers."""
+    example = {"prompt": "Natalia sold clips to 48 of her friends in April.", "completion": "24 clips in May."}
+    offer = ShapeOffer(
+        "prompt_completion",
+        {"prompt": "question", "completion": "answer"},
+        "Read as prompt_completion: 'question' as prompt and 'answer' as completion, by their names; ignored: 'topic'.",
+        0.95,
+        example,
+    )
+    columns = {"question": example["prompt"], "answer": example["completion"], "topic": "arithmetic"}
+    return ShapeLook(**({"offers": (offer,), "columns": columns, "num_rows": 1000} | changes))
 
 
 def preview() -> list[PreviewRow]:
@@ -131,6 +172,10 @@ class FakeBackend:
         self.fixed_machine = machine
         self.run_rows: list[RunRow] = []
         self.data = data_profile()
+        self.look = shape_look()
+        self.look_error: ProblemError | None = None
+        self.recent: list[str] = []
+        self.data_words: list[WorkProgress] = []
         self.preview_rows = preview()
         self.xray_pages = FakeXray()
         self.xray_error: Exception | None = None
@@ -236,6 +281,9 @@ class FakeBackend:
     def builtin_data(self) -> list[Choice]:
         return self._real.builtin_data()
 
+    def recent_data(self) -> list[str]:
+        return self.recent
+
     def fields(self) -> Any:
         return recipe_fields()
 
@@ -252,8 +300,17 @@ class FakeBackend:
             raise self.model_error
         return model_profile(base)
 
-    async def profile_data(self, tree: Mapping[str, Any], folder: str | None) -> DataProfile:
+    async def shape_look(self, tree: Mapping[str, Any], on_progress: ProgressListener) -> ShapeLook:
+        if self.look_error is not None:
+            raise self.look_error
+        return self.look
+
+    async def profile_data(
+        self, tree: Mapping[str, Any], folder: str | None, on_progress: ProgressListener
+    ) -> DataProfile:
         self.profiled.append(dict(tree))
+        for word in self.data_words:
+            on_progress(word)
         if self.data_gate is not None:
             await self.data_gate.wait()
         if self.data_error is not None:

@@ -16,7 +16,7 @@ from tests.tui.conftest import wait_for
 from tests.tui.fake_backend import ONE_GPU, FakeBackend, data_profile, model_profile
 from tests.tui.snapshots import check_snapshot
 from tui.app import FtwizardApp
-from tui.backend import Machine, ModelOffer, PreviewRow, PreviewToken
+from tui.backend import Machine, ModelOffer
 from tui.home.screen import HomeScreen
 from tui.monitor.screen import MonitorScreen
 from tui.start import AppResult, Wizard
@@ -65,7 +65,7 @@ async def walk_to(pilot: Running, step: str) -> None:
             break
         if now == "data":
             await pilot.press("down", "enter")
-            await wait_for(pilot, lambda: wizard(pilot).facts.preview is not None, "the data")
+            await wait_for(pilot, lambda: wizard(pilot).facts.data is not None, "the data")
             await pilot.press("f4")
         elif now in ("objective", "model"):
             await pilot.press("enter")
@@ -86,7 +86,7 @@ async def test_pictures_of_the_whole_walk(
     size: tuple[int, int], backend: FakeBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "cwd", lambda: Path("/home/ada/project"))
-    monkeypatch.setattr("tui.wizard.data._files_here", lambda: [Path("/home/ada/project/tickets.jsonl")])
+    monkeypatch.setattr("tui.wizard.data.files_here", lambda: [Path("/home/ada/project/tickets.jsonl")])
     if size[0] > 100:
         backend.fixed_machine = ONE_GPU
     app = wizard_app(backend)
@@ -105,8 +105,8 @@ async def test_pictures_of_the_whole_walk(
         await at(pilot, "data")
         await picture("data")
         await pilot.press("down", "enter")
-        await wait_for(pilot, lambda: wizard(pilot).facts.preview is not None)
-        for view in ("rows", "tokens", "columns"):
+        await wait_for(pilot, lambda: wizard(pilot).facts.data is not None)
+        for view in ("rows", "lengths", "problems", "columns"):
             await picture(f"data-{view}")
             await pilot.press("right")
         await pilot.press("f4")
@@ -354,26 +354,14 @@ async def test_a_column_is_bound_anew_by_keys(backend: FakeBackend) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await walk_to(pilot, "data")
         await pilot.press("down", "enter")
-        await wait_for(pilot, lambda: wizard(pilot).facts.preview is not None)
-        await pilot.press("right", "right", "down", "enter")
+        await wait_for(pilot, lambda: wizard(pilot).facts.data is not None)
+        await pilot.press("left", "down", "enter")
         await pilot.pause()
         assert "topic" in shown(pilot)
         await pilot.press("down", "down", "enter")
         await wait_for(pilot, lambda: wizard(pilot).draft.value("data.mapping") is not None)
         assert wizard(pilot).draft.value("data.mapping") == {"completion": "answer", "prompt": "topic"}
         await wait_for(pilot, lambda: backend.profiled[-1]["data"].get("mapping"), "the data to be read again")
-
-
-async def test_rows_that_train_on_nothing_are_marked(backend: FakeBackend) -> None:
-    backend.preview_rows = [PreviewRow((PreviewToken("only a question", "context"),), 3, 0, 12)]
-    app = wizard_app(backend)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await walk_to(pilot, "data")
-        await pilot.press("down", "enter")
-        await wait_for(pilot, lambda: wizard(pilot).facts.preview is not None)
-        await pilot.press("right")
-        await pilot.pause()
-        assert "✗ row 1: 0 of 3 tokens trained, 12 cut off" in shown(pilot)
 
 
 async def choose_setting(pilot: Running, path: str) -> None:
@@ -510,7 +498,6 @@ async def test_hostile_text_is_shown_on_every_step_and_does_nothing(backend: Fak
         examples=[{"prompt": HOSTILE, HOSTILE: HOSTILE}],
         findings=[Finding(code="x", message=HOSTILE, fix=HOSTILE, path="data.source", severity="warning")],
     )
-    backend.preview_rows = [PreviewRow((PreviewToken(HOSTILE, "trained"),), 1, 1)]
     backend.findings = [Finding(code="x", message=HOSTILE, fix=HOSTILE, severity="warning")]
 
     async def profile(base: str, revision: str | None) -> Any:
@@ -523,7 +510,7 @@ async def test_hostile_text_is_shown_on_every_step_and_does_nothing(backend: Fak
         await at(pilot, "objective")
         for step in STEPS:
             await wizard(pilot)._open(step)
-            await wait_for(pilot, lambda: wizard(pilot).facts.preview is not None)
+            await wait_for(pilot, lambda: wizard(pilot).facts.data is not None)
             for key in ("right", "right", "down", "left"):
                 await pilot.press(key)
                 await pilot.pause()
@@ -536,23 +523,13 @@ async def test_hostile_text_is_shown_on_every_step_and_does_nothing(backend: Fak
         assert "[/INST]" in shown(pilot)
 
 
-async def test_no_colour_still_shows_the_cursor_and_the_trained_tokens(
-    backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_colour_still_shows_the_cursor(backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     app = FtwizardApp(Wizard(), backend, colors="none")
     async with app.run_test(size=(80, 24)) as pilot:
         await walk_to(pilot, "data")
         strips = app.screen._compositor.render_strips()
         assert any(segment.style and segment.style.reverse for strip in strips[5:12] for segment in strip)
-        await pilot.press("enter")
-        await wait_for(pilot, lambda: wizard(pilot).facts.preview is not None)
-        await pilot.press("right")
-        await pilot.pause()
-        strips = app.screen._compositor.render_strips()
-        underlined = "".join(s.text for strip in strips for s in strip if s.style and s.style.underline)
-        assert "24 clips." in underlined
-        assert "How many" not in underlined
 
 
 async def test_the_first_screens_import_nothing_heavy(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from engine.recipe.problems import Problem, blocking
 from engine.recipe.sources import flatten, unflatten
-from tui.backend import Machine, PreviewRow, WorkProgress, XrayOrder, XrayPage
+from tui.backend import Machine, PreviewRow, ShapeLook, WorkProgress, XrayOrder, XrayPage
 from tui.wizard.draft import STEPS, Draft, StepName, step_of
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class Facts:
         plan: The newest plan; while `plan_state` is busy it is the one of the answers before.
         automatic: The option that a plan takes when nobody chooses a method.
         rehearsal: How far the rehearsal of that plan is; its result is in the plan itself.
+        data_look: What the first rows look like, while all are read and after.
+        data_work: How far the reading of the data is; None before its first word and after its end.
     """
 
     machine: Machine | None = None
@@ -80,6 +82,8 @@ class Facts:
     model: "ModelProfile | None" = None
     data_state: Inspected = field(default_factory=Inspected)
     data: "DataProfile | None" = None
+    data_look: ShapeLook | None = None
+    data_work: WorkProgress | None = None
     preview: tuple[PreviewRow, ...] | None = None
     preview_problem: str = ""
     xray: XrayFacts = field(default_factory=XrayFacts)
@@ -316,6 +320,7 @@ def forget_stale(draft: Draft, facts: Facts) -> Facts:
         fresh = replace(fresh, model=None, model_state=Inspected())
     if facts.data_state.key != data_key(draft):
         fresh = replace(fresh, data=None, data_state=Inspected(), preview=None, preview_problem="")
+        fresh = replace(fresh, data_look=None, data_work=None)
     if facts.xray.state.key != xray_key(draft, fresh):
         fresh = replace(fresh, xray=XrayFacts(seen=facts.xray.seen))
     return fresh

@@ -5,12 +5,15 @@ Every reading carries the key of the answers it was made for; a result for older
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.worker import Worker
 
 from engine.recipe.problems import Problem, ProblemError
+from tui.backend import WorkProgress
 from tui.wizard.draft import Draft
 from tui.wizard.facts import (
     Inspected,
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from tui.wizard.screen import WizardScreen
 
 PREVIEW_ROWS = 5
+DATA_PAUSE_S = 0.03
+"""As with plans: a switch of a check that is turned on goes through answers that nobody wants read."""
 PLAN_PAUSE_S = 0.03
 """A key that is held down repeats every 30 ms: only where it stops a plan is made."""
 REHEARSAL_PAUSE_S = 0.7
@@ -143,20 +148,29 @@ class Readings:
         facts, key = self.screen.facts, data_key(self.screen.draft)
         if not key or facts.data_state.key == key or not model_ready(self.screen.draft, facts):
             return
-        self.screen.take_facts(data=None, preview=None, preview_problem="", data_state=Inspected(key, "busy"))
+        self.screen.take_facts(
+            data=None,
+            data_look=None,
+            data_work=None,
+            preview=None,
+            preview_problem="",
+            data_state=Inspected(key, "busy"),
+        )
         self._data = self._work(self._read_data(key), "data")
 
     async def _read_data(self, key: str) -> None:
         tree = inspection_tree(self.screen.draft)
         folder = self.screen.facts.model.folder if self.screen.facts.model is not None else None
+        await asyncio.sleep(DATA_PAUSE_S)
         try:
-            profile = await self.screen.backend.profile_data(tree, folder)
+            await self._look_at_shape(key, tree)
+            profile = await self.screen.backend.profile_data(tree, folder, partial(self._data_went_on, key))
         except Exception as error:  # noqa: BLE001 - see problems_of
             self._take_data(key, "failed", problems_of(error, code="data.unreadable", path="data.source"))
             return
         if data_key(self.screen.draft) != key:
             return
-        self.screen.take_facts(data=profile, data_state=Inspected(key, "done"))
+        self.screen.take_facts(data=profile, data_work=None, data_state=Inspected(key, "done"))
         try:
             rows = await self.screen.backend.preview(tree, folder, 0, PREVIEW_ROWS)
         except Exception as error:  # noqa: BLE001 - see problems_of
@@ -165,9 +179,25 @@ class Readings:
         if data_key(self.screen.draft) == key:
             self.screen.take_facts(preview=tuple(rows))
 
+    async def _look_at_shape(self, key: str, tree: dict[str, Any]) -> None:
+        """Say what the first rows look like; what is wrong with them is told by the reading of all, which follows."""
+        try:
+            look = await self.screen.backend.shape_look(tree, partial(self._data_went_on, key))
+        except ProblemError:
+            return
+        if data_key(self.screen.draft) == key:
+            self.screen.take_facts(data_look=look)
+
+    def _data_went_on(self, key: str, progress: WorkProgress) -> None:
+        facts = self.screen.facts
+        if data_key(self.screen.draft) == key and facts.data_state == Inspected(key, "busy"):
+            # A finding is said once and stays true.
+            found = progress.found or (facts.data_work.found if facts.data_work is not None else "")
+            self.screen.take_facts(data_work=replace(progress, found=found))
+
     def _take_data(self, key: str, progress: Any, problems: tuple[Problem, ...]) -> None:
         if data_key(self.screen.draft) == key:
-            self.screen.take_facts(data=None, data_state=Inspected(key, progress, problems))
+            self.screen.take_facts(data=None, data_work=None, data_state=Inspected(key, progress, problems))
 
     def _look_at_plan(self) -> None:
         draft, facts = self.screen.draft, self.screen.facts
