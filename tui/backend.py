@@ -207,6 +207,7 @@ class WorkProgress:
     done: int
     total: int
     unit: Literal["bytes", "rows"] = "rows"
+    found: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,12 +239,13 @@ class EngineBackend:
         on_progress: Callable[[WorkProgress], None] | None = None,
     ) -> XrayPage:
         """Return sequences as the trainer will draw them, made by the helper process."""
-        from tui.xray_answers import telling, xray_page
+        from tui.xray_answers import xray_page
 
         if folder is None:
             raise ProblemError(no_tokenizer())
         wanted = {"recipe": _absolute(tree), "folder": folder, "start": start, "count": count, "order": order}
-        return xray_page(await self._inspection().call("xray", telling(on_progress), **wanted))
+        listener = _telling(on_progress) if on_progress is not None else None
+        return xray_page(await self._inspection().call("xray", listener, **wanted))
 
     def plan(self, layered: Layered, model: "ModelProfile", data: "DataProfile") -> "Plan":
         """Plan the run on this machine."""
@@ -353,7 +354,7 @@ def _telling(on_progress: ProgressListener) -> Callable[[dict[str, Any]], None]:
 
 def work_progress(word: Mapping[str, Any]) -> WorkProgress:
     """Return a word of the helper about its progress."""
-    return WorkProgress(word["stage"], word["done"], word["total"], word["unit"])
+    return WorkProgress(word["stage"], word["done"], word["total"], word["unit"], word["found"])
 
 
 def shape_look(answer: Mapping[str, Any]) -> ShapeLook:

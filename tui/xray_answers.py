@@ -1,10 +1,10 @@
 """The helper's answers about the X-ray, as the screens know them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from engine.recipe.problems import Problem
-from tui.backend import WorkProgress, XrayPage, XraySequence, XrayToken
+from tui.backend import XrayPage, XraySequence, XrayToken
 
 
 def xray_page(answer: Mapping[str, Any]) -> XrayPage:
@@ -40,10 +40,3 @@ def _sequence(answer: Mapping[str, Any]) -> XraySequence:
         num_lost=answer["num_lost"],
         reasons=tuple(answer["reasons"]),
     )
-
-
-def telling(on_progress: Callable[[WorkProgress], None] | None) -> Callable[[dict[str, Any]], None] | None:
-    """Return what hands the helper's words about its progress on; None when nobody wants them."""
-    if on_progress is None:
-        return None
-    return lambda word: on_progress(WorkProgress(word["stage"], word["done"], word["total"], word["unit"]))
