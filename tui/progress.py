@@ -50,7 +50,8 @@ class PlainProgress:
             case "preflight.checked":
                 self._check(event)
             case "data.prepared":
-                self.line(f"{payload['num_train']} training rows, {payload['num_held_out']} held out")
+                tested = f", {payload['num_test']} test rows" if payload.get("num_test") else ""
+                self.line(f"{payload['num_train']} training rows, {payload['num_held_out']} held out{tested}")
             case "model.loaded":
                 self._model(event)
             case "training.started":

@@ -1,5 +1,6 @@
 """Rows put aside for a last test: measured before and after, told as such, and without a say in the run."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.engine.forked import carry
 from tests.engine.made_runs import events_of, loss_curve, made_recipe, make_run, write_rows
 from tests.engine.tiny_models import command_rows
 from tui.monitor.panels import measurement_label
+from tui.progress import follow_plain
 from tui.results.screen import metric_table
 from tui.summary import last_test, print_summary, read_report
 
@@ -113,3 +115,11 @@ def test_a_report_of_a_run_that_ended_before_its_test_has_the_first_half(tested)
     finally:
         moved.write_bytes(kept)
         write_report(tested)
+
+
+def test_progress_lines_name_the_rows_and_both_measurements(tested):
+    out = io.StringIO()
+    assert follow_plain(tested.path, out) == 0
+    assert ", 12 test rows\n" in out.getvalue()
+    for moment in ("before", "after"):
+        assert f"evaluation test rows, {moment}: " in out.getvalue()
