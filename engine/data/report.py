@@ -63,7 +63,7 @@ def subject_of(recipe: Recipe, *, title: str = "", model: str | None = None) -> 
         title=title or (sources[0] if sources else "data"),
         objective=recipe.objective,
         sources=sources,
-        model=_shown_source(recipe.model.base) if model is None else model,
+        model=_shown_source(recipe.model.base if model is None else model),
         max_length=recipe.training.max_length,
         seed=recipe.training.seed,
         settings=changed_settings(recipe.data),
@@ -83,7 +83,8 @@ def changed_settings(data: DataSection) -> dict[str, Any]:
 
 def _shown_source(source: str) -> str:
     # A report is passed on: the name of a file says what it is, its folder says who made it.
-    return source if source.startswith(("hub:", "builtin:")) else Path(source).name or source
+    here = source.startswith(("/", "~", "."))
+    return Path(source).name if here else source
 
 
 def write_data_report(run: RunDirectory, profile: DataProfile) -> None:

@@ -283,7 +283,7 @@ def _preflight_row(check: PreflightCheck) -> str:
     words = " ".join(part for part in (_line(check.message, 800), _line(check.fix, 400)) if part)
     said = f'<p class="soft">{words}</p>' if words else ""
     return (
-        f'<tr><td>{_badge(check.status)}</td><td class="soft">{_line(check.id)}</td>'
+        f'<tr><td>{_badge(check.status)}</td><td class="soft id">{_line(check.id)}</td>'
         f"<td>{_line(check.title)}{said}{_places(check.rows, len(check.rows))}</td></tr>"
     )
 

@@ -7,6 +7,7 @@ test goes the whole way.
 import inspect
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -458,3 +459,29 @@ def test_a_setting_that_a_verb_does_not_read_is_refused(tmp_path: Path, verb: st
     assert shown.exit_code == 2
     assert setting.partition("=")[0] in shown.output
     assert names_in(tmp_path) == {"rows.jsonl"}
+
+
+def test_a_fix_for_a_recipe_is_also_said_as_an_option_that_works(tmp_path: Path) -> None:
+    lines = "".join(f"Wo ist Café {n}?;Bei Müller {n}.\n" for n in range(60))
+    (tmp_path / "rows.csv").write_text(f"question;answer\n{lines}", encoding="windows-1252")
+    refused = data("inspect", "rows.csv")
+    assert refused.exit_code == 2
+    options = shlex.split(" ".join(refused.output.rpartition("Here:")[2].split()))
+    assert options == ["--set", "data.encoding=windows-1252"]
+    assert data("inspect", "rows.csv", *options).exit_code == 0
+
+
+def test_ways_to_read_rows_are_said_as_options_that_work(tmp_path: Path) -> None:
+    rows = [
+        {
+            "left side": f"{row['question']} Explain it at length, please.",
+            "right side": f"{row['answer']} Because. " * 9,
+        }
+        for row in ROWS
+    ]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    refused = data("inspect", "rows.jsonl")
+    assert refused.exit_code == 2
+    options = shlex.split(" ".join(refused.output.rpartition("Here:")[2].split()))
+    assert options.count("--set") == 2
+    assert data("inspect", "rows.jsonl", *options).exit_code == 0

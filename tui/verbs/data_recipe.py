@@ -14,6 +14,7 @@ from engine.helper import InspectionHelper
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
 from tui.preparation import absolute_sources, model_profile
+from tui.verbs.data_fixes import with_options
 
 if TYPE_CHECKING:
     from engine.planning.profiles import ModelProfile
@@ -109,8 +110,11 @@ class DataHelper:
         """
         from tui.verbs.data_progress import progress_bar
 
-        with progress_bar(shown=self._show) as tell:
-            return self.helper.call_blocking(name, on_progress=tell, **arguments)
+        try:
+            with progress_bar(shown=self._show) as tell:
+                return self.helper.call_blocking(name, on_progress=tell, **arguments)
+        except ProblemError as error:
+            raise with_options(error) from error
 
     def with_objective(self, tree: dict[str, Any]) -> dict[str, Any]:
         """Return a recipe with the objective that suits its rows, where it names none.
