@@ -92,7 +92,8 @@ class Answering:
         def tell(progress: "Progress") -> None:
             nonlocal last
             now = time.monotonic()
-            if now - last >= WORDS_EVERY_S:
+            # A finding is said once; words about how far the work is say nothing that the next one does not.
+            if progress.found or now - last >= WORDS_EVERY_S:
                 last = now
                 self._write({"id": request_id, "progress": progress.to_json()})
 

@@ -36,7 +36,9 @@ def work_words(work: WorkProgress | None, look: ShapeLook | None, elapsed_s: flo
 
 
 def finding_so_far(work: WorkProgress | None, look: ShapeLook | None) -> str:
-    """Return what the first rows told: `read as messages, 12,431 rows so far`."""
+    """Return what is known already, of the work itself or of the first rows: `read as messages, 12,431 rows so far`."""
+    if work is not None and work.found:
+        return clean_line(work.found, max_chars=120)
     if look is None or not look.offers or look.offers[0].confidence < CERTAIN:
         return ""
     rows = work.done if work is not None and work.unit == "rows" else 0
