@@ -3,21 +3,34 @@
 import itertools
 import random
 import tracemalloc
+from bisect import bisect_left, bisect_right
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from engine.data.bytes_in import ReadingStoppedError
-from engine.data.encoding import Tokens
+from engine.data.encoding import Encoder, Tokens
 from engine.data.progress import WorkWatch
 from engine.data.rendered import RenderedRows
 from engine.data.rendering import Renderer, UncutRow
 from engine.data.rows import Row, Tally
+from engine.data.spans import Marked, mark_conversation
 from engine.data.token_store import TokenStore, TokenWriter
 from engine.data.tokenized import TokenizedRows, tokenize
 from engine.objectives.sequences import cut_sequences
+from tests.engine.chat_templates import (
+    CHATML,
+    GEMMA,
+    LLAMA3,
+    MISTRAL,
+    THINKING,
+    ZEPHYR,
+    byte_level_tokenizer,
+    sentencepiece_tokenizer,
+)
 from tests.engine.test_rendering import TWO, talk
 from tests.engine.tiny_models import tiny_tokenizer
 
@@ -183,3 +196,56 @@ def test_packed_rows_carry_the_tokens_of_the_rows(tmp_path: Path):
 def test_a_row_of_several_answers_is_kept_answer_by_answer():
     tokens = tokenize([TWO], Renderer(tiny_tokenizer(), 64))
     assert tokens.num_sequences == len(tokens.cut(64).sequences) >= 1
+
+
+def reference(tokenizer: Any, marked: Marked) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return ids and spans in tokens by the offsets of single calls of the tokenizer, for one that cuts cleanly."""
+    at = marked.spans[-1][0]
+    front, rest = (
+        tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        for text in (marked.text[:at], marked.text[at:])
+    )
+    offsets = [*front["offset_mapping"], *((at + start, at + end) for start, end in rest["offset_mapping"])]
+    starts, ends = [start for start, _ in offsets], [end for _, end in offsets]
+    runs = [(bisect_right(ends, start), bisect_left(starts, end)) for start, end in marked.spans]
+    return [*front["input_ids"], *rest["input_ids"]], runs
+
+
+@pytest.mark.parametrize("template", [CHATML, LLAMA3, GEMMA, ZEPHYR, MISTRAL])
+def test_many_texts_at_once_give_the_tokens_of_single_calls(template: str):
+    tokenizer = byte_level_tokenizer(template)
+    renderer = Renderer(tokenizer, 1 << 30)
+    odd = ["Grüße aus 東京 \U0001f1e9\U0001f1ea", "  two spaces  ", "\n\nlines\n", "e\u0301\u200d", "", "x" * 70]
+    rows = [talk(f"u:{left}", f"a:{right}", f"u:{right}", f"a:{left}") for left in odd for right in odd]
+    marked = [each for row in rows for each in mark_conversation(renderer.template, row["messages"])]
+    encoder = Encoder(tokenizer)
+    assert encoder._located(marked) == [reference(tokenizer, each) for each in marked]
+
+
+@pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer])
+@pytest.mark.parametrize("template", [CHATML, LLAMA3, MISTRAL, THINKING])
+def test_rows_in_company_are_rows_alone(make: Any, template: str):
+    rows = [row for row in mixed_rows(40) if "text" in row or row["messages"][-1]["role"] == "assistant"]
+    tokenizer = make(template)
+    together = Renderer(tokenizer, 64).render_rows(rows).sequences
+    # A fresh renderer for each row has seen no other row's end of turn.
+    alone = [each for row in rows if not refused(tokenizer, row) for each in Renderer(tokenizer, 64).render_all(row)]
+    assert list(together) == [each for each in alone if each.teaches]
+
+
+def refused(tokenizer: Any, row: Row) -> bool:
+    (uncut,) = Renderer(tokenizer, 64).uncut([row])
+    return bool(uncut.refused)
+
+
+def test_a_class_of_its_own_is_called_itself():
+    class Upper(PreTrainedTokenizerFast):
+        def _encode_plus(self, text: Any, *arguments: Any, **keywords: Any) -> Any:
+            upper = text.upper() if isinstance(text, str) else [each.upper() for each in text]
+            return super()._encode_plus(upper, *arguments, **keywords)
+
+    plain = tiny_tokenizer()
+    own = Upper(tokenizer_object=plain.backend_tokenizer, eos_token=plain.eos_token, chat_template=plain.chat_template)
+    (shout,), (whisper,) = (Encoder(each).texts(["paris"]) for each in (own, plain))
+    assert own.decode(shout.ids).startswith("PARIS")
+    assert plain.decode(whisper.ids).startswith("paris")
