@@ -95,7 +95,7 @@ def _line_starts(memory: mmap.mmap) -> "array[int]":
 
 
 @dataclass(frozen=True, slots=True)
-class RunRows:
+class SavedRows:
     """The rows of a run.
 
     Attributes:
@@ -113,7 +113,7 @@ class RunRows:
     train_sha256: str
 
 
-def load_rows(run: RunDirectory, plan: Plan, *, cache: Path | None = None, watch: WorkWatch = NOBODY) -> RunRows:
+def load_rows(run: RunDirectory, plan: Plan, *, cache: Path | None = None, watch: WorkWatch = NOBODY) -> SavedRows:
     """Return the rows of a run; from the run directory once they are there.
 
     The first attempt saves them, so that a later one, also on another machine, works on the same rows.
@@ -135,7 +135,7 @@ def load_rows(run: RunDirectory, plan: Plan, *, cache: Path | None = None, watch
         _refuse_changed(plan, data)
         _save(run, data, watch)
         dropped = data.profile.dropped
-    return RunRows(
+    return SavedRows(
         train=RowLines(run.train_file),
         held_out=RowLines(run.held_out_file),
         test=RowLines(run.test_file) if run.test_file.exists() else (),

@@ -1,5 +1,6 @@
 """What the stages of a run share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -7,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.data.rendered import RenderedRows
 from engine.data.rendering import Renderer
+from engine.data.rows import Row
 from engine.planning.plan import Plan
 from engine.recipe.schema import Recipe
 from engine.runs.checkpoints import Checkpoint, CheckpointStore
@@ -57,11 +59,11 @@ class RunContext:
     tokenizer: PreTrainedTokenizerBase
     renderer: Renderer
     rendered: RenderedRows
-    held_out_rows: list[dict[str, Any]]
+    held_out_rows: Sequence[Row]
     checkpoint: Checkpoint | None
     store: CheckpointStore
     model: PreTrainedModel
-    test_rows: list[dict[str, Any]] = field(default_factory=list)
+    test_rows: Sequence[Row] = ()
     examples: list[dict[str, Any]] = field(default_factory=list)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     steps_done: int = 0

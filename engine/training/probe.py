@@ -4,18 +4,19 @@ What is measured replaces the estimate. What does not fit is found in the first 
 effective batch stays, and the probe begins again, down to one row.
 """
 
+import heapq
 import json
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
+from engine.data.rows import Row
 from engine.objectives.sequences import Sequences
 from engine.objectives.supervised import count_steps
 from engine.planning.calibration import Calibration
@@ -97,7 +98,7 @@ class Probe:
     plan: Plan
     folder: Path
     sequences: Sequences
-    held_out_rows: list[dict[str, Any]]
+    held_out_rows: Sequence[Row]
     events: EventLog
     desk: RequestDesk
     attempts: Attempts
@@ -225,9 +226,9 @@ class Probe:
         )
 
 
-def longest_rows(rows: list[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
+def longest_rows(rows: Sequence[Row], limit: int) -> list[Row]:
     """Return the rows with most text: an evaluation batch holds the longest first."""
-    return sorted(rows, key=lambda row: -len(json.dumps(row, ensure_ascii=False)))[:limit]
+    return heapq.nlargest(limit, rows, key=lambda row: len(json.dumps(row, ensure_ascii=False)))
 
 
 def limit_s(plan: Plan) -> float:

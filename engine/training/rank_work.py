@@ -7,13 +7,14 @@ from typing import Any, Protocol
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from engine.data.rendering import Renderer
+from engine.data.run_rows import RowLines
 from engine.data.tokenized import tokenize
 from engine.models.tokenizers import load_tokenizer
 from engine.objectives.sequences import cut_sequences
 from engine.objectives.supervised import BuiltTrainer, make_trainer
 from engine.runs.directory import RunDirectory
 from engine.runs.home import home_folders
-from engine.stages import load_learner, read_rows
+from engine.stages import load_learner
 from engine.text import clean_line
 from engine.training.batching import Batching
 from engine.training.checkpoints import WEIGHTS, load_learnt_weights, load_trainer_state
@@ -133,7 +134,7 @@ def build(job: RankJob) -> BuiltTrainer:
     max_length = recipe.training.max_length or plan.model.context_length
     renderer = Renderer(loaded.tokenizer, max_length, recipe.data.system_prompt)
     # The worker has tokenised the same rows, so that they are read from the cache.
-    rendered = tokenize(read_rows(run.train_file), renderer, cache=home_folders().cache).cut(max_length)
+    rendered = tokenize(RowLines(run.train_file), renderer, cache=home_folders().cache).cut(max_length)
     return make_trainer(
         recipe,
         plan.device,

@@ -17,6 +17,7 @@ from transformers import dynamic_module_utils
 
 import engine.stages
 from engine.data.profile import profile_data
+from engine.data.run_rows import load_rows
 from engine.hardware.devices import Disk, Hardware, Host
 from engine.hardware.readings import Unavailable
 from engine.models.hub import profile_model
@@ -31,7 +32,7 @@ from engine.runs.control import ControlReader
 from engine.runs.directory import RunDirectory, create_run
 from engine.runs.home import HomeFolders
 from engine.runs.picture import PictureWriter
-from engine.stages import Carried, finish, load_learner, load_rows, prepare_context
+from engine.stages import Carried, finish, load_learner, prepare_context
 from engine.training.batching import Batching
 from engine.training.context import RunContext
 from engine.training.event_log import EventLog
@@ -333,8 +334,8 @@ def _base_class(model: Any) -> str:
 
 def _rows(world: World, changes: dict[str, Any]) -> dict[str, Any]:
     carried = world.carried(changes)
-    train_rows, held_out_rows, _ = load_rows(carried.run, carried.plan)
-    return {"train": train_rows, "held_out": held_out_rows}
+    rows = load_rows(carried.run, carried.plan)
+    return {"train": list(rows.train), "held_out": list(rows.held_out)}
 
 
 def _prepared(world: World, changes: dict[str, Any]) -> dict[str, Any]:
