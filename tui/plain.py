@@ -17,20 +17,21 @@ from engine.paths import typed_path
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema_data import source_paths
 from engine.text import clean, clean_line, human_bytes, human_count
-from tui.plain_data import PlainProgress, print_data, print_offers
 from tui.plain_plan import HEADERS, PlainOption, plain_options
+from tui.plain_xray import PLAIN_LEGEND, page_lines, read_page
 from tui.plan_text import WIDTH, length_line
 from tui.preparation import Prepared, absolute_sources, deepened, model_profile, prepare, worth_rehearsing
 from tui.verbs.output import print_problems, print_table
 from tui.verbs.recipes import print_plan
 from tui.wizard.draft import STEP_TITLES, Draft, StepName, forget_draft, new_draft, newest_draft, save_draft
+from tui.wizard.facts import ALLOW_ALL_TRAINED, PREFLIGHT
 
 if TYPE_CHECKING:
     from engine.helper import InspectionHelper
     from engine.planning.plan import Plan
     from engine.planning.profiles import DataProfile
 
-PLAIN_STEPS: tuple[StepName, ...] = ("objective", "model", "data", "method", "settings", "review")
+PLAIN_STEPS: tuple[StepName, ...] = ("objective", "model", "data", "xray", "method", "settings", "review")
 
 
 class _GoBack(Exception):
@@ -84,6 +85,7 @@ def _walk(draft: Draft, helper: "InspectionHelper", drafts: Path) -> Prepared | 
         "objective": _ask_objective,
         "model": lambda current: _ask_model(current, helper),
         "data": lambda current: _ask_data(current, helper),
+        "xray": lambda current: _look_at_sequences(current, helper),
         "method": lambda current: _ask_method(current, helper),
         "settings": _ask_settings,
     }
@@ -154,47 +156,15 @@ def _ask_data(draft: Draft, helper: "InspectionHelper") -> Draft:
         if isinstance(given, str) and "," in given and not os.path.exists(typed_path(given)):
             source = [part.strip() for part in given.split(",") if part.strip()]
         answered = draft.with_value("data.source", source)
-        if source != draft.value("data.source"):
-            answered = answered.without("data.format", "data.mapping")
         try:
             profile = _profile(answered, helper)
-        except KeyboardInterrupt:
-            typer.echo("\nCancelled.")
-            continue
         except ProblemError as error:
             print_problems(error.problems)
-            chosen = _ask_shape(answered, error, helper)
-            if chosen is None:
-                continue
-            answered, profile = chosen
-        print_data(profile)
-        if not any(finding.severity == "error" for finding in profile.findings):
+            continue
+        _print_data(profile)
+        errors = [finding for finding in profile.findings if finding.severity == "error"]
+        if all(finding.code.startswith(PREFLIGHT) for finding in errors):
             return answered
-
-
-def _ask_shape(draft: Draft, error: ProblemError, helper: "InspectionHelper") -> "tuple[Draft, DataProfile] | None":
-    """Let one of the ways to read unclear rows be chosen by its number; None when none was, or it cannot be read."""
-    if not any(problem.code == "data.shape_unsure" for problem in error.problems):
-        return None
-    tree = absolute_sources(draft.layered.tree, (Path.cwd(),))
-    try:
-        offers = helper.call_blocking("shape_offers", recipe=tree)["offers"]
-        print_offers(offers)
-        answer = _ask("How are the rows to be read? Number, or empty for other data", "", _SHAPE_HELP)
-        if not (answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(offers)):
-            return None
-        offer = offers[int(answer) - 1]
-        chosen = draft.with_values({"data.format": offer["format"], "data.mapping": offer["mapping"]})
-        return chosen, _profile(chosen, helper)
-    except ProblemError as again:
-        print_problems(again.problems)
-        return None
-
-
-_SHAPE_HELP = (
-    "Each number is a way to read a row; below it stands the first row read that way. For another one set\n"
-    "data.mapping in a recipe, such as {prompt: question, completion: answer}."
-)
 
 
 def _as_typed(source: Any) -> str:
@@ -212,9 +182,52 @@ def _profile(draft: Draft, helper: "InspectionHelper") -> "DataProfile":
 
     tree = absolute_sources(draft.layered.tree, (Path.cwd(),))
     folder = model_profile(draft.value("model.base"), draft.value("model.revision"), helper).folder
-    typer.echo("Reading the data ... (ctrl+c cancels)")
-    tell = PlainProgress()
-    return DataProfile.model_validate(helper.call_blocking("profile_data", tell, recipe=tree, folder=folder))
+    typer.echo("Reading the data ...")
+    return DataProfile.model_validate(helper.call_blocking("profile_data", recipe=tree, folder=folder))
+
+
+def _print_data(profile: "DataProfile") -> None:
+    dropped = ", ".join(f"{count} {reason}" for reason, count in profile.dropped.items()) or "none"
+    typer.echo(f"{profile.num_rows} rows, read as {profile.format}. {clean_line(profile.evidence)}")
+    typer.echo(f"{profile.num_train} to train on, {profile.num_held_out} held out, dropped: {clean_line(dropped)}.")
+    if profile.lengths is not None:
+        lengths = profile.lengths
+        about = "about " if lengths.estimated else ""
+        typer.echo(
+            f"Tokens per row: {about}{lengths.p50} in the middle, {lengths.p99} for 99 of 100, "
+            f"{lengths.longest} at most."
+        )
+    for role, text in (profile.examples[0] if profile.examples else {}).items():
+        typer.echo(f"  {clean_line(role)}: {clean_line(text, max_chars=200)}")
+    print_problems(profile.findings)
+
+
+def _look_at_sequences(draft: Draft, helper: "InspectionHelper") -> Draft:
+    """Show three sequences with marks, and ask what must be asked; errors lead back to the data."""
+    folder = model_profile(draft.value("model.base"), draft.value("model.revision"), helper).folder
+    tree = absolute_sources(draft.layered.tree, (Path.cwd(),))
+    try:
+        page = read_page(helper, tree, folder)
+    except ProblemError as error:
+        print_problems(error.problems)
+        if any(problem.severity == "error" for problem in error.problems):
+            raise _GoBack from None
+        _ask("Empty goes on", "", "The run makes these checks itself before its first step.")
+        return draft
+    for line in page_lines(page, str(draft.value("objective", ""))):
+        typer.echo(line)
+    asked = next((problem for problem in page.problems if ALLOW_ALL_TRAINED in problem.fix), None)
+    print_problems([problem for problem in page.problems if problem is not asked])
+    if any(problem.severity == "error" and problem is not asked for problem in page.problems):
+        _ask("Go back with b", "b", "Each problem above names what to change.")
+        raise _GoBack
+    if asked is None:
+        _ask("Empty goes on", "", PLAIN_LEGEND)
+        return draft
+    typer.echo(clean_line(asked.message))
+    if _ask_yes("Train on everything?", default=False):
+        return draft.with_value(ALLOW_ALL_TRAINED, True)
+    raise _GoBack
 
 
 def _ask_method(draft: Draft, helper: "InspectionHelper") -> Draft:

@@ -130,10 +130,10 @@ def test_the_plain_wizard_explains_goes_back_and_keeps_the_draft(tmp_path: Path)
     done = ftwizard("--plain", home=tmp_path, stdin=answers)
     assert done.returncode == 130
     assert "When not:" in done.stdout
-    assert done.stdout.count("Step 1 of 6") == 2
-    assert "Step 3 of 6" in done.stdout
+    assert done.stdout.count("Step 1 of 7") == 2
+    assert "Step 3 of 7" in done.stdout
     again = ftwizard("--plain", home=tmp_path, stdin="y\nq\n")
-    assert "Step 3 of 6" in again.stdout
+    assert "Step 3 of 7" in again.stdout
 
 
 def test_the_plain_wizard_reasks_after_a_wrong_answer(tmp_path: Path) -> None:

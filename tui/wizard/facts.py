@@ -24,7 +24,8 @@ _MODEL_PATHS = ("model.base", "model.revision", "model.trust_remote_code")
 _DATA_PREFIXES = ("objective", "model.", "data.", "training.seed")
 _XRAY_PATHS = ("training.max_length", "training.packing", "training.effective_batch", "training.micro_batch")
 ALLOW_ALL_TRAINED = "data.allow_all_trained"
-_PREFLIGHT = "preflight."
+PREFLIGHT = "preflight."
+"""How the codes of findings begin that belong to the X-ray: what the sequences are, not what the file holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,7 @@ def step_problems(step: StepName, draft: Draft, facts: Facts) -> list[Problem]:
             [problem_of(finding) for finding in facts.data.findings] if data_ready(draft, facts) and facts.data else []
         )
     if step == "data":
-        found = [problem for problem in found if not problem.code.startswith(_PREFLIGHT)]
+        found = [problem for problem in found if not problem.code.startswith(PREFLIGHT)]
     if step == "xray":
         found += _xray_problems(draft, facts)
     if step in ("method", "settings", "review"):
@@ -205,7 +206,7 @@ def _xray_problems(draft: Draft, facts: Facts) -> list[Problem]:
     if not data_ready(draft, facts) or facts.data is None:
         return []
     found = [problem_of(finding) for finding in facts.data.findings]
-    return [problem for problem in found if problem.code.startswith(_PREFLIGHT)]
+    return [problem for problem in found if problem.code.startswith(PREFLIGHT)]
 
 
 def _distinct(problems: list[Problem]) -> list[Problem]:
