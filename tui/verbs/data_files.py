@@ -152,8 +152,11 @@ def _move(made: Path, place: Path) -> None:
     except OSError:
         # Another disk: copy beside the place, then rename, so that nobody sees a part.
         beside = place.with_name(f".{place.name}.ftwizard")
-        shutil.copyfile(made, beside)
-        os.replace(beside, place)
+        try:
+            shutil.copyfile(made, beside)
+            os.replace(beside, place)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def _print_cleaned(profile: "DataProfile", answer: dict[str, Any], places: Sequence[Path]) -> None:
