@@ -17,6 +17,7 @@ from engine.paths import typed_path
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema_data import source_paths
 from engine.text import clean, clean_line, human_bytes, human_count
+from tui.plain_data import PlainProgress, print_data, print_offers
 from tui.plain_plan import HEADERS, PlainOption, plain_options
 from tui.plain_xray import PLAIN_LEGEND, page_lines, read_page
 from tui.plan_text import WIDTH, length_line
@@ -156,15 +157,49 @@ def _ask_data(draft: Draft, helper: "InspectionHelper") -> Draft:
         if isinstance(given, str) and "," in given and not os.path.exists(typed_path(given)):
             source = [part.strip() for part in given.split(",") if part.strip()]
         answered = draft.with_value("data.source", source)
+        if source != draft.value("data.source"):
+            answered = answered.without("data.format", "data.mapping")
         try:
             profile = _profile(answered, helper)
+        except KeyboardInterrupt:
+            typer.echo("\nCancelled.")
+            continue
         except ProblemError as error:
             print_problems(error.problems)
-            continue
-        _print_data(profile)
-        errors = [finding for finding in profile.findings if finding.severity == "error"]
-        if all(finding.code.startswith(PREFLIGHT) for finding in errors):
+            chosen = _ask_shape(answered, error, helper)
+            if chosen is None:
+                continue
+            answered, profile = chosen
+        print_data(profile)
+        if not any(
+            finding.severity == "error" and not finding.code.startswith(PREFLIGHT) for finding in profile.findings
+        ):
             return answered
+
+
+def _ask_shape(draft: Draft, error: ProblemError, helper: "InspectionHelper") -> "tuple[Draft, DataProfile] | None":
+    """Let one of the ways to read unclear rows be chosen by its number; None when none was, or it cannot be read."""
+    if not any(problem.code == "data.shape_unsure" for problem in error.problems):
+        return None
+    tree = absolute_sources(draft.layered.tree, (Path.cwd(),))
+    try:
+        offers = helper.call_blocking("shape_offers", recipe=tree)["offers"]
+        print_offers(offers)
+        answer = _ask("How are the rows to be read? Number, or empty for other data", "", _SHAPE_HELP)
+        if not (answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(offers)):
+            return None
+        offer = offers[int(answer) - 1]
+        chosen = draft.with_values({"data.format": offer["format"], "data.mapping": offer["mapping"]})
+        return chosen, _profile(chosen, helper)
+    except ProblemError as again:
+        print_problems(again.problems)
+        return None
+
+
+_SHAPE_HELP = (
+    "Each number is a way to read a row; below it stands the first row read that way. For another one set\n"
+    "data.mapping in a recipe, such as {prompt: question, completion: answer}."
+)
 
 
 def _as_typed(source: Any) -> str:
@@ -182,24 +217,9 @@ def _profile(draft: Draft, helper: "InspectionHelper") -> "DataProfile":
 
     tree = absolute_sources(draft.layered.tree, (Path.cwd(),))
     folder = model_profile(draft.value("model.base"), draft.value("model.revision"), helper).folder
-    typer.echo("Reading the data ...")
-    return DataProfile.model_validate(helper.call_blocking("profile_data", recipe=tree, folder=folder))
-
-
-def _print_data(profile: "DataProfile") -> None:
-    dropped = ", ".join(f"{count} {reason}" for reason, count in profile.dropped.items()) or "none"
-    typer.echo(f"{profile.num_rows} rows, read as {profile.format}. {clean_line(profile.evidence)}")
-    typer.echo(f"{profile.num_train} to train on, {profile.num_held_out} held out, dropped: {clean_line(dropped)}.")
-    if profile.lengths is not None:
-        lengths = profile.lengths
-        about = "about " if lengths.estimated else ""
-        typer.echo(
-            f"Tokens per row: {about}{lengths.p50} in the middle, {lengths.p99} for 99 of 100, "
-            f"{lengths.longest} at most."
-        )
-    for role, text in (profile.examples[0] if profile.examples else {}).items():
-        typer.echo(f"  {clean_line(role)}: {clean_line(text, max_chars=200)}")
-    print_problems(profile.findings)
+    typer.echo("Reading the data ... (ctrl+c cancels)")
+    tell = PlainProgress()
+    return DataProfile.model_validate(helper.call_blocking("profile_data", tell, recipe=tree, folder=folder))
 
 
 def _look_at_sequences(draft: Draft, helper: "InspectionHelper") -> Draft:
