@@ -57,7 +57,9 @@ def check_leaks(case: PreflightCase) -> Verdict:
     return Verdict(
         "blocked" if blocked else "warning",
         f"Of {counted(num_judged, 'row', 'rows')} to be judged on, {', '.join(parts)} ({listed(rows)}).",
-        "Name a file with other rows, or set data.cleaning.leaked_rows: drop.",
+        "Name a file with other rows, or set data.cleaning.leaked_rows: drop."
+        if equal or alike or among_test
+        else "Look at them; data.cleaning.near_duplicates: drop keeps one of rows that are nearly equal.",
         rows,
         measured,
     )
@@ -92,6 +94,7 @@ def _taught(row: Row) -> int:
 def _grams(row: Row) -> np.ndarray:
     """Return hashes of the 13-word sequences of what a row says, without instructions that many rows share."""
     asked, answered = parts_of(_without_system(row))
+    # Hashes of this process will do: they are compared here and kept nowhere.
     words = plain(f"{asked} {answered}").split()
     if len(words) < GRAM_WORDS:
         return np.empty(0, dtype=np.uint64)
