@@ -10,11 +10,18 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
+from engine.data.compression import BOMB_FLOOR_BYTES, BOMB_RATIO
 from engine.data.paths import data_problem
 from engine.data.rows import RawRow
 from engine.recipe.problems import ProblemError
+from engine.text import human_bytes
 
 BATCH_ROWS = 512
+_LEAST_BATCH_ROWS = 8
+"""Fewer rows at once make reading ten times slower."""
+_UNPACKED_BYTES = 64 << 20
+_SUSPICIOUS_RATIO = 20
+"""Columns of data are packed three to ten times."""
 _FEATHER_1 = b"FEA1"
 Told = Callable[[float], None]
 """Called with the share of the file that is done."""
@@ -30,14 +37,56 @@ def read_parquet(path: Path, name: str, tell: Told) -> Iterator[RawRow]:
     try:
         # Buffered and not pre-fetched: a column chunk of a gigabyte is read page by page.
         file = pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
-        total = file.metadata.num_rows
-        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+        total, size = file.metadata.num_rows, path.stat().st_size
+        unpacked_bytes = 0
+        for batch in file.iter_batches(batch_size=_rows_at_once(file.metadata, size, name)):
+            unpacked_bytes += batch.nbytes
+            _refuse_bomb(unpacked_bytes, size, name)
             for values in batch.to_pylist():
                 number += 1
                 yield RawRow(f"{name}:{number}", plain_row(values))
             tell(number / max(1, total))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged("parquet", "Parquet", name, number, error) from error
+
+
+def _rows_at_once(facts: Any, size: int, name: str) -> int:
+    """Return how many rows are unpacked at once, so that a few values repeated without end cannot fill the memory.
+
+    A column stores a value that repeats once; unpacked, each row holds a copy, at most as large as the column.
+
+    Raises:
+        ProblemError: What the file declares is a decompression bomb already.
+    """
+    groups = [facts.row_group(index) for index in range(facts.num_row_groups)]
+    columns = [group.column(index) for group in groups for index in range(group.num_columns)]
+    _refuse_bomb(sum(column.total_uncompressed_size for column in columns), size, name)
+    largest = max((column.total_uncompressed_size for column in columns), default=1)
+    dense = largest > _SUSPICIOUS_RATIO * size
+    return int(max(1 if dense else _LEAST_BATCH_ROWS, min(BATCH_ROWS, _UNPACKED_BYTES // max(1, largest))))
+
+
+def _refuse_bomb(unpacked_bytes: int, size: int, name: str) -> None:
+    if unpacked_bytes > max(BOMB_FLOOR_BYTES, BOMB_RATIO * size):
+        message = (
+            f"{name} grows beyond {human_bytes(unpacked_bytes)} out of {human_bytes(size)}, as no data does."
+        )
+        raise data_problem("table_bomb", message, "Look at it with another program, and name a file of real rows.")
+
+
+def _with_dictionary(kind: Any) -> bool:
+    """Return whether a type stores repeated values once, at any depth."""
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return True
+    return any(_with_dictionary(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _num_chars(value: Any) -> int:
+    if isinstance(value, dict):
+        return sum(map(_num_chars, value.values()))
+    if isinstance(value, list):
+        return sum(map(_num_chars, value))
+    return len(value) if isinstance(value, str | bytes) else 0
 
 
 def read_arrow(path: Path, name: str, tell: Told) -> Iterator[RawRow]:
@@ -55,10 +104,15 @@ def read_arrow(path: Path, name: str, tell: Told) -> Iterator[RawRow]:
                 fix = "Write it again as Parquet with a program that still reads it."
                 raise data_problem("unsupported", f"{name} is a Feather file of version 1, which is not read.", fix)
             size = source.size()
+            unpacked_bytes = 0
             for batch in _batches(source, head):
-                for start in range(0, batch.num_rows, BATCH_ROWS):
-                    for values in batch.slice(start, BATCH_ROWS).to_pylist():
+                repeats = any(_with_dictionary(field.type) for field in batch.schema)
+                at_once = _LEAST_BATCH_ROWS if repeats else BATCH_ROWS
+                for start in range(0, batch.num_rows, at_once):
+                    for values in batch.slice(start, at_once).to_pylist():
                         number += 1
+                        unpacked_bytes += _num_chars(values) if repeats else 0
+                        _refuse_bomb(unpacked_bytes, size, name)
                         yield RawRow(f"{name}:{number}", plain_row(values))
                 tell(min(1.0, source.tell() / max(1, size)))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
