@@ -206,9 +206,11 @@ def test_real_data_is_read_as_what_it_is_without_false_alarm(real):
     assert by_severity["note"] <= real.told
 
 
-@pytest.mark.parametrize(
-    "real", [real for real in REAL if real.num_rows <= 400 or "csv" in real.path], ids=lambda real: real.path
-)
+# The tokenizer knows no Chinese: it reads all of it as one unknown token, which says nothing about the data.
+SMALL = [real for real in REAL if real.num_rows <= 400 and "_zh_" not in real.path]
+
+
+@pytest.mark.parametrize("real", SMALL, ids=lambda real: real.path)
 def test_a_real_tokenizer_measures_every_row(real):
     recipe = recipe_of(ASSETS / real.path, real.objective, **real.data)
     tree = recipe.model_dump()
@@ -220,7 +222,8 @@ def test_a_real_tokenizer_measures_every_row(real):
         finding.code == "data.not_rendered" for finding in profile.findings
     )
     assert (profile.answer_lengths is None) == (real.objective == TEXT)
-    assert [finding.message for finding in profile.findings if finding.severity == "error"] == []
+    # Its context is 512 tokens, and most of these rows are longer: that is said, and nothing else.
+    assert {finding.code for finding in profile.findings if finding.severity == "error"} <= {"preflight.p7"}
 
 
 @pytest.mark.parametrize(
