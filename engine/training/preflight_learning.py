@@ -152,8 +152,8 @@ def _reason_to_skip(context: RunContext, limit_s: float) -> str:
         step_s = planned.expected_s / steps.total_steps / max(1, steps.accumulation)
         if step_s * STEPS_OF_A_RATE > limit_s:
             return (
-                f"Ten trial steps would take about {human_duration(step_s * STEPS_OF_A_RATE)}, more than the "
-                f"{human_duration(limit_s)} that suit this run. Set training.preflight to full for it."
+                f"Ten trial steps would take about {_seconds(step_s * STEPS_OF_A_RATE)}, more than the "
+                f"{_seconds(limit_s)} that suit this run. Set training.preflight to full for it."
             )
     needed = 4 * trainable_summary(context.model).trainable_params
     free = device_free_bytes(context.plan.device)
@@ -162,6 +162,10 @@ def _reason_to_skip(context: RunContext, limit_s: float) -> str:
     if free is not None and on_device > free:
         return f"The trial needs {human_bytes(on_device)}, {human_bytes(free)} are free."
     return ""
+
+
+def _seconds(duration_s: float) -> str:
+    return f"{duration_s:.1f} s" if duration_s < 60 else human_duration(duration_s)
 
 
 def _judge(trial: Trial, *, untrained: bool) -> Verdict:
