@@ -186,7 +186,7 @@ class Readings:
         except ProblemError:
             return
         if data_key(self.screen.draft) == key:
-            self.screen.take_facts(data_look=look)
+            self.screen.take_facts(data_look=look, data_work=None)
 
     def _data_went_on(self, key: str, progress: WorkProgress) -> None:
         facts = self.screen.facts
