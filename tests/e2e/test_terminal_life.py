@@ -86,7 +86,7 @@ def walk_to_review(tmux: Tmux) -> None:
     tmux.keys("Enter")
     tmux.wait_for("Built-in commands")
     tmux.keys("Enter")
-    tmux.wait_for("read as messages")
+    tmux.wait_for("to learn from")
     tmux.keys("F4")
     tmux.wait_for("of all tokens are trained")
     tmux.keys("F4")
