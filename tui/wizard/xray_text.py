@@ -39,7 +39,9 @@ def percent(share: float) -> str:
 
 def headline(page: XrayPage, objective: str) -> str:
     """Return what is true of all sequences, in one or two sentences."""
-    whole = "all of the text" if objective == "domain-adaptation" else "the answers and the ends of turns"
+    # The first token of a sequence has nothing before it that could predict it.
+    text = "all of the text" if page.trained_share >= 1 else "the text, all but the token that begins a row"
+    whole = text if objective == "domain-adaptation" else "the answers and the ends of turns"
     what = f": {whole}" if page.trained_share > 0 and (page.trained_share < 1 or objective != "chat") else ""
     return f"{percent(page.trained_share)} of all tokens are trained{what}. {_cut_words(page)}."
 
