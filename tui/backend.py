@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from engine.planning.profiles import DataProfile, ModelProfile
     from engine.recipe.fields import RecipeField
 
-TokenRole = Literal["trained", "context", "padding", "special"]
-
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -98,24 +96,6 @@ class ModelOffer:
     fit: str = ""
     blocked: str = ""
     gated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PreviewToken:
-    """One token as the model will see it."""
-
-    text: str
-    role: TokenRole
-
-
-@dataclass(frozen=True, slots=True)
-class PreviewRow:
-    """One row as the model will see it; `num_trained` of `num_tokens` tokens carry loss, `cut` were cut off."""
-
-    tokens: tuple[PreviewToken, ...]
-    num_tokens: int
-    num_trained: int
-    cut: int = 0
 
 
 XrayOrder = Literal["file", "longest", "cut", "odd"]
@@ -303,9 +283,6 @@ class Backend(Protocol):
 
         Cancelling it stops the work; `on_progress` is called in the event loop, at most ten times a second.
         """
-
-    async def preview(self, tree: Mapping[str, Any], folder: str | None, start: int, count: int) -> list[PreviewRow]:
-        """Return rows as the model will see them; raises `ProblemError`."""
 
     async def xray(
         self,

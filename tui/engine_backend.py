@@ -17,8 +17,6 @@ from tui.backend import (
     Machine,
     ModelOffer,
     PresetRow,
-    PreviewRow,
-    PreviewToken,
     ProgressListener,
     RunRow,
     ShapeLook,
@@ -220,15 +218,6 @@ class EngineBackend:
         result = await call("profile_data", _telling(on_progress), recipe=_absolute(tree), folder=folder)
         return DataProfile.model_validate(result)
 
-    async def preview(self, tree: Mapping[str, Any], folder: str | None, start: int, count: int) -> list[PreviewRow]:
-        """Return rows as the model will see them."""
-        if folder is None:
-            message = "The rows cannot be shown as tokens before the model's tokenizer is on this machine."
-            raise ProblemError(Problem("preview.no_tokenizer", message, "It is fetched when the run starts."))
-        call = self._inspection().call
-        rows = await call("preview_rows", recipe=_absolute(tree), folder=folder, start=start, count=count)
-        return [preview_row(row) for row in rows]
-
     async def xray(
         self,
         tree: Mapping[str, Any],
@@ -368,12 +357,6 @@ def no_tokenizer() -> Problem:
     message = "The sequences cannot be shown as tokens: the model's tokenizer is not on this machine."
     fix = "Go on; the run fetches it and makes the checks before its first step."
     return Problem("xray.no_tokenizer", message, fix, "model.base", "warning")
-
-
-def preview_row(row: Mapping[str, Any]) -> PreviewRow:
-    """Return a row of the helper's answer."""
-    tokens = tuple(PreviewToken(token["text"], token["role"]) for token in row["tokens"])
-    return PreviewRow(tokens, int(row["num_tokens"]), int(row["num_trained"]), int(row["cut"]))
 
 
 def _broken_offer(name: str, title: str, summary: str, error: ProblemError) -> ModelOffer:

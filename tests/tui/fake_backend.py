@@ -29,8 +29,6 @@ from tui.backend import (
     Machine,
     ModelOffer,
     PresetRow,
-    PreviewRow,
-    PreviewToken,
     ProgressListener,
     RunRow,
     ShapeLook,
@@ -148,22 +146,6 @@ def shape_look(**changes: Any) -> ShapeLook:
     return ShapeLook(**({"offers": (offer,), "columns": columns, "num_rows": 1000} | changes))
 
 
-def preview() -> list[PreviewRow]:
-    """Return one row of tokens."""
-    pieces = [
-        ("<|im_start|>", "special"),
-        ("user\n", "context"),
-        ("How many clips", "context"),
-        (" in May?", "context"),
-        ("<|im_end|>", "special"),
-        ("\n<|im_start|>assistant\n", "context"),
-        ("48/2 =", "trained"),
-        (" 24 clips.", "trained"),
-        ("<|im_end|>", "trained"),
-    ]
-    return [PreviewRow(tuple(PreviewToken(text, role) for text, role in pieces), 31, 9, 0)]  # type: ignore[arg-type]
-
-
 class FakeBackend:
     """Answers with fixed facts and remembers what was asked of it."""
 
@@ -176,7 +158,6 @@ class FakeBackend:
         self.look_error: ProblemError | None = None
         self.recent: list[str] = []
         self.data_words: list[WorkProgress] = []
-        self.preview_rows = preview()
         self.xray_pages = FakeXray()
         self.xray_error: Exception | None = None
         self.xray_gate: asyncio.Event | None = None
@@ -316,9 +297,6 @@ class FakeBackend:
         if self.data_error is not None:
             raise self.data_error
         return self.data
-
-    async def preview(self, tree: Mapping[str, Any], folder: str | None, start: int, count: int) -> list[PreviewRow]:
-        return self.preview_rows
 
     async def xray(
         self,

@@ -12,7 +12,7 @@ from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.sources import Layered
 from tests.tui.conftest import wait_for
 from tests.tui.fake_backend import GIB, NEEDED_BYTES, ONE_GPU, FakeBackend
-from tests.tui.test_wizard import HOSTILE, Running, at, shown, walk_to, wizard, wizard_app
+from tests.tui.test_wizard import HOSTILE, Running, at, shown, wizard, wizard_app
 from tui.app import FtwizardApp
 from tui.wizard import readings
 from tui.wizard.dials import BATCH, LENGTH, next_batch, power_above, power_below
@@ -333,20 +333,6 @@ async def test_a_profile_that_breaks_unexpectedly_ends_in_words(name: str, backe
             await at(pilot, "data")
             await pilot.press("down", "enter")
         await wait_for(pilot, lambda: "RuntimeError: the helper is broken" in flat(pilot), "the words")
-
-
-async def test_a_preview_that_breaks_unexpectedly_ends_in_words(backend: FakeBackend) -> None:
-    async def broken(*_: object) -> None:
-        raise RuntimeError("the tokenizer is broken")
-
-    backend.preview = broken  # type: ignore[method-assign, assignment]
-    app = wizard_app(backend)
-    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
-        await walk_to(pilot, "data")
-        await pilot.press("down", "enter")
-        await wait_for(pilot, lambda: facts(pilot).data is not None, "the data")
-        await pilot.press("right")
-        await wait_for(pilot, lambda: "the tokenizer is broken" in flat(pilot), "the words")
 
 
 async def test_hostile_words_of_a_plan_do_nothing(backend: FakeBackend) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from engine.recipe.problems import Problem, blocking
 from engine.recipe.sources import flatten, unflatten
-from tui.backend import Machine, PreviewRow, ShapeLook, WorkProgress, XrayOrder, XrayPage
+from tui.backend import Machine, ShapeLook, WorkProgress, XrayOrder, XrayPage
 from tui.wizard.draft import STEPS, Draft, StepName, step_of
 
 if TYPE_CHECKING:
@@ -85,8 +85,6 @@ class Facts:
     data: "DataProfile | None" = None
     data_look: ShapeLook | None = None
     data_work: WorkProgress | None = None
-    preview: tuple[PreviewRow, ...] | None = None
-    preview_problem: str = ""
     xray: XrayFacts = field(default_factory=XrayFacts)
     plan_state: Inspected = field(default_factory=Inspected)
     plan: "Plan | None" = None
@@ -320,8 +318,7 @@ def forget_stale(draft: Draft, facts: Facts) -> Facts:
     if facts.model_state.key != model_key(draft):
         fresh = replace(fresh, model=None, model_state=Inspected())
     if facts.data_state.key != data_key(draft):
-        fresh = replace(fresh, data=None, data_state=Inspected(), preview=None, preview_problem="")
-        fresh = replace(fresh, data_look=None, data_work=None)
+        fresh = replace(fresh, data=None, data_state=Inspected(), data_look=None, data_work=None)
     if facts.xray.state.key != xray_key(draft, fresh):
         fresh = replace(fresh, xray=XrayFacts(seen=facts.xray.seen))
     return fresh

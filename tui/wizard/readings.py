@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from engine.planning.plan import Plan
     from tui.wizard.screen import WizardScreen
 
-PREVIEW_ROWS = 5
 DATA_PAUSE_S = 0.03
 """As with plans: a switch of a check that is turned on goes through answers that nobody wants read."""
 PLAN_PAUSE_S = 0.03
@@ -152,8 +151,6 @@ class Readings:
             data=None,
             data_look=None,
             data_work=None,
-            preview=None,
-            preview_problem="",
             data_state=Inspected(key, "busy"),
         )
         self._data = self._work(self._read_data(key), "data")
@@ -168,16 +165,8 @@ class Readings:
         except Exception as error:  # noqa: BLE001 - see problems_of
             self._take_data(key, "failed", problems_of(error, code="data.unreadable", path="data.source"))
             return
-        if data_key(self.screen.draft) != key:
-            return
-        self.screen.take_facts(data=profile, data_work=None, data_state=Inspected(key, "done"))
-        try:
-            rows = await self.screen.backend.preview(tree, folder, 0, PREVIEW_ROWS)
-        except Exception as error:  # noqa: BLE001 - see problems_of
-            self.screen.take_facts(preview_problem=str(error))
-            return
         if data_key(self.screen.draft) == key:
-            self.screen.take_facts(preview=tuple(rows))
+            self.screen.take_facts(data=profile, data_work=None, data_state=Inspected(key, "done"))
 
     async def _look_at_shape(self, key: str, tree: dict[str, Any]) -> None:
         """Say what the first rows look like; what is wrong with them is told by the reading of all, which follows."""

@@ -51,7 +51,7 @@ class Explained(Message):
 
 
 class Asked(Message):
-    """The step asks for work: `preview`, `inspect`, `cancel`, `inspect-model`, `cancel-model`, `xray`."""
+    """The step asks for work: `inspect`, `cancel`, `inspect-model`, `cancel-model`, `xray`."""
 
     def __init__(self, request: str) -> None:
         super().__init__()
