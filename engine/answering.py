@@ -3,6 +3,7 @@
 One JSON object per line comes in, `{"id", "name", "arguments"}` or `{"cancel": id}`; one per line goes out,
 `{"id", "progress"}` while work goes on, at most ten a second, then `{"id", "result"}`, `{"id", "problems"}` or
 `{"id", "cancelled"}`. Work that was cancelled ends where it next says how far it is, and the process stays warm.
+`{"warm": true}` asks for what takes long the first time, such as imports, to be done while nobody asks anything.
 """
 
 import inspect
@@ -12,7 +13,8 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.recipe.problems import Problem, ProblemError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 WORDS_EVERY_S = 0.1
 """Time between two words about progress; a terminal shows no more."""
+_BREATH_S = 0.05
+"""How long nobody must have asked anything before warming up goes on: questions go before it."""
 
 
 class Answering:
@@ -30,11 +34,19 @@ class Answering:
     Args:
         answers: Where lines go.
         functions: `{name: function}`; one with a parameter `watch` is told when to stop and tells how far it is.
+        warming: What is done while nobody asks anything, once that was asked for; a question waits for one at most.
     """
 
-    def __init__(self, answers: TextIO, functions: Mapping[str, Callable[..., Any]]) -> None:
+    def __init__(
+        self,
+        answers: TextIO,
+        functions: Mapping[str, Callable[..., Any]],
+        warming: Sequence[Callable[[], object]] = (),
+    ) -> None:
         self._answers = answers
         self._functions = functions
+        self._warming = warming
+        self._still_cold: deque[Callable[[], object]] = deque()
         self._queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
         self._ended = threading.Event()
@@ -52,9 +64,34 @@ class Answering:
 
     def serve(self) -> None:
         """Answer what was heard, one line each, until the end."""
-        while (request := self._queue.get()) is not None and not self._ended.is_set():
+        while (request := self._next()) is not None and not self._ended.is_set():
+            if "warm" in request:
+                self._still_cold = deque(self._warming)
+                continue
             self._write(self.answer(request))
             self._cancelled.discard(request["id"])
+
+    def _next(self) -> dict[str, Any] | None:
+        """Return the next message; until it comes, warm up.
+
+        It is done between questions and not in another thread: two threads that import the same packages wait for each
+        other's modules, which Python ends with an error.
+        """
+        while self._still_cold:
+            try:
+                return self._queue.get(timeout=_BREATH_S)
+            except queue.Empty:
+                self._warm()
+        return self._queue.get()
+
+    def _warm(self) -> None:
+        """Do one thing ahead; what fails here fails again where it is needed, and is said there."""
+        step = self._still_cold.popleft()
+        try:
+            step()
+        except Exception:
+            traceback.print_exc()
+            self._still_cold.clear()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Carry out one request; never raises, because the next request must still be answered."""
@@ -107,8 +144,13 @@ class Answering:
         self._answers.flush()
 
 
-def serve(requests: TextIO, answers: TextIO, functions: Mapping[str, Callable[..., Any]]) -> None:
+def serve(
+    requests: TextIO,
+    answers: TextIO,
+    functions: Mapping[str, Callable[..., Any]],
+    warming: Sequence[Callable[[], object]] = (),
+) -> None:
     """Answer requests until the end of the file; another thread hears them, so that work can be cancelled."""
-    answering = Answering(answers, functions)
+    answering = Answering(answers, functions, warming)
     threading.Thread(target=answering.hear, args=(requests,), name="requests", daemon=True).start()
     answering.serve()

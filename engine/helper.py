@@ -52,10 +52,24 @@ class InspectionHelper:
         self._log_file = log_file
         self._lock = threading.Lock()
         self._connection: _Connection | None = None
+        self._warm = False
 
     def start(self) -> None:
-        """Start the process now, so that its imports are done when the first question comes."""
+        """Start the process now."""
         self._connected()
+
+    def warm_up(self) -> None:
+        """Start the process and have it import, whenever nobody asks anything, what questions about data need.
+
+        A process that takes its place does the same.
+        """
+        with self._lock:
+            self._warm = True
+            connection = self._connection
+        if connection is not None and connection.alive:
+            connection.warm_up()
+        else:
+            self._connected()
 
     async def call(self, name: str, on_progress: ProgressListener | None = None, **arguments: Any) -> Any:
         """Run `engine.inspection.FUNCTIONS[name]` in the helper and return its JSON result.
@@ -118,6 +132,8 @@ class InspectionHelper:
             if self._connection is None or not self._connection.alive:
                 log_file = self._log_file or home_folders().cache / "inspection.log"
                 self._connection = _Connection(log_file)
+                if self._warm:
+                    self._connection.warm_up()
             return self._connection
 
     def _cancel(self, connection: "_Connection", request: _Request) -> None:
@@ -159,6 +175,11 @@ class _Connection:
             lost = None if sent else self._waiting.pop(request_id, None)
         if lost is not None:
             _fail(lost, _ended(self._process))
+
+    def warm_up(self) -> None:
+        """Ask the process to do ahead what takes long; one that is gone is found out by the next question."""
+        with self._lock:
+            self._write({"warm": True})
 
     def cancel(self, request: _Request) -> bool:
         """Ask the process to stop; false when there is nothing to stop any more."""

@@ -150,12 +150,49 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
+def _import_readers() -> None:
+    import engine.data.shape_offers  # noqa: F401
+
+
+def _import_torch() -> None:
+    import torch  # noqa: F401
+
+
+def _import_tokenizers() -> None:
+    import engine.models.tokenizers  # noqa: F401
+
+
+def _import_checks() -> None:
+    import engine.data.profile
+    import engine.data.xray  # noqa: F401
+
+
+def _load_a_tokenizer() -> None:
+    """Load the tokenizer that ships with ftwizard: transformers imports as much again when it loads its first one."""
+    from engine.catalog.builtin import BUILTIN_MODEL, builtin_path
+    from engine.models.tokenizers import load_tokenizer
+    from engine.recipe.read import check_recipe
+
+    tree = {"objective": "chat", "model": {"base": BUILTIN_MODEL}, "data": {"source": "builtin:commands"}}
+    load_tokenizer(builtin_path(BUILTIN_MODEL), check_recipe(tree, name="recipe"))
+
+
+WARMING: tuple[Callable[[], object], ...] = (
+    _import_readers,
+    _import_torch,
+    _import_tokenizers,
+    _import_checks,
+    _load_a_tokenizer,
+)
+"""What the first profile and X-ray need, in their order; in parts, so that a question waits for one of them."""
+
+
 def main() -> int:
     """Keep the real stdout for answers, send every other print to stderr, and serve."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    serve(sys.stdin, answers, FUNCTIONS)
+    serve(sys.stdin, answers, FUNCTIONS, WARMING)
     return 0
 
 

@@ -266,7 +266,7 @@ class EngineBackend:
         """Start the helper and a worker that imports while the person answers."""
         from engine.runs.launch import start_standby
 
-        self._inspection().start()
+        self._inspection().warm_up()
         with self._lock:
             if self._standby is None:
                 self._standby = start_standby()

@@ -28,6 +28,31 @@ def test_a_function_answers_with_json(helper: InspectionHelper) -> None:
     assert profile["architecture"] == "LlamaForCausalLM"
 
 
+def is_warm(helper: InspectionHelper) -> bool:
+    """Return whether a library is in the helper's process that no question asked for."""
+    return "libtorch" in Path(f"/proc/{helper._connected()._process.pid}/maps").read_text()
+
+
+def wait_until_warm(helper: InspectionHelper) -> None:
+    deadline = time.monotonic() + 60
+    while not is_warm(helper):
+        assert time.monotonic() < deadline, "the helper never warmed up"
+        time.sleep(0.05)
+
+
+def test_a_helper_that_is_warmed_up_imports_before_it_is_asked_and_so_does_the_one_after_it(
+    helper: InspectionHelper,
+) -> None:
+    helper.call_blocking("profile_model", base="builtin:starter")
+    assert not is_warm(helper)
+    helper.warm_up()
+    wait_until_warm(helper)
+    process = helper._connected()._process
+    process.kill()
+    process.wait(10)
+    wait_until_warm(helper)
+
+
 def test_a_problem_in_the_helper_is_raised_here(helper: InspectionHelper) -> None:
     with pytest.raises(ProblemError) as caught:
         helper.call_blocking("profile_model", base="/no/such/folder")
