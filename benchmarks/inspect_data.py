@@ -10,36 +10,81 @@ reader's; the same bytes go through bare `json.loads` line by line in another on
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-WORDS = ("lamp", "window", "garden", "naïve", "across", "Straße", "seven", "light", "answer", "below", "写", "river")
+import numpy as np
+import numpy.typing as npt
+
+SMALL_WORDS = (
+    "the",
+    "of",
+    "and",
+    "to",
+    "is",
+    "that",
+    "for",
+    "it",
+    "with",
+    "was",
+    "you",
+    "are",
+    "this",
+    "have",
+    "be",
+    "not",
+)
+ACCENTED = ("naïve", "Straße", "garçon", "señor", "Übung", "façade", "crème", "año")
+CHINESE = "写文章的时候不要忘记标点符号因为读者需要它们才能明白意思"
+NUM_WORDS = 8000
 CHUNK_ROWS = 2000
+SEED = 7
 
 
 def write_file(path: Path, kind: str, num_bytes: int) -> None:
-    """Write rows of 50 to 2,000 characters until the file is large enough."""
-    draw = random.Random(7)
-    blocks = [_block(draw, kind) for _ in range(8)]
+    """Write rows of 5 to 360 words until the file is large enough; no two rows are equal.
+
+    Seven rows of ten are ASCII, three of them with numbers; two have accented letters, one has Chinese characters.
+    Frequent words are frequent, as in any text.
+    """
+    draw = np.random.default_rng(SEED)
+    words = _words(draw)
     written = 0
     with path.open("wb") as file:
         file.write({"json": b"[\n", "csv": b"prompt,completion\n", "jsonl": b""}[kind])
         while written < num_bytes:
             separator = b",\n" if kind == "json" and written else b""
-            written += file.write(separator + blocks[draw.randrange(8)])
+            written += file.write(separator + _block(draw, words, kind))
         file.write(b"\n]\n" if kind == "json" else b"")
 
 
-def _block(draw: random.Random, kind: str) -> bytes:
+def _words(draw: np.random.Generator) -> npt.NDArray[Any]:
+    letters = np.array(list("etaoinshrdlucmfwypvbgkjqxz"))
+    made = ["".join(draw.choice(letters, draw.integers(3, 11))) for _ in range(NUM_WORDS)]
+    return np.array([*SMALL_WORDS, *made], dtype=object)
+
+
+def _text(draw: np.random.Generator, words: npt.NDArray[Any], num_words: int, script: int) -> str:
+    # A power of a uniform number takes the first words far more often than the last ones.
+    picked: list[str] = words[(draw.random(num_words) ** 4 * len(words)).astype(np.int64)].tolist()
+    if script == 0:
+        picked[:: num_words // 2 + 1] = [CHINESE[at : at + 12] for at in (0, 9)][: len(picked[:: num_words // 2 + 1])]
+    elif script <= 2:
+        picked[-1] = ACCENTED[num_words % len(ACCENTED)]
+    elif script <= 5:
+        picked[0], picked[-1] = f"{num_words}:", f"(in {1900 + num_words})"
+    return f"{' '.join(picked)}."
+
+
+def _block(draw: np.random.Generator, words: npt.NDArray[Any], kind: str) -> bytes:
     rows = []
-    for _ in range(CHUNK_ROWS):
-        prompt = " ".join(draw.choices(WORDS, k=draw.randrange(5, 120)))
-        completion = " ".join(draw.choices(WORDS, k=draw.randrange(5, 240)))
-        rows.append({"prompt": prompt, "completion": completion})
+    for prompt_words, completion_words, script in draw.integers((5, 5, 0), (120, 240, 10), (CHUNK_ROWS, 3)).tolist():
+        prompt = _text(draw, words, prompt_words, script)
+        rows.append({"prompt": prompt, "completion": _text(draw, words, completion_words, script)})
     if kind == "csv":
         return "".join(f'"{row["prompt"]}","{row["completion"]}"\n' for row in rows).encode()
     joint = ",\n" if kind == "json" else "\n"

@@ -2,8 +2,10 @@
 
 import json
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
 
 from engine.data.rows import Row, spoken_text, turns
 from engine.planning.profiles import LengthProfile
@@ -23,62 +25,59 @@ def length_profile(
         total: Tokens of all rows, when `lengths` is a sample of them.
         estimated: Whether the lengths are estimates.
     """
-    if not lengths:
+    if not len(lengths):
         return None
-    ordered = sorted(lengths)
+    # A sorted list would take forty bytes a row.
+    ordered = np.sort(np.asarray(lengths, np.int64))
+    sum_tokens = int(ordered.sum())
     return LengthProfile(
         count=len(ordered),
-        mean=sum(ordered) / len(ordered),
+        mean=sum_tokens / len(ordered),
         p50=percentile(ordered, 0.50),
         p90=percentile(ordered, 0.90),
         p99=percentile(ordered, 0.99),
-        longest=ordered[-1],
-        total=sum(ordered) if total is None else total,
+        longest=int(ordered[-1]),
+        total=sum_tokens if total is None else total,
         estimated=estimated,
         covered=_covered(ordered),
     )
 
 
-def _covered(ordered: Sequence[int]) -> list[tuple[int, int]]:
+def _covered(ordered: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     """Return how many rows each of a few lengths covers: quarters between the powers of two, up to the longest row."""
     steps: list[tuple[int, int]] = []
     power = 8
     while not steps or steps[-1][1] < len(ordered):
         lengths = (power * quarter // 4 for quarter in (4, 5, 6, 7))
-        steps += [(length, bisect_right(ordered, length)) for length in lengths]
+        steps += [(length, int(np.searchsorted(ordered, length, side="right"))) for length in lengths]
         power *= 2
     last = next(place for place, (_, rows) in enumerate(steps) if rows == len(ordered))
     first = next((place for place, (_, rows) in enumerate(steps) if rows), 0)
-    return [*steps[max(0, first - 1) : last], (ordered[-1], len(ordered))]
+    return [*steps[max(0, first - 1) : last], (int(ordered[-1]), len(ordered))]
 
 
-def percentile(ordered: Sequence[int], share: float) -> int:
+def percentile(ordered: Sequence[int] | npt.NDArray[np.int64], share: float) -> int:
     """Return the smallest of sorted values that at least `share` of them do not exceed."""
     rank = -(-len(ordered) * round(share * 100) // 100)
-    return ordered[max(0, rank - 1)]
+    return int(ordered[max(0, rank - 1)])
 
 
 def estimate_lengths(rows: Iterable[Row]) -> tuple[LengthProfile | None, LengthProfile | None]:
     """Return lengths of whole rows and of their answers (None for plain text), from characters."""
     whole, answers = array("q"), array("q")
     for row in rows:
-        whole.append(_estimate_row(row))
+        if "text" in row:
+            whole.append(_tokens(row["text"]) + 1)
+            continue
+        tools = _tokens(json.dumps(row["tools"], ensure_ascii=False)) if row.get("tools") else 0
+        said = [(turn["role"], _tokens(spoken_text(turn))) for turn in turns(row)]
+        whole.append(tools + sum(num_tokens + TURN_OVERHEAD_TOKENS for _, num_tokens in said))
         if "messages" in row:
-            answers.append(_estimate_answers(row))
+            answers.append(sum(num_tokens + 1 for role, num_tokens in said if role == "assistant"))
     return length_profile(whole, estimated=True), length_profile(answers, estimated=True)
 
 
 def _tokens(text: str) -> int:
     # Scripts outside ASCII take about one token per character, so bytes are the better measure.
-    return max(1, round(len(text.encode("utf-8", "replace")) / CHARS_PER_TOKEN))
-
-
-def _estimate_row(row: Row) -> int:
-    if "text" in row:
-        return _tokens(row["text"]) + 1
-    tools = _tokens(json.dumps(row["tools"], ensure_ascii=False)) if row.get("tools") else 0
-    return tools + sum(_tokens(spoken_text(turn)) + TURN_OVERHEAD_TOKENS for turn in turns(row))
-
-
-def _estimate_answers(row: Row) -> int:
-    return sum(_tokens(spoken_text(turn)) + 1 for turn in turns(row) if turn["role"] == "assistant")
+    num_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    return max(1, round(num_bytes / CHARS_PER_TOKEN))

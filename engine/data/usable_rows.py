@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.cleaning.clean import RowChecks, TextChecks
-from engine.data.cleaning.facts import Keys
+from engine.data.cleaning.facts import FactsOfRows, Keys
 from engine.data.cleaning.outcome import Outcome
 from engine.data.conversations import canonical_row
 from engine.data.formats import Shape, find_shape
@@ -138,19 +138,22 @@ def usable_rows(
     dropped_texts = Tally()
     texts = TextChecks(data.cleaning, dropped_texts)
     keys, raw_numbers = RowKeys(), array("q")
+    known = FactsOfRows(with_languages=data.cleaning.other_languages != "off")
     with RowWriter(path) as writer:
-        for number, raw_row in enumerate(watch.each("Bringing the rows into form", raw)):
+        for number, raw_row in enumerate(watch.each("Forming and checking the rows", raw)):
             row = canonical_row(raw_row, shape, dropped, changed)
             if row is not None and (row := texts.checked(row)) is not None:
                 writer.add(row)
                 keys.add(row)
+                known.add(row)
                 raw_numbers.append(number)
     dropped.absorb(dropped_texts)
     rows, numbers = RowStore(path), np.array(raw_numbers, np.int64)
     different = different_rows(rows, keys, dropped) if data.drop_duplicates else np.arange(len(rows))
-    checks = RowChecks(rows.only(different), data.cleaning, recipe.training.seed, dropped, watch)
+    facts = known.all().only(different)
+    checks = RowChecks(rows.only(different), facts, data.cleaning, recipe.training.seed, dropped, watch)
     cleaned = checks.run()
     kept = different[cleaned.numbers]
     outcomes = [*texts.outcomes(), *cleaned.outcomes]
-    taught = checks.facts.taught[cleaned.numbers]
+    taught = facts.taught[cleaned.numbers]
     return UsableRows(rows.only(kept), keys.only(kept), taught, cleaned.groups, numbers[kept], outcomes), shape

@@ -165,9 +165,7 @@ class TestChanges:
 
 
 class TestEndings:
-    @pytest.mark.parametrize(
-        "stage", ["Reading a.jsonl", "Bringing the rows into form", "Looking at the rows", "Writing"]
-    )
+    @pytest.mark.parametrize("stage", ["Reading a.jsonl", "Forming and checking the rows", "Comparing rows", "Writing"])
     @pytest.mark.parametrize("cached", [True, False])
     def test_a_stop_leaves_nothing_half_made(self, tmp_path, monkeypatch, stage, cached):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
@@ -225,8 +223,7 @@ def test_the_first_rows_tell_how_the_data_is_read_before_all_of_it_is(tmp_path):
     assert stages == [
         "Reading a.jsonl",
         "Looking whether a.jsonl is new",
-        "Bringing the rows into form",
-        "Looking at the rows",
+        "Forming and checking the rows",
         "Comparing rows",
         "Writing training rows",
         "Writing held-out rows",

@@ -9,10 +9,10 @@ import numpy as np
 
 from engine.data.cleaning import answers, hidden, outliers
 from engine.data.cleaning.duplicates import find_alike, tell_alike
-from engine.data.cleaning.facts import Facts, facts_of
+from engine.data.cleaning.facts import Facts
 from engine.data.cleaning.outcome import Outcome, rows
 from engine.data.cleaning.personal import PERSONAL
-from engine.data.cleaning.secrets import SECRETS, find_kinds, mask
+from engine.data.cleaning.secrets import SECRETS, finder, mask
 from engine.data.cleaning.texts import texts_of, with_texts
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.row_keys import Integers
@@ -72,7 +72,7 @@ TEXT_CHECKS = (
     ),
     TextCheck(
         "secrets",
-        partial(find_kinds, patterns=SECRETS),
+        finder(SECRETS),
         partial(mask, patterns=SECRETS),
         "hold what looks like a secret ({kinds})",
         alarm=True,
@@ -80,7 +80,7 @@ TEXT_CHECKS = (
     ),
     TextCheck(
         "personal_data",
-        partial(find_kinds, patterns=PERSONAL),
+        finder(PERSONAL),
         partial(mask, patterns=PERSONAL),
         "hold personal data ({kinds})",
     ),
@@ -153,11 +153,9 @@ def _tell_texts(outcome: Outcome, check: TextCheck) -> None:
 class RowChecks:
     """Checks of rows beside each other; a row that one of them drops is unknown to those after it.
 
-    Attributes:
-        facts: What is known of each row.
-
     Args:
         data: Canonical rows.
+        facts: Of each of them.
         cleaning: What the recipe says to do.
         seed: The run's seed.
         dropped: Rows left out are counted here.
@@ -165,11 +163,16 @@ class RowChecks:
     """
 
     def __init__(
-        self, data: Sequence[Row], cleaning: CleaningSection, seed: int, dropped: Tally, watch: WorkWatch = NOBODY
+        self,
+        data: Sequence[Row],
+        facts: Facts,
+        cleaning: CleaningSection,
+        seed: int,
+        dropped: Tally,
+        watch: WorkWatch = NOBODY,
     ) -> None:
-        self._data, self._cleaning, self._seed, self._dropped, self._watch = data, cleaning, seed, dropped, watch
-        looked_at = watch.each("Looking at the rows", data)
-        self.facts: Facts = facts_of(looked_at, with_languages=cleaning.other_languages != "off")
+        self._data, self._facts, self._cleaning = data, facts, cleaning
+        self._seed, self._dropped, self._watch = seed, dropped, watch
         self._alive: Integers = np.arange(len(data))
         self._groups = self._alive
         self._outcomes: list[Outcome] = []
@@ -201,39 +204,39 @@ class RowChecks:
         self._alive = self._alive[~np.isin(self._alive, gone)]
 
     def _near_duplicates(self, outcome: Outcome) -> None:
-        found = find_alike(self._data, self.facts, self._alive, self._seed, self._watch)
+        found = find_alike(self._data, self._facts, self._alive, self._seed, self._watch)
         self._groups = found.firsts
         looked_at = self._alive
         self._drop(outcome, looked_at[found.firsts[looked_at] != looked_at])
         tell_alike(outcome, found, looked_at, self._data)
 
     def _contradictions(self, outcome: Outcome) -> None:
-        torn = answers.find_contradictions(self.facts, self._alive)
-        choice = answers.is_choice(self.facts, self._alive, self._data)
+        torn = answers.find_contradictions(self._facts, self._alive)
+        choice = answers.is_choice(self._facts, self._alive, self._data)
         total = len(self._alive)
         self._drop(outcome, (row for numbers in torn.values() for row in numbers))
-        answers.tell_contradictions(outcome, torn, self.facts, self._data, choice=choice, total=total)
+        answers.tell_contradictions(outcome, torn, self._facts, self._data, choice=choice, total=total)
 
     def _repeated_answers(self, outcome: Outcome) -> None:
-        repeated = answers.find_repeated(self.facts, self._alive)
+        repeated = answers.find_repeated(self._facts, self._alive)
         total = len(self._alive)
         self._drop(outcome, (row for numbers in repeated.values() for row in numbers[1:]))
         answers.tell_repeated(outcome, repeated, self._data, total=total)
 
     def _length_outliers(self, outcome: Outcome) -> None:
-        looked_at, far = self._alive, outliers.find_far(self.facts, self._alive)
+        looked_at, far = self._alive, outliers.find_far(self._facts, self._alive)
         self._drop(outcome, far)
-        outliers.tell_far(outcome, far, self.facts, looked_at, self._data)
+        outliers.tell_far(outcome, far, self._facts, looked_at, self._data)
 
     def _other_languages(self, outcome: Outcome) -> None:
-        main, foreign, counts = outliers.find_foreign(self.facts, self._alive)
+        main, foreign, counts = outliers.find_foreign(self._facts, self._alive)
         if counts[main] * 2 > counts.total():
             self._drop(outcome, foreign)
-        outliers.tell_foreign(outcome, foreign, counts, self.facts, self._data)
+        outliers.tell_foreign(outcome, foreign, counts, self._facts, self._data)
 
     def _class_balance(self, outcome: Outcome) -> None:
-        if answers.is_choice(self.facts, self._alive, self._data):
-            answers.tell_balance(outcome, self.facts, self._alive, self._data)
+        if answers.is_choice(self._facts, self._alive, self._data):
+            answers.tell_balance(outcome, self._facts, self._alive, self._data)
 
 
 def merged(outcomes: Iterable[Outcome]) -> list[Outcome]:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from engine.data.cleaning.languages import language_of
+from engine.data.cleaning.languages import LOOKED_AT_CHARS, language_of
 from engine.data.cleaning.texts import parts_of, plain
 from engine.data.rows import Row
 
@@ -20,7 +20,7 @@ _KEY_BYTES = 8
 
 def key_of(*parts: object) -> int:
     """Return 64 bits that stand for some texts; two of a million rows share theirs by chance once in 10 million."""
-    joined = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
+    joined = "\0".join([str(part) for part in parts]).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(joined, digest_size=_KEY_BYTES).digest())
 
 
@@ -34,7 +34,8 @@ class Facts:
         taught: Key of both, case and white space aside.
         answer_chars: Characters of the answer.
         log_chars: Logarithm of the characters of question and answer.
-        languages: Language or script, empty where it is unclear.
+        languages: Places in `language_names`.
+        language_names: Languages and scripts; the first is empty, for rows where it is unclear.
     """
 
     asked: Keys
@@ -42,36 +43,71 @@ class Facts:
     taught: Keys
     answer_chars: Keys
     log_chars: npt.NDArray[np.float64]
-    languages: list[str]
+    languages: npt.NDArray[np.int16]
+    language_names: list[str]
 
     def __len__(self) -> int:
         return len(self.asked)
 
+    def only(self, places: npt.NDArray[np.int64]) -> "Facts":
+        """Return the facts of some rows, by their places."""
+        return Facts(
+            asked=self.asked[places],
+            answered=self.answered[places],
+            taught=self.taught[places],
+            answer_chars=self.answer_chars[places],
+            log_chars=self.log_chars[places],
+            languages=self.languages[places],
+            language_names=self.language_names,
+        )
 
-def facts_of(rows: Iterable[Row], *, with_languages: bool) -> Facts:
-    """Return the facts of rows.
+
+class FactsOfRows:
+    """Collects the facts of rows that come one by one.
 
     Args:
-        rows: Canonical rows.
         with_languages: Whether anybody asks for languages; they cost most.
     """
-    asked_keys, answered_keys, taught_keys, answer_chars = (array("Q") for _ in range(4))
-    log_chars = array("d")
-    languages: list[str] = []
-    for row in rows:
+
+    def __init__(self, *, with_languages: bool) -> None:
+        self._with_languages = with_languages
+        self._asked, self._answered, self._taught, self._answer_chars = (array("Q") for _ in range(4))
+        self._log_chars = array("d")
+        self._languages = array("h")
+        self._numbers = {"": 0}
+
+    def add(self, row: Row) -> None:
+        """Add a canonical row."""
         asked, answered = parts_of(row)
         plain_asked, plain_answered = plain(asked), plain(answered)
-        asked_keys.append(key_of("asked", plain_asked) if plain_asked else 0)
-        answered_keys.append(key_of("answered", plain_answered))
-        taught_keys.append(key_of(plain_asked, plain_answered))
-        answer_chars.append(len(answered))
-        log_chars.append(math.log(1 + len(asked) + len(answered)))
-        languages.append(language_of(f"{asked}\n{answered}") if with_languages else "")
-    return Facts(
-        asked=np.array(asked_keys, np.uint64),
-        answered=np.array(answered_keys, np.uint64),
-        taught=np.array(taught_keys, np.uint64),
-        answer_chars=np.array(answer_chars, np.uint64),
-        log_chars=np.array(log_chars, np.float64),
-        languages=languages,
-    )
+        asked_key = key_of("asked", plain_asked) if plain_asked else 0
+        answered_key = key_of("answered", plain_answered)
+        self._asked.append(asked_key)
+        self._answered.append(answered_key)
+        self._taught.append(key_of(asked_key, answered_key))
+        self._answer_chars.append(len(answered))
+        self._log_chars.append(math.log(1 + len(asked) + len(answered)))
+        language = ""
+        if self._with_languages:
+            language = language_of(f"{asked[:LOOKED_AT_CHARS]}\n{answered[:LOOKED_AT_CHARS]}")
+        self._languages.append(self._numbers.setdefault(language, len(self._numbers)))
+
+    def all(self) -> Facts:
+        """Return the facts of all rows that were added."""
+        return Facts(
+            asked=np.array(self._asked, np.uint64),
+            answered=np.array(self._answered, np.uint64),
+            taught=np.array(self._taught, np.uint64),
+            answer_chars=np.array(self._answer_chars, np.uint64),
+            log_chars=np.array(self._log_chars, np.float64),
+            languages=np.array(self._languages, np.int16),
+            language_names=list(self._numbers),
+        )
+
+
+def facts_of(rows: Iterable[Row], *, with_languages: bool) -> Facts:
+    """Return the facts of canonical rows; without languages where nobody asks for them."""
+    facts = FactsOfRows(with_languages=with_languages)
+    for row in rows:
+        facts.add(row)
+    return facts.all()

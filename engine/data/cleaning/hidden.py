@@ -8,6 +8,7 @@ _CONTROL = "\x00-\x08\x0b\x0e-\x1f\x7f-\x84\x86-\x9f"
 _ZERO_WIDTH = "\u200b\u2060\ufeff\u00ad\u180e"
 _DIRECTION = "\u202a-\u202e\u2066-\u2069"
 _ANY = re.compile(f"[{_CONTROL}{_ZERO_WIDTH}{_DIRECTION}]")
+_CONTROL_BYTES = bytes({*range(0x20), 0x7F} - set(b"\t\n\f\r"))
 _WHITE_SPACE = "\t\n\r\f\xa0"
 _KINDS = (
     ("control characters", re.compile(f"[{_CONTROL}]")),
@@ -23,6 +24,9 @@ def find_hidden(text: str) -> tuple[str, ...]:
     to text that mixes directions: they are left alone, and so are tab, line ends and form feed.
     """
     # Whole texts are printable, most of them; a search takes ten times as long.
+    if text.isascii():
+        raw = text.encode()
+        return _KINDS[0][:1] if len(raw.translate(None, _CONTROL_BYTES)) < len(raw) else ()
     bare = text
     for character in _WHITE_SPACE:
         bare = bare.replace(character, "")

@@ -7,9 +7,12 @@ words of a language (the, der, les) are so frequent that a sentence or two tell.
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 
-_LOOKED_AT_CHARS = 2000
+LOOKED_AT_CHARS = 800
+"""Characters at the beginning of a row that tell its language, about 120 words."""
 _MIN_LETTERS = 12
 _MIN_SMALL_WORDS = 4
 """Different small words of a language that a text must hold."""
@@ -17,7 +20,10 @@ _SMALL_SHARE = 0.12
 """Least share of all words; running text has about twice as many."""
 _CLEAR = 2.0
 """How many times more small words of one language than of any other make it clear."""
-_NOT_LETTERS = re.compile(r"[\W\d_]+")
+_ASCII = re.compile(r"[\x00-\x7f]+")
+_WORD_BYTES = bytes(code | 0x20 if chr(code).isalpha() else 0x20 for code in range(0x80)) + bytes(range(0x80, 0x100))
+"""For each byte of UTF-8 its letter in lower case; a space for ASCII that is no letter. On bytes, because a search for
+letters in text takes thirty times as long."""
 _EAST_ASIAN = {"CJK": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese", "HANGUL": "Korean"}
 _KANA_SHARE = 0.05
 """Japanese text holds more kana than this, however many Chinese characters it has."""
@@ -46,8 +52,8 @@ _SMALL_WORDS = {
     "Vietnamese": "và của là có cho không được các một những với trong người này đã khi để về như tôi cũng",
 }
 _LANGUAGES_OF: dict[str, tuple[str, ...]] = {}
-for _language, _words in _SMALL_WORDS.items():
-    for _word in _words.split():
+for _language, _spelled in _SMALL_WORDS.items():
+    for _word in _spelled.split():
         _LANGUAGES_OF[_word] = (*_LANGUAGES_OF.get(_word, ()), _language)
 
 
@@ -64,14 +70,22 @@ def language_of(text: str) -> str:
     """Return the language of a text, or its script where that is all that its letters tell; empty when unclear.
 
     Chinese and Japanese are told apart by kana; of other scripts the name of the script is the answer.
+
+    Args:
+        text: Its first `LOOKED_AT_CHARS` characters are looked at.
     """
-    letters = _NOT_LETTERS.sub("", text[:_LOOKED_AT_CHARS])
-    if letters.isascii():
-        return _latin_language(text) if len(letters) >= _MIN_LETTERS else ""
-    scripts: Counter[str] = Counter()
-    for letter, count in Counter(letters).items():
-        if script := script_of(letter):
-            scripts[script] += count
+    text = text[:LOOKED_AT_CHARS]
+    if text.isascii():
+        words = _words(text)
+        enough = len(words) >= _MIN_LETTERS or sum(map(len, words)) >= _MIN_LETTERS
+        return _latin_language(words) if enough else ""
+    text = text.lower()
+    others = Counter(_ASCII.sub("", text))
+    for character in [character for character in others if not _is_letter(character)]:
+        del others[character]
+        text = text.replace(character, " ")
+    words = _words(text)
+    scripts = _scripts(others, sum(map(len, words)) - others.total())
     total = scripts.total()
     if scripts["Japanese"] > _KANA_SHARE * (scripts["Japanese"] + scripts["Chinese"]):
         scripts["Japanese"] += scripts.pop("Chinese", 0)
@@ -80,19 +94,37 @@ def language_of(text: str) -> str:
     script, most = scripts.most_common(1)[0]
     if most <= total / 2:
         return ""
-    return _latin_language(text) if script == "Latin" else script
+    return _latin_language(words) if script == "Latin" else script
 
 
-def _latin_language(text: str) -> str:
-    words = _NOT_LETTERS.split(text[:_LOOKED_AT_CHARS].lower())
-    hits: Counter[str] = Counter()
-    different: Counter[str] = Counter()
-    for word, count in Counter(words).items():
-        for language in _LANGUAGES_OF.get(word, ()):
-            hits[language] += count
-            different[language] += 1
-    if not hits:
+def _words(text: str) -> list[str]:
+    """Return the runs of letters, in lower case, of a text whose letters beyond ASCII are so already."""
+    return text.encode("utf-8", "surrogatepass").translate(_WORD_BYTES).decode("utf-8", "surrogatepass").split()
+
+
+def _is_letter(character: str) -> bool:
+    return character.isalnum() and not character.isdecimal()
+
+
+def _scripts(others: Mapping[str, int], num_ascii: int) -> Counter[str]:
+    """Return how many letters there are of each script, from those beyond ASCII and the number of others."""
+    scripts = Counter({"Latin": num_ascii} if num_ascii else {})
+    for letter, count in others.items():
+        if script := script_of(letter):
+            scripts[script] += count
+    return scripts
+
+
+def _latin_language(words: Sequence[str]) -> str:
+    found = Counter(filter(_LANGUAGES_OF.__contains__, words))
+    if len(found) < _MIN_SMALL_WORDS:
         return ""
-    (first, most), *others = hits.most_common(2)
+    hits: dict[str, int] = {}
+    different: dict[str, int] = {}
+    for word, count in found.items():
+        for language in _LANGUAGES_OF[word]:
+            hits[language] = hits.get(language, 0) + count
+            different[language] = different.get(language, 0) + 1
+    (first, most), *others = sorted(hits.items(), key=itemgetter(1), reverse=True)
     clear = most >= _CLEAR * (others[0][1] if others else 0)
     return first if clear and different[first] >= _MIN_SMALL_WORDS and most >= _SMALL_SHARE * len(words) else ""

@@ -53,12 +53,14 @@ def tell_far(outcome: Outcome, far: Sequence[int], facts: Facts, alive: Integers
 
 def find_foreign(facts: Facts, alive: Integers) -> tuple[str, list[int], Counter[str]]:
     """Return the main language, the rows in another one, and the number of rows of each language that is clear."""
-    numbers = alive.tolist()
-    counts = Counter(facts.languages[row] for row in numbers if facts.languages[row])
+    used = np.bincount(facts.languages[alive], minlength=len(facts.language_names)).tolist()
+    counts = Counter({name: count for name, count in zip(facts.language_names, used, strict=True) if name and count})
     if not counts:
         return "", [], counts
     main = counts.most_common(1)[0][0]
-    return main, [row for row in numbers if facts.languages[row] not in ("", main)], counts
+    languages = facts.languages[alive]
+    foreign = alive[(languages != 0) & (languages != facts.language_names.index(main))]
+    return main, foreign.tolist(), counts
 
 
 def tell_foreign(
@@ -66,7 +68,7 @@ def tell_foreign(
 ) -> None:
     """Say which languages there are beside the main one."""
     for row in foreign:
-        outcome.found(id_of(data, row), (facts.languages[row],))
+        outcome.found(id_of(data, row), (facts.language_names[facts.languages[row]],))
     if not foreign:
         return
     (main, most), *_ = counts.most_common(1)

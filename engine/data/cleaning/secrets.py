@@ -14,7 +14,10 @@ from functools import lru_cache
 _MIN_BITS = 2.8
 """Least Shannon entropy per character of what follows the prefix; random letters and digits have 4 or more."""
 _MIN_RUN = 16
-_DIGITS = re.compile(r"\d[ .()-]{0,2}\d[ .()-]{0,2}\d[ .()-]{0,2}\d")
+_DIGITS = re.compile(r"\d")
+_RARE = "_@:+-"
+"""Characters of hints that most texts lack."""
+_NO_DIGITS = bytes(set(range(256)) - set(b"0123456789"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +27,11 @@ class Pattern:
     Attributes:
         kind: What it is called in findings.
         mask: What is written in its place.
-        hints: At least one of them stands in every text with a match; looked for first, because that is quick. None:
-            every match has four digits close together.
+        hints: At least one of them stands in every text with a match; looked for first, because that is quick. None
+            where nothing is sure to stand there.
         pattern: Its shape; the group `body` is what `holds` looks at, the whole match where there is none.
         holds: Tells real ones from others of the shape.
+        num_digits: Digits that every text with a match holds.
     """
 
     kind: str
@@ -35,6 +39,7 @@ class Pattern:
     hints: tuple[str, ...] | None
     pattern: re.Pattern[str]
     holds: Callable[[str], bool]
+    num_digits: int = 0
 
     def matches(self, text: str) -> bool:
         """Return whether the text holds one."""
@@ -46,9 +51,9 @@ class Pattern:
 
     def hinted(self, text: str) -> bool:
         """Return whether a closer look is worth while."""
-        if self.hints is None:
-            return _four_digits(text)
-        return any(hint in text for hint in self.hints)
+        if self.num_digits and self.num_digits > _num_digits(text):
+            return False
+        return self.hints is None or any(hint in text for hint in self.hints)
 
     def _replaced(self, match: re.Match[str]) -> str:
         body = _body(match)
@@ -63,9 +68,11 @@ def _with_secret_masked(match: re.Match[str], mask: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _four_digits(text: str) -> bool:
-    """Return whether digits stand close together; several patterns in a row ask this of one text."""
-    return _DIGITS.search(text) is not None
+def _num_digits(text: str) -> int:
+    """Return the number of digits in a text; several patterns in a row ask this of one text."""
+    if text.isascii():
+        return len(text.encode().translate(None, _NO_DIGITS))
+    return len(_DIGITS.findall(text))
 
 
 def _body(match: re.Match[str]) -> str:
@@ -145,7 +152,31 @@ SECRETS: tuple[Pattern, ...] = (
 
 def find_kinds(text: str, patterns: Sequence[Pattern]) -> tuple[str, ...]:
     """Return the kinds of what a text holds, never the text itself."""
-    return tuple(dict.fromkeys(pattern.kind for pattern in patterns if pattern.matches(text)))
+    return tuple(dict.fromkeys([pattern.kind for pattern in patterns if pattern.matches(text)]))
+
+
+def finder(patterns: Sequence[Pattern]) -> Callable[[str], tuple[str, ...]]:
+    """Return `find_kinds` for some patterns, quick to say that a text holds nothing.
+
+    Where a hint stands in a text, the patterns that it belongs to look closer. Hints that share a rare character are
+    looked for only in texts that hold it.
+    """
+    gates: dict[str, dict[str, list[int]]] = {}
+    for number, pattern in enumerate(patterns):
+        for hint in pattern.hints or ("",):
+            gate = next((character for character in _RARE if character in hint), hint)
+            gates.setdefault(gate, {}).setdefault(hint, []).append(number)
+
+    def find(text: str) -> tuple[str, ...]:
+        near: set[int] = set()
+        for gate, hints in gates.items():
+            if gate in text:
+                for hint, numbers in hints.items():
+                    if hint in text:
+                        near.update(numbers)
+        return find_kinds(text, [patterns[number] for number in sorted(near)]) if near else ()
+
+    return find
 
 
 def mask(text: str, patterns: Sequence[Pattern]) -> str:

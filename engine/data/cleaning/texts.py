@@ -3,7 +3,7 @@
 import hashlib
 import json
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from engine.data.rows import Row
@@ -13,17 +13,28 @@ _NO_TEXT = frozenset({"id", "role", "type", "name", "tool_call_id", "label", "la
 _DIGEST_BYTES = 16
 
 
-def texts_of(value: Any) -> Iterator[str]:
-    """Yield the texts of a row, or of a part of one, in order."""
+def texts_of(value: Any) -> list[str]:
+    """Return the texts of a row, or of a part of one, in order."""
+    found: list[str] = []
+    _add_texts(value, found)
+    return found
+
+
+def _add_texts(value: Any, found: list[str]) -> None:
     if isinstance(value, str):
-        yield value
+        found.append(value)
     elif isinstance(value, dict):
         for key, item in value.items():
-            if key not in _NO_TEXT:
-                yield from texts_of(item)
+            if key in _NO_TEXT:
+                continue
+            # Most values are texts; a call for each would take most of the time.
+            if isinstance(item, str):
+                found.append(item)
+            else:
+                _add_texts(item, found)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from texts_of(item)
+            _add_texts(item, found)
 
 
 def with_texts(value: Any, change: Callable[[str], str]) -> Any:
