@@ -11,6 +11,7 @@ from engine.data.shapes_detect import DOUBT, GUESS, Guess, guesses
 from engine.data.shapes_facts import LOOKED_AT, facts_of
 from engine.data.shapes_names import Table
 from engine.data.shapes_roles import NEEDED, OPTIONAL, ROLES, Candidate, Format, Shape, evidence_of, listed, roles_of
+from engine.data.shapes_turns import as_list, looks_like_turns
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema_data import DataSection
 from engine.text import clean_line
@@ -227,4 +228,17 @@ def _no_shape(columns: list[str], chosen: Format | None, objective: str, rows: S
         fix = "Set data.mapping, such as prompt: COLUMN, completion: COLUMN."
         if _table(rows, columns).named("text", "text"):
             fix += " For plain text choose the objective domain-adaptation."
+        if unread := _unread_turns(rows):
+            message, fix = f"{message} {unread}", "Rename the keys of each turn to role and content."
     return ProblemError(Problem("data.no_usable_column", clean_line(message), fix, path="data.mapping"))
+
+
+def _unread_turns(rows: Sequence[RawRow]) -> str:
+    """Return what is wrong with a column that holds lists of objects, as conversations do; else nothing."""
+    for column, cell in rows[0].values.items() if rows else ():
+        turns = as_list(cell)
+        if turns and all(isinstance(turn, dict) for turn in turns) and not looks_like_turns(cell):
+            keys = clean_line(listed(list(turns[0])), max_chars=100)
+            needed = "role and content, or from and value"
+            return f"{clean_line(column)!r} holds lists of objects with {keys}; turns have {needed}."
+    return ""

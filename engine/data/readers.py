@@ -5,7 +5,7 @@ Own readers because the popular loader takes 12 of 30 damaged files without a wo
 """
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -128,7 +128,7 @@ class OpenSource:
             ReadingStoppedError: The watch asked for a stop.
         """
         rows = self._table_rows() if self._content is None else self._text_rows()
-        for row in rows:
+        for row in _told_apart(rows):
             self.num_rows += 1
             yield row
         if not self.num_rows:
@@ -200,6 +200,22 @@ def open_source(
     source = OpenSource(path, name, kind, total_bytes, watch, options, text.encoding.label)
     source._content, source._text = content, text
     return source
+
+
+def _told_apart(rows: Iterable[RawRow]) -> Iterator[RawRow]:
+    """Yield rows under names of their own: `file:line`, and `file:line#2` for the second one that begins on a line.
+
+    A JSON list on one line, or a text without line breaks, would else give all its rows one name, and what is kept
+    under the name of a row, such as its side of a split, would hold for all of them.
+    """
+    before, count = "", 1
+    for row in rows:
+        if row.where == before:
+            count += 1
+            yield RawRow(f"{before}#{count}", row.values)
+        else:
+            before, count = row.where, 1
+            yield row
 
 
 def _reader(text: TextStream, source: OpenSource) -> Iterator[RawRow]:

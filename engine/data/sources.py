@@ -29,6 +29,8 @@ HUB = "hub:"
 _NO_DATA_STEMS = ("readme", "license", "licence", "notice", "citation", "changelog", "manifest", "dataset_info")
 _EVALUATION_STEMS = frozenset({"test", "tests", "valid", "validation", "val", "dev", "eval", "evaluation", "heldout"})
 _LISTED = 5
+_WEIGHTS = (".safetensors", ".gguf", ".bin")
+_MODEL_FILES = ("config.json", "adapter_config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,7 @@ def _folder_files(folder: Path) -> list[tuple[Path, str]]:
     def refuse(error: OSError) -> None:
         raise unreadable(Path(error.filename or folder), error)
 
+    _refuse_model(folder)
     files: list[tuple[Path, str]] = []
     others: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=refuse):
@@ -240,6 +243,15 @@ def _folder_files(folder: Path) -> list[tuple[Path, str]]:
     raise data_problem(
         "folder_empty", f"{folder} is a folder without data files{listed}.", f"Name files; read are {SUPPORTED}."
     )
+
+
+def _refuse_model(folder: Path) -> None:
+    """Refuse the folder of a model, whose JSON files are no rows."""
+    weights = next((path.name for suffix in _WEIGHTS for path in sorted(folder.glob(f"*{suffix}"))), None)
+    described = next((name for name in _MODEL_FILES if (folder / name).is_file()), None)
+    if weights and described:
+        fix = "Name the files to learn from; a model is named as the base model (--model, model.base)."
+        raise data_problem("model_folder", f"{folder} holds a model ({described}, {weights}), not data.", fix)
 
 
 def _listed(paths: Sequence[Path]) -> str:

@@ -17,6 +17,8 @@ from engine.text import clean_line
 
 DELIMITERS = (",", "\t", ";", "|")
 _SNIFFED_CHARS = 1 << 16
+_SENTENCE_WORDS = 4
+"""Words from which on the name of a column reads like a cell of prose."""
 _DELIMITER_NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 
 
@@ -79,8 +81,10 @@ def read_csv(stream: TextStream, dialect: Dialect, problems: list[Problem]) -> I
     header = [cell.strip() for cell in next(records, (0, []))[1]]
     if header:
         _check_header(header, name)
+    looks = _HeaderLooks(header, stream)
     for line, cells in records:
         if len(cells) == len(header):
+            looks.compare(line, cells)
             yield RawRow(f"{name}:{line}", dict(zip(header, cells, strict=True)))
             continue
         problems.append(_ragged(name, line, len(cells), len(header), dialect.delimiter))
@@ -88,6 +92,31 @@ def read_csv(stream: TextStream, dialect: Dialect, problems: list[Problem]) -> I
             break
     if problems:
         raise ProblemError(*problems)
+
+
+class _HeaderLooks:
+    """Tells a header that is a row of a file without one, and a header that comes again among the rows."""
+
+    def __init__(self, header: list[str], stream: TextStream) -> None:
+        self._header, self._stream = header, stream
+        prose = [len(cell.split()) >= _SENTENCE_WORDS for cell in header]
+        # The header of a survey asks a question in some columns; a row also has a short cell, such as a label, that
+        # comes again.
+        self._others = [number for number, long in enumerate(prose) if not long] if any(prose) else []
+        if header and all(prose):
+            self._doubt()
+
+    def compare(self, line: int, cells: list[str]) -> None:
+        """Look at one row, given with its first line."""
+        if cells[0] == self._header[0] and [cell.strip() for cell in cells] == self._header:
+            self._stream.remarks.add("header_again", f"{self._stream.name}:{line}")
+        elif any(cells[number].strip() == self._header[number] for number in self._others if self._header[number]):
+            self._others = []
+            self._doubt()
+
+    def _doubt(self) -> None:
+        shown = clean_line(", ".join(map(repr, self._header)), max_chars=80)
+        self._stream.remarks.add("header_is_row", f"{self._stream.name}:1", shown)
 
 
 def _ragged(name: str, line: int, found: int, expected: int, delimiter: str) -> Problem:

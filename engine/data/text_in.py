@@ -26,6 +26,31 @@ MAX_ROW_CHARS = 32 * 2**20
 """Longest row that is read, about eight million tokens: three copies of it fit into the memory of reading."""
 
 
+_REMARK_WORDS = {
+    "double_encoded": (
+        "line has text that was encoded twice, such as {detail}",
+        "lines have text that was encoded twice, such as {detail}",
+        "Write the file again from its source as UTF-8; the model would learn the broken letters.",
+    ),
+    "control_characters": (
+        "line has control characters, such as {detail}",
+        "lines have control characters, such as {detail}",
+        "Remove them, or write the file again from its source.",
+    ),
+    "header_is_row": (
+        "line is read as the names of the columns and looks like a row ({detail})",
+        "lines are read as the names of the columns and look like rows ({detail})",
+        "If it is a row, put a line of names above it, such as prompt,completion; it would be left out otherwise.",
+    ),
+    "header_again": (
+        "line repeats the names of the columns and would be learned as a row",
+        "lines repeat the names of the columns and would be learned as rows",
+        "Delete them; files with a header each were joined.",
+    ),
+}
+"""What one line has, what several have, and the next action, by code."""
+
+
 @dataclass(slots=True)
 class Remarks:
     """What is odd in a text without stopping its reading: how often, and the first places."""
@@ -49,13 +74,9 @@ class Remarks:
     def _problem(self, code: str) -> Problem:
         count, places = self.counts[code], self.places[code]
         named = ", ".join(places) + (f" and {count - len(places)} more" if count > len(places) else "")
-        lines = "line has" if count == 1 else "lines have"
-        if code == "double_encoded":
-            message = f"{count} {lines} text that was encoded twice, such as {self.details[code]}: {named}."
-            fix = "Write the file again from its source as UTF-8; the model would learn the broken letters."
-        else:
-            message = f"{count} {lines} control characters, such as {self.details[code]}: {named}."
-            fix = "Remove them, or write the file again from its source."
+        one, many, fix = _REMARK_WORDS[code]
+        words = (one if count == 1 else many).format(detail=self.details[code])
+        message = f"{count} {words}: {named}."
         return Problem(f"data.{code}", clean_line(message), fix, path="data.source", severity="warning")
 
 

@@ -230,3 +230,11 @@ def test_tally_names_the_first_rows_and_counts_the_others():
     for number in range(8):
         tally.add("duplicate", f"r:{number}")
     assert tally.named("duplicate") == "r:0, r:1, r:2, r:3, r:4 and 3 more"
+
+
+def test_turns_under_other_keys_are_told_with_the_keys():
+    with pytest.raises(ProblemError) as caught:
+        shape_of({"dialog": [{"speaker": "user", "text": "Hi"}, {"speaker": "bot", "text": "Hello"}]})
+    (problem,) = caught.value.problems
+    assert "'dialog' holds lists of objects with 'speaker', 'text'" in problem.message
+    assert problem.fix == "Rename the keys of each turn to role and content."

@@ -291,3 +291,13 @@ def test_a_name_that_is_too_long_is_a_finding_like_any_other() -> None:
     problem = problem_of("x" * 300 + ".jsonl")
     assert "file name too long" in problem.message
     assert problem.path == "data.source"
+
+
+def test_the_folder_of_a_model_is_told_as_one(tmp_path) -> None:
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    found = problem_of(str(tmp_path))
+    assert found.code == "data.model_folder"
+    assert "config.json, model.safetensors" in found.message
+    (tmp_path / "model.safetensors").unlink()
+    assert [file.name for file in expand([str(tmp_path)])] == ["config.json", "tokenizer.json"]

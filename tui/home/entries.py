@@ -86,7 +86,7 @@ def _section(title: str, key: str, rows: Iterable[Entry], empty: str) -> list[En
 
 
 def _new_run() -> Entry:
-    content = Content.assemble((" + ", "bold $success"), (fit("New run", NAME_WIDTH), "bold"), muted("six questions"))
+    content = Content.assemble((" + ", "bold $success"), (fit("New run", NAME_WIDTH), "bold"), muted("seven steps"))
     text = "Choose what to teach, a base model and data; the wizard recommends the rest and shows it before it starts."
     return Entry("new", content, Explanation("New run", text), "new")
 
