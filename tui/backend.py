@@ -159,6 +159,9 @@ class XrayPage:
         num_odd: Those that stand out.
         num_dropped: Rows that give no sequence.
         trained_share: Trained tokens of all tokens, padding left out.
+        all_trained: Whether every token is trained but those that begin rows, which nothing predicts.
+        num_rows: Rendered rows: as many as sequences, or more where they are packed.
+        num_ended: Those of them whose last trained token ends a turn.
         max_length: Sequence length in tokens.
         length_from: Where the length comes from: `you`, `preset NAME`, or the reason it was derived.
         packed: Whether several rows share a sequence.
@@ -173,6 +176,9 @@ class XrayPage:
     num_odd: int
     num_dropped: int
     trained_share: float
+    all_trained: bool
+    num_rows: int
+    num_ended: int
     max_length: int
     length_from: str
     packed: bool

@@ -234,7 +234,7 @@ def _look_at_sequences(draft: Draft, helper: "InspectionHelper") -> Draft:
             raise _GoBack from None
         _ask("Empty goes on", "", "The run makes these checks itself before its first step.")
         return draft
-    for line in page_lines(page, str(draft.value("objective", ""))):
+    for line in page_lines(page):
         typer.echo(line)
     asked = next((problem for problem in page.problems if ALLOW_ALL_TRAINED in problem.fix), None)
     print_problems([problem for problem in page.problems if problem is not asked])

@@ -34,9 +34,9 @@ def read_page(helper: "InspectionHelper", tree: Mapping[str, Any], folder: str |
     )
 
 
-def page_lines(page: XrayPage, objective: str) -> Iterator[str]:
+def page_lines(page: XrayPage) -> Iterator[str]:
     """Yield the headline, the legend and the sequences."""
-    yield headline(page, objective)
+    yield headline(page)
     yield PLAIN_LEGEND
     for sequence in page.sequences:
         yield from _sequence_lines(sequence)

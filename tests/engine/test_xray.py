@@ -61,6 +61,7 @@ def test_trained_special_and_padding_are_read_back_from_the_collator(model: Path
         )
     assert page["length_from"].startswith("the longest row has")
     assert page["problems"] == []
+    assert (page["all_trained"], page["num_rows"], page["num_ended"]) == (False, 36, 36)
 
 
 def test_pages_follow_each_other_in_every_order(model: Path, tmp_path: Path) -> None:
@@ -91,10 +92,18 @@ def test_cut_rows_tell_what_they_lost(model: Path, tmp_path: Path) -> None:
     rows[5]["completion"] = "so " * 100
     page = xray_page(recipe_of(tmp_path, rows, max_length=64), str(model), order="cut")
     assert (page["total"], page["num_cut"], page["length_from"]) == (1, 1, "you")
+    assert (page["num_rows"], page["num_ended"]) == (36, 35)
     (sequence,) = page["sequences"]
     assert (sequence["num_tokens"], sequence["num_lost"] > 0) == (64, True)
     assert any("the answer is cut" in reason for reason in sequence["reasons"])
     assert not sequence["tokens"][-1]["special"]
+
+
+def test_text_is_all_trained_but_what_begins_a_row(model: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, [{"text": f"turn on lamp {number} in the hall"} for number in range(40)])
+    page = xray_page(recipe.model_copy(update={"objective": "domain-adaptation"}), str(model))
+    assert page["all_trained"]
+    assert 0 < page["trained_share"] < 1
 
 
 def test_rare_rows_stand_out_with_their_reason_and_clean_ones_do_not(model: Path, tmp_path: Path) -> None:

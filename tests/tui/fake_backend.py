@@ -161,6 +161,7 @@ class FakeBackend:
         self.xray_pages = FakeXray()
         self.xray_error: Exception | None = None
         self.xray_gate: asyncio.Event | None = None
+        self.xray_cancelled = 0
         self.xrayed: list[tuple[dict[str, Any], int, str]] = []
         self.data_error: ProblemError | None = None
         self.model_error: ProblemError | None = None
@@ -311,7 +312,11 @@ class FakeBackend:
         if self.xray_gate is not None:
             if on_progress is not None:
                 on_progress(WorkProgress("Tokenising", 400, 1000))
-            await self.xray_gate.wait()
+            try:
+                await self.xray_gate.wait()
+            except asyncio.CancelledError:
+                self.xray_cancelled += 1
+                raise
         if self.xray_error is not None:
             raise self.xray_error
         return self.xray_pages.page(start, count, order)

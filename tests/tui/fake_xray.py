@@ -53,6 +53,7 @@ class FakeXray:
         self.facts: dict[str, Any] = {
             "num_dropped": 0,
             "trained_share": 0.618,
+            "all_trained": False,
             "max_length": 1024,
             "length_from": "the longest row has 1,019 tokens",
             "packed": False,
@@ -73,5 +74,5 @@ class FakeXray:
             num_sequences=len(self.sequences),
             num_cut=len(cut),
             num_odd=len(odd),
-            **self.facts,
+            **{"num_rows": len(self.sequences), "num_ended": len(self.sequences), **self.facts},
         )

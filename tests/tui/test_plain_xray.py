@@ -107,6 +107,6 @@ def test_hostile_tokens_and_names_stay_text() -> None:
     made = FakeXray()
     tokens = (XrayToken("\x1b[2J[/INST]", True), XrayToken("\u202e", False))
     made.sequences = [sequence(0, tokens=tokens, row_ids=("\x1b]0;x\x07",), reasons=("\x07bell",))]
-    said = "\n".join(page_lines(made.page(0, 3, "file"), "chat"))
+    said = "\n".join(page_lines(made.page(0, 3, "file")))
     assert not set(said) & {"\x1b", "\x07", "\u202e"}
     assert "[/INST]" in said

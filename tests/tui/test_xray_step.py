@@ -12,7 +12,7 @@ from textual.widgets import Input
 from engine.recipe.problems import Problem, ProblemError
 from tests.tui.conftest import wait_for
 from tests.tui.fake_backend import FakeBackend
-from tests.tui.fake_xray import ALL_TRAINED, sequence
+from tests.tui.fake_xray import ALL_TRAINED, FakeXray, sequence
 from tests.tui.snapshots import check_snapshot
 from tui.app import FtwizardApp
 from tui.backend import XrayToken
@@ -23,7 +23,7 @@ from tui.widgets.token_lines import token_lines
 from tui.widgets.token_view import TokenView
 from tui.wizard.screen import WizardScreen
 from tui.wizard.xray import XrayStep
-from tui.wizard.xray_text import percent
+from tui.wizard.xray_text import headline, percent
 from tui.xray_answers import xray_page
 
 SIZES = [(80, 24), (120, 36)]
@@ -149,6 +149,45 @@ async def test_next_stays_closed_until_the_xray_was_read(backend: FakeBackend) -
         await wait_for(pilot, lambda: wizard(pilot).facts.xray.whole is not None)
         await pilot.press("f4")
         await wait_for(pilot, lambda: wizard(pilot).draft.step == "method")
+
+
+async def test_esc_cancels_the_xray_under_way_and_r_reads_it_again(backend: FakeBackend) -> None:
+    backend.xray_gate = asyncio.Event()
+    app = opened(backend)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await wait_for(pilot, lambda: len(pilot.app.screen_stack) > 1)
+        await wait_for(pilot, lambda: wizard(pilot).facts.data is not None)
+        await wizard(pilot).open_step("xray")
+        await wait_for(pilot, lambda: "esc cancels" in shown(pilot), "the way out")
+        await pilot.press("escape")
+        await wait_for(pilot, lambda: "The X-ray was cancelled." in shown(pilot), "that it was cancelled")
+        assert wizard(pilot).draft.step == "xray"
+        await wait_for(pilot, lambda: backend.xray_cancelled == 1, "the end of the work")
+        await pilot.press("f4")
+        await pilot.pause()
+        assert wizard(pilot).draft.step == "xray", "what was not seen is not passed"
+        backend.xray_gate.set()
+        await pilot.press("r")
+        await wait_for(pilot, lambda: wizard(pilot).facts.xray.whole is not None, "the X-ray")
+        await pilot.press("escape")
+        await wait_for(pilot, lambda: wizard(pilot).draft.step == "data", "the step before")
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"num_ended": 12}, "trained: the answers and the ends of turns."),
+        ({"num_ended": 9}, "trained: the answers, and the end of the last turn in 9 of 12 rows."),
+        ({"num_ended": 0}, "trained: the answers; no row ends with a trained end of its turn."),
+        ({"all_trained": True, "trained_share": 0.97}, "trained: the text, all but the token that begins a row."),
+        ({"all_trained": True, "trained_share": 1.0}, "100 % of all tokens are trained: all of the text."),
+        ({"trained_share": 0.0}, "0 % of all tokens are trained. 1 of 12"),
+    ],
+)
+def test_the_headline_tells_what_was_counted(facts: dict[str, Any], said: str) -> None:
+    made = FakeXray()
+    made.facts |= facts
+    assert said in headline(made.page(0, 5, "file"))
 
 
 async def test_the_xray_cannot_be_jumped_over_until_it_was_seen(backend: FakeBackend) -> None:
@@ -330,7 +369,15 @@ def test_an_answer_of_the_helper_becomes_a_page() -> None:
     one: dict[str, Any] = {"number": 3, "row_ids": ["a:4"], "tokens": [token], "num_tokens": 1, "num_trained": 1}
     one |= {"num_padding": 0, "num_lost": 2, "reasons": ["odd"], "trained_runs": [[0, 1]]}
     totals = {"start": 0, "total": 1, "num_sequences": 9, "num_cut": 1, "num_odd": 1, "num_dropped": 0}
-    facts = {"trained_share": 0.5, "max_length": 8, "length_from": "you", "packed": False}
+    facts = {
+        "trained_share": 0.5,
+        "all_trained": False,
+        "num_rows": 9,
+        "num_ended": 8,
+        "max_length": 8,
+        "length_from": "you",
+        "packed": False,
+    }
     problem = {"code": "a", "message": "b", "fix": "c", "path": "d", "severity": "warning"}
     page = xray_page({"sequences": [one], "problems": [problem], **totals, **facts})
     assert page.sequences[0].tokens == (XrayToken("a", True),)

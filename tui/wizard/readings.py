@@ -107,6 +107,8 @@ class Readings:
             self.screen.take_facts(model=None, model_state=Inspected())
         elif request == "xray":
             self.screen.take_facts(xray=XrayFacts())
+        elif request == "cancel-xray":
+            self.xray.cancel()
         elif request == "inspect":
             self.screen.take_facts(data_state=Inspected())
 

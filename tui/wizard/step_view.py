@@ -51,7 +51,11 @@ class Explained(Message):
 
 
 class Asked(Message):
-    """The step asks for work: `inspect`, `cancel`, `inspect-model`, `cancel-model`, `xray`."""
+    """The step asks for work.
+
+    Attributes:
+        request: `inspect`, `cancel`, `inspect-model`, `cancel-model`, `xray` or `cancel-xray`.
+    """
 
     def __init__(self, request: str) -> None:
         super().__init__()

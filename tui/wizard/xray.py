@@ -86,7 +86,7 @@ class XrayStep(StepView):
         if xray.whole is None:
             return work_content(xray.work)
         asks = all_trained_problem(self.draft, self.facts) is not None
-        return summary_content(xray.whole, str(self.draft.value("objective", "")), problems, asks=asks)
+        return summary_content(xray.whole, problems, asks=asks)
 
     def _show_sequence(self) -> None:
         heading = self.query_one("#xray-heading", Static)
@@ -118,13 +118,16 @@ class XrayStep(StepView):
         self.post_message(Explained(_HELP))
 
     def leave_transient(self) -> bool:
-        """Leave the line for a number."""
+        """Leave the line for a number, or cancel the reading."""
         line = self.query_one("#xray-number", Input)
-        if not line.display:
-            return False
-        line.display = False
-        self.focus_start()
-        return True
+        if line.display:
+            line.display = False
+            self.focus_start()
+            return True
+        if self.facts.xray.state.progress == "busy":
+            self.post_message(Asked("cancel-xray"))
+            return True
+        return False
 
     # --- turning -----------------------------------------------------------------------------------------------------
 

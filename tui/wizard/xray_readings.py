@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.worker import Worker
 
-from engine.recipe.problems import ProblemError
+from engine.recipe.problems import Problem, ProblemError
 from tui.backend import WorkProgress, XrayOrder, XrayPage
 from tui.wizard.facts import Inspected, XrayFacts, xray_key, xray_tree
 
@@ -45,6 +45,15 @@ class XrayReadings:
             if worker is not None:
                 worker.cancel()
         self._first = self._page = None
+
+    def cancel(self) -> None:
+        """Give up the reading under way because the person said so; it is not begun again by itself."""
+        state = self.screen.facts.xray.state
+        if state.progress != "busy":
+            return
+        self.stop()
+        problem = Problem("xray.cancelled", "The X-ray was cancelled.", "Press r to read it again.", "data.source")
+        self.screen.take_xray(state=Inspected(state.key, "failed", (problem,)), work=None)
 
     def turn(self, order: XrayOrder, start: int) -> None:
         """Read the page that begins at `start` of an order."""

@@ -37,13 +37,22 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if 0.01 <= share <= 0.99 else f"{100 * share:.1f} %"
 
 
-def headline(page: XrayPage, objective: str) -> str:
+def headline(page: XrayPage) -> str:
     """Return what is true of all sequences, in one or two sentences."""
-    # The first token of a sequence has nothing before it that could predict it.
-    text = "all of the text" if page.trained_share >= 1 else "the text, all but the token that begins a row"
-    whole = text if objective == "domain-adaptation" else "the answers and the ends of turns"
-    what = f": {whole}" if page.trained_share > 0 and (page.trained_share < 1 or objective != "chat") else ""
+    what = f": {_trained_words(page)}" if page.trained_share > 0 else ""
     return f"{percent(page.trained_share)} of all tokens are trained{what}. {_cut_words(page)}."
+
+
+def _trained_words(page: XrayPage) -> str:
+    """Return what the trained tokens are, as they were counted in the sequences."""
+    if page.all_trained:
+        # The first token of a sequence has nothing before it that could predict it.
+        return "all of the text" if page.trained_share >= 1 else "the text, all but the token that begins a row"
+    if page.num_ended == page.num_rows:
+        return "the answers and the ends of turns"
+    if not page.num_ended:
+        return "the answers; no row ends with a trained end of its turn"
+    return f"the answers, and the end of the last turn in {page.num_ended:,} of {page.num_rows:,} rows"
 
 
 def _cut_words(page: XrayPage) -> str:
@@ -67,12 +76,12 @@ def short_headline(page: XrayPage) -> str:
     return f"{percent(page.trained_share)} of the tokens trained, {cut}, {odd}"
 
 
-def summary_content(page: XrayPage, objective: str, problems: Sequence[Problem], *, asks: bool) -> Content:
+def summary_content(page: XrayPage, problems: Sequence[Problem], *, asks: bool) -> Content:
     """Return the headline, the worst findings, and the question where there is one."""
     nothing = page.trained_share <= 0
     mark = ("✗ ", "bold $error") if nothing or any(p.severity == "error" for p in problems) else ("✓ ", "bold $success")
     length = Content.styled(f" Length: {clean_line(page.length_from, max_chars=70)}.", "$text-muted")
-    lines = [Content.assemble(mark, (headline(page, objective), "bold"), length)]
+    lines = [Content.assemble(mark, (headline(page), "bold"), length)]
     if asks:
         lines.append(Content.styled("? Train on everything? Press y to answer, esc to go back.", "bold $warning"))
     lines += [problem_label(problem) for problem in problems[:MAX_PROBLEMS]]
@@ -117,9 +126,10 @@ def heading_content(sequence: XraySequence, place: int, total: int, order: XrayO
 
 def work_content(work: WorkProgress | None) -> Content:
     """Return how far the reading is."""
+    cancels = ("  esc cancels", "$text-muted")
     if work is None:
-        return Content.styled("◌ Making the sequences that the trainer will draw…", "bold $primary")
+        return Content.assemble(("◌ Making the sequences that the trainer will draw…", "bold $primary"), cancels)
     share = (
         f" {100 * work.done / work.total:.0f} %" if work.total else f" {work.done:,} {work.unit}" if work.done else ""
     )
-    return Content.styled(f"◌ {clean_line(work.stage)}…{share}", "bold $primary")
+    return Content.assemble((f"◌ {clean_line(work.stage)}…{share}", "bold $primary"), cancels)
