@@ -124,14 +124,17 @@ def find_shape(rows: Sequence[RawRow], data: DataSection, *, objective: str, lik
         rows: Rows of all files.
         data: The recipe's `data` section.
         objective: Decides which shapes can be learned from.
-        like: Shape of other rows of the same data, taken where these rows have its columns: a held-out file of a few
-            rows must not be read otherwise than the training file.
+        like: Shape of the training rows, taken where these rows have its columns: a held-out file of a few rows must
+            not be read otherwise than the training file. Where they have others, also the mapping of the recipe, which
+            a plan fills in from the training rows, says nothing of them.
 
     Raises:
         ProblemError: No usable columns, or several ways of which none is certain, with the mapping to set; or a mapping
             to a role or column that is not there.
     """
     columns = columns_of(rows)
+    if like is not None and not set(data.mapping.values()) <= set(columns):
+        data = data.model_copy(update={"mapping": {}, "format": None})
     _check_mapping(data.mapping, columns)
     if data.mapping or data.format:
         return _chosen_shape(rows, data, columns, objective)

@@ -208,3 +208,14 @@ def test_a_histogram_stays_in_its_width_and_shows_every_bar_that_counts(width: i
     slot = max(2, min(7, width // 10))
     assert all(lines[2][slot * number] != " " for number in range(10))
     assert (lines[-1][0], lines[-1][slot * 9]) == ("a", "z")
+
+
+async def test_data_that_was_read_before_is_shown_in_the_whole_width_and_explained(backend: FakeBackend) -> None:
+    async with wizard_app(backend).run_test(size=(80, 24)) as pilot:
+        await chosen(pilot)
+        await wait_for(pilot, lambda: "What was found" in shown(pilot))
+        before = shown(pilot)
+        await pilot.press("f3")
+        await wait_for(pilot, lambda: wizard(pilot).draft.step == "model")
+        await pilot.press("f4")
+        await wait_for(pilot, lambda: shown(pilot) == before, "the same picture")

@@ -220,3 +220,11 @@ class TestHeldOutFile:
         shape = find_shape(self.TRAIN, data, objective="chat")
         held_out = find_shape(raw({"prompt": "a", "completion": "b"}), data, objective="chat", like=shape)
         assert held_out.mapping == {"prompt": "prompt", "completion": "completion"}
+
+    def test_so_it_is_under_the_mapping_that_a_plan_writes_down_for_the_run(self):
+        shape = find_shape(self.TRAIN, DataSection(source="r.jsonl"), objective="chat")
+        planned = DataSection(source="r.jsonl", format=shape.format, mapping=shape.mapping)
+        held_out = find_shape(raw({"prompt": "a", "completion": "b"}), planned, objective="chat", like=shape)
+        assert held_out.mapping == {"prompt": "prompt", "completion": "completion"}
+        with pytest.raises(ProblemError, match="has no column 'frage'"):
+            find_shape(raw({"prompt": "a", "completion": "b"}), planned, objective="chat")

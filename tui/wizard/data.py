@@ -75,6 +75,10 @@ class DataStep(StepView):
         self.set_interval(_TICK_S, self._tick)
         self.run_worker(self._find_recent(), group="recent", exit_on_error=False)
 
+    def on_resize(self) -> None:
+        """Fit rows and findings into the width, which is not known when the step is mounted."""
+        self.show()
+
     async def _find_recent(self) -> None:
         self._recent = await asyncio.to_thread(self.backend.recent_data)
         if self.is_mounted and self._recent:
@@ -283,6 +287,8 @@ class DataStep(StepView):
 
     @on(PickList.Highlighted)
     def _highlighted(self, event: PickList.Highlighted) -> None:
+        if not self.query_one(PickList).display:
+            return  # Its list was filled before what was found took its place.
         text = HELP
         kind, _, number = event.row_id.partition("-")
         if kind == "builtin":
