@@ -53,10 +53,8 @@ def _is_phone(written: str) -> bool:
     return 7 <= len(digits) <= 15 and len(set(digits)) > 2
 
 
-def _number(
-    kind: str, placeholder: str, hints: str, shape: str, holds: Callable[[str], bool], *, num_digits: int
-) -> Pattern:
-    return Pattern(kind, placeholder, tuple(hints) or None, re.compile(shape), holds, num_digits)
+def _number(kind: str, placeholder: str, shape: str, pattern: str, holds: Callable[[str], bool]) -> Pattern:
+    return Pattern(kind, placeholder, None, re.compile(pattern), holds, shape.encode())
 
 
 _MAIL = r"(?<![\w.%+/-])[A-Za-z0-9_][\w.%+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])"
@@ -74,13 +72,13 @@ _IP6 = r"(?<![\w:.])[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){3,7}(?![\w:])"
 
 PERSONAL: tuple[Pattern, ...] = (
     Pattern("e-mail", "<EMAIL>", ("@",), re.compile(_MAIL), always),
-    _number("account", "<IBAN>", "", _ACCOUNT, is_iban, num_digits=4),
-    _number("card", "<CARD>", "", _CARD, is_card, num_digits=13),
-    _number("social security", "<SSN>", "-", _SSN, always, num_digits=9),
-    _number("phone", "<PHONE>", "+", _WORLD_PHONE, _is_phone, num_digits=7),
-    _number("phone", "<PHONE>", "(-.", _AMERICAN_PHONE, _is_phone, num_digits=10),
-    _number("IP", "<IP>", ".", _IP4, is_address, num_digits=4),
-    Pattern("IP", "<IP>", (":",), re.compile(_IP6), is_address),
+    _number("account", "<IBAN>", "AA00", _ACCOUNT, is_iban),
+    _number("card", "<CARD>", "0" * 13, _CARD, is_card),
+    _number("social security", "<SSN>", "0" * 9, _SSN, always),
+    _number("phone", "<PHONE>", "+" + "0" * 7, _WORLD_PHONE, _is_phone),
+    _number("phone", "<PHONE>", "0" * 10, _AMERICAN_PHONE, _is_phone),
+    _number("IP", "<IP>", "0.0", _IP4, is_address),
+    Pattern("IP", "<IP>", (":",), re.compile(_IP6), is_address, times=3),
 )
 
 _PREFIXES = r"gh[pousr]_|github_pat_|hf_|sk-|[sr]k_live_|AKIA|ASIA|xox[abeoprs]-|AIza|glpat-|npm_|eyJ"
