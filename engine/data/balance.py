@@ -7,17 +7,23 @@ they are. Which rows are drawn depends on the seed and on each row's own id.
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from engine.data.cleaning.facts import facts_of
 from engine.data.cleaning.outcome import Outcome, rows
 from engine.data.cleaning.personal import hide
 from engine.data.cleaning.texts import has_label, parts_of
+from engine.data.row_keys import Integers
+from engine.data.row_store import ids_of, picked
 from engine.data.rows import Row, Tally
 from engine.planning.profiles import Finding
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
 
+Copies: TypeAlias = npt.NDArray[np.uint8]
 Balancing = Literal["report", "oversample", "undersample", "off"]
 MAX_REPEATS = 10
 """How often one row is used at most: a model that sees a row more often learns the row and not its class."""
@@ -37,7 +43,7 @@ class Balance:
         note: What was done, with numbers.
     """
 
-    copies: list[int]
+    copies: Copies
     note: str
 
     def applied(self, data: Iterable[Row], dropped: Tally, outcomes: Iterable[Outcome]) -> Iterator[Row]:
@@ -50,13 +56,13 @@ class Balance:
             dropped: Rows that are left out are counted here as `class_balance`.
             outcomes: The check of this name is told how many those are, once all rows were given out.
         """
-        for row, copies in zip(data, self.copies, strict=True):
+        for row, copies in zip(data, map(int, self.copies), strict=True):
             if not copies:
                 dropped.add("class_balance", row["id"])
             for number in range(1, copies + 1):
                 yield row if number == 1 else {**row, "id": f"{row['id']}*{number}"}
         for outcome in [outcome for outcome in outcomes if outcome.name == "class_balance"][:1]:
-            outcome.dropped = self.copies.count(0)
+            outcome.dropped = int((self.copies == 0).sum())
 
     def finding(self) -> Finding:
         """Return the note that goes into the profile."""
@@ -78,43 +84,48 @@ def find_balance(data: Sequence[Row], action: Balancing, seed: int) -> Balance |
     if action not in ("oversample", "undersample"):
         return None
     facts = facts_of(data, with_languages=False)
-    different = len(set(facts.answered))
+    different = len(np.unique(facts.answered))
     if not has_label(data[0]) and different * LEAST_ROWS_PER_CLASS > len(data):
         raise _no_classes(len(data), different, action)
-    members: dict[int, list[int]] = {}
-    for number, key in enumerate(facts.answered):
-        members.setdefault(key, []).append(number)
-    sizes = [len(numbers) for numbers in members.values()]
-    wanted = max(sizes) if action == "oversample" else min(sizes)
-    copies = [0] * len(data)
-    for numbers in members.values():
-        total = min(wanted, MAX_REPEATS * len(numbers))
-        whole, more = divmod(total, len(numbers))
-        first = set(sorted(numbers, key=lambda number: _draw(seed, data[number]["id"]))[:more])
-        for number in numbers:
-            copies[number] = whole + (number in first)
-    return Balance(copies, _note(data, list(members.values()), copies, action))
+    _, firsts, classes, sizes = np.unique(facts.answered, return_index=True, return_inverse=True, return_counts=True)
+    wanted = int(sizes.max() if action == "oversample" else sizes.min())
+    whole, more = np.divmod(np.minimum(wanted, MAX_REPEATS * sizes), sizes)
+    copies = whole[classes].astype(np.uint8)
+    copies[_drawn(data, classes, more, seed)] += 1
+    return Balance(copies, _note(data, classes, firsts, copies, action))
 
 
-def _draw(seed: int, row_id: str) -> bytes:
+def _drawn(data: Sequence[Row], classes: Integers, more: Integers, seed: int) -> Integers:
+    """Return the places of so many rows of each class, those with the smallest hash of seed and id."""
+    places = np.flatnonzero(more[classes] > 0)
+    draws = np.fromiter((_draw(seed, row_id) for row_id in ids_of(picked(data, places))), np.uint64, len(places))
+    places = places[np.lexsort((draws, classes[places]))]
+    classes = classes[places]
+    rank = np.arange(len(places)) - np.searchsorted(classes, classes)
+    return places[rank < more[classes]]
+
+
+def _draw(seed: int, row_id: str) -> int:
     key = f"balance {seed} {row_id}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(key, digest_size=_DIGEST_BYTES).digest()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=_DIGEST_BYTES).digest())
 
 
-def _note(data: Sequence[Row], classes: Sequence[Sequence[int]], copies: Sequence[int], action: Balancing) -> str:
-    used = [sum(copies[number] for number in numbers) for numbers in classes]
+def _note(data: Sequence[Row], classes: Integers, firsts: Integers, copies: Copies, action: Balancing) -> str:
+    """Say what was done: `classes` holds for each row the number of its class, `firsts` the first row of each class."""
+    there = np.bincount(classes).tolist()
+    used = np.bincount(classes, weights=copies).astype(np.int64).tolist()
     changed = sorted(
-        (at for at, numbers in enumerate(classes) if used[at] != len(numbers)),
-        key=lambda at: (-abs(used[at] - len(classes[at])), at),
+        (at for at in range(len(used)) if used[at] != there[at]),
+        key=lambda at: (-abs(used[at] - there[at]), firsts[at]),
     )
     if not changed:
-        return f"All {len(classes)} classes have {rows(used[0])} already; none is repeated or left out."
+        return f"All {len(used)} classes have {rows(used[0])} already; none is repeated or left out."
     listed = ", ".join(
-        f"{_name(data[classes[at][0]])} {len(classes[at]):,} -> {used[at]:,}" for at in changed[:_NAMED_CLASSES]
+        f"{_name(data[int(firsts[at])])} {there[at]:,} -> {used[at]:,}" for at in changed[:_NAMED_CLASSES]
     )
     more = f" and {len(changed) - _NAMED_CLASSES} more" if len(changed) > _NAMED_CLASSES else ""
     short = sum(count < max(used) for count in used)
-    capped = f" {short} of {len(classes)} stay rarer: no row is used more than {MAX_REPEATS} times." if short else ""
+    capped = f" {short} of {len(used)} stay rarer: no row is used more than {MAX_REPEATS} times." if short else ""
     what = "repeated" if action == "oversample" else "left out"
     sizes = f"{len(data):,} training rows become {sum(used):,}"
     return clean_line(f"Rows are {what} for equal classes, {sizes}: {listed}{more}.{capped}", max_chars=600)

@@ -124,7 +124,7 @@ def split_rows(
     ordered = _ordered(groups, keys, division, seed)
     classes = _strata(groups, division)
     test = _take(groups, ordered, wanted_test, len(ordered) - needed + 1, division, classes)
-    rest = [group for group in ordered if group not in test]
+    rest = ordered[~np.isin(ordered, list(test))]
     held = _take(groups, rest, wanted, len(rest) - 1, division, classes)
     side = np.zeros(len(groups), dtype=np.int8)
     side[list(held)], side[list(test)] = 1, 2
@@ -176,6 +176,8 @@ class RowGroups:
 
     def least(self, values: npt.NDArray[Any]) -> Integers:
         """Return for each group the place of its row with the smallest value."""
+        if len(self) == len(self.of_row):
+            return np.argsort(self.of_row)
         order = np.lexsort((values, self.of_row))
         return order[np.flatnonzero(np.r_[True, np.diff(self.of_row[order]) != 0])] if len(order) else order
 
@@ -211,13 +213,13 @@ def _largest(firsts: Integers) -> int:
     return int(np.bincount(firsts).max()) if len(firsts) else 0
 
 
-def _ordered(groups: RowGroups, keys: RowKeys, division: Division, seed: int) -> list[int]:
+def _ordered(groups: RowGroups, keys: RowKeys, division: Division, seed: int) -> Integers:
     """Return the groups in the order in which they are taken out: the newest, or as drawn."""
-    draws = _draws(f"split {seed}", keys, groups.least(keys.values).tolist())
+    draws = _draws(f"split {seed}", keys, groups.least(keys.values))
     if division.times is None:
-        return list(np.argsort(draws, kind="stable").tolist())
+        return np.argsort(draws, kind="stable")
     ages = -np.asarray(division.times, np.float64)
-    return list(np.lexsort((draws, ages[groups.least(ages)])).tolist())
+    return np.lexsort((draws, ages[groups.least(ages)]))
 
 
 def _draws(purpose: str, keys: RowKeys, places: Iterable[int]) -> npt.NDArray[np.bytes_]:
@@ -225,7 +227,7 @@ def _draws(purpose: str, keys: RowKeys, places: Iterable[int]) -> npt.NDArray[np
     drawn = bytearray()
     for place in places:
         drawn += hashlib.blake2b(f"{purpose} {keys.hex(place)}".encode(), digest_size=_DRAW_BYTES).digest()
-    return np.frombuffer(bytes(drawn), dtype=f"S{_DRAW_BYTES}")
+    return np.frombuffer(drawn, dtype=f"S{_DRAW_BYTES}")
 
 
 def _strata(groups: RowGroups, division: Division) -> list[str] | None:
@@ -242,7 +244,7 @@ def _strata(groups: RowGroups, division: Division) -> list[str] | None:
 
 def _take(
     groups: RowGroups,
-    ordered: Sequence[int],
+    ordered: Integers,
     wanted: int,
     most_groups: int,
     division: Division,
@@ -254,7 +256,7 @@ def _take(
     if classes is None:
         return _first_that_fit(groups, ordered, wanted, most_groups, skip=division.times is None)
     strata: dict[str, list[int]] = {}
-    for group in ordered:
+    for group in ordered.tolist():
         strata.setdefault(classes[group], []).append(group)
     quotas = _quotas({value: int(groups.sizes[members].sum()) for value, members in strata.items()}, wanted)
     taken: set[int] = set()
@@ -266,7 +268,13 @@ def _take(
 
 
 def _first_that_fit(
-    groups: RowGroups, ordered: Sequence[int], wanted: int, most_groups: int, *, skip: bool, least: bool = True
+    groups: RowGroups,
+    ordered: Sequence[int] | Integers,
+    wanted: int,
+    most_groups: int,
+    *,
+    skip: bool,
+    least: bool = True,
 ) -> set[int]:
     """Return groups in order, as long as their rows are not too many.
 
@@ -280,7 +288,7 @@ def _first_that_fit(
     """
     taken: set[int] = set()
     num_rows = 0
-    for group in ordered:
+    for group in map(int, ordered):
         size = int(groups.sizes[group])
         if most_groups == 0 or num_rows >= wanted:
             break
@@ -292,7 +300,7 @@ def _first_that_fit(
             break
     if taken or not least:
         return taken
-    return {min(ordered, key=lambda group: int(groups.sizes[group])) if skip else ordered[0]}
+    return {int(min(ordered, key=lambda group: int(groups.sizes[group])) if skip else ordered[0])}
 
 
 def _quotas(sizes: dict[str, int], wanted: int) -> dict[str, int]:
