@@ -4,10 +4,12 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Literal
 
 from engine.data.rendered import Rendered, RenderedRows
 from engine.data.rendering import Renderer
+from engine.data.row_store import row_text
 from engine.data.rows import Row
 from engine.data.served_prompts import Served, served_prompts
 from engine.data.token_facts import TokenFacts, token_facts
@@ -20,7 +22,9 @@ UNCUT_LENGTH = 1 << 30
 """A sequence length that cuts nothing."""
 SERVED_ROWS = 200
 DRAWN_ROWS = 400
-"""Rows that are rendered again for a check; of more rows that many are drawn with the seed."""
+DRAWN_CHARS = 2 << 20
+"""Rows, and characters in them, that are rendered again for a check; of more rows that many are drawn with the seed."""
+LEAST_DRAWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,15 @@ class PreflightCase:
         numbers: Sequence[int] = range(count)
         if count > DRAWN_ROWS:
             numbers = sorted(random.Random(f"preflight {self.recipe.training.seed}").sample(numbers, DRAWN_ROWS))
-        return [rows[number] for number in numbers]
+        return self._short([rows[number] for number in numbers])
+
+    def _short(self, rows: list[Row]) -> list[Row]:
+        """Return as many of the rows as can be read in a moment: of texts as long as books, a few do."""
+        places = list(range(len(rows)))
+        random.Random(f"preflight {self.recipe.training.seed}").shuffle(places)
+        sizes = accumulate(len(row_text(rows[place])) for place in places)
+        kept = [place for place, chars in zip(places, sizes, strict=True) if chars <= DRAWN_CHARS]
+        return [rows[place] for place in sorted(places[: max(LEAST_DRAWN, len(kept))])]
 
     @cached_property
     def served(self) -> list[Served]:

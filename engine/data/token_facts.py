@@ -59,7 +59,7 @@ def token_facts(sequences: Sequence[Rendered], tokenizer: PreTrainedTokenizerBas
         tokenizer: Says which tokens begin a text and stand for what the vocabulary lacks.
     """
     bos, unknown = tokenizer.bos_token_id, tokenizer.unk_token_id
-    if unknown in (tokenizer.eos_token_id, bos, tokenizer.pad_token_id):
+    if unknown in (tokenizer.eos_token_id, bos):
         # Some tokenizers name the end of text as their unknown token.
         unknown = None
     numbers: list[tuple[int, ...]] = []

@@ -16,6 +16,7 @@ from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendered import Rendered
 from engine.data.rendering import Renderer
 from engine.data.rows import Row, spoken_text
+from engine.data.spelling import Spelling, bare
 from engine.data.token_facts import TokenFacts, trained_runs
 from engine.text import clean_line
 
@@ -135,7 +136,7 @@ def _of_rows(
     watch: WorkWatch,
 ) -> list[Marks]:
     """Return marks for which the words of the rows are looked at; they stand at the first sequence of a row."""
-    special = _special_pattern(tokenizer)
+    special, spelling = _special_pattern(tokenizer), Spelling(tokenizer)
     spelled: Marks = {}
     damaged: Marks = {}
     rewritten: Marks = {}
@@ -145,7 +146,7 @@ def _of_rows(
             spelled[places[0]] = f"its text spells the special token {match.group()}"
         if _REPLACEMENT in said:
             damaged[places[0]] = "its text holds characters that were lost earlier (�)"
-        if "messages" in row and _is_rewritten(row, [sequences[place] for place in places], tokenizer):
+        if "messages" in row and _is_rewritten(row, [sequences[place] for place in places], spelling):
             rewritten[places[0]] = "the chat template writes the answer otherwise than the row"
     return [spelled, damaged, rewritten]
 
@@ -166,25 +167,12 @@ def _said(row: Row) -> str:
     return "\n".join(spoken_text(message) for message in row["messages"])
 
 
-def _is_rewritten(row: Row, sequences: Sequence[Rendered], tokenizer: PreTrainedTokenizerBase) -> bool:
+def _is_rewritten(row: Row, sequences: Sequence[Rendered], spelling: Spelling) -> bool:
     if any(sequence.cut for sequence in sequences):
         return False
-    runs = [run for sequence in sequences for run in trained_runs(sequence)]
-    trained = _bare("".join(str(tokenizer.decode(run)) for run in runs))
+    trained = "".join(spelling.of_ids(run) for sequence in sequences for run in trained_runs(sequence))
     answers = [message["content"] for message in row["messages"] if message["role"] == "assistant"]
-    return any(not _stands_in(answer, trained, tokenizer) for answer in answers)
-
-
-def _stands_in(answer: str, trained: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    if _bare(answer) in trained:
-        return True
-    # Some tokenizers change case or know not every character; what they give back is the same then.
-    again = str(tokenizer.decode(tokenizer(answer, add_special_tokens=False)["input_ids"]))
-    return _bare(again) in trained
-
-
-def _bare(text: str) -> str:
-    return "".join(text.split())
+    return any(bare(answer) not in trained and spelling.of_text(answer) not in trained for answer in answers)
 
 
 def _special_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:

@@ -88,14 +88,19 @@ def byte_level_tokenizer(template: str | None, extra: tuple[str, ...] = ()) -> P
     return _finished(backend, trainer, template, extra)
 
 
-def sentencepiece_tokenizer(template: str | None) -> PreTrainedTokenizerFast:
-    """Return a tokenizer that writes spaces as `▁`, puts one first and cuts no words, as Llama 2 has."""
+def sentencepiece_tokenizer(template: str | None, alphabet: str = "") -> PreTrainedTokenizerFast:
+    """Return a tokenizer that writes spaces as `▁`, puts one first and cuts no words, as Llama 2 has.
+
+    It knows the characters of a few sentences and those of `alphabet`; all others are one unknown token.
+    """
     backend = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
     backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     backend.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(content=" ", left=1, right=0)]
     )
-    trainer = trainers.BpeTrainer(vocab_size=160, special_tokens=list(_TOKENS), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=160, special_tokens=list(_TOKENS), show_progress=False, initial_alphabet=list(alphabet)
+    )
     return _finished(backend, trainer, template, ())
 
 

@@ -1,13 +1,17 @@
 """Preflight of rendered rows: each planted defect is found by its check, and its clean twin passes all of them."""
 
+from string import ascii_letters, digits
 from typing import Any
 
 import pytest
 
+from engine.data import preflight_case
 from engine.data.preflight import blocking, check_rendering, findings_of
 from engine.data.preflight_case import PreflightCase, percent
 from engine.data.rendered import ListedSequences, Rendered, RenderedRows
 from engine.data.rendering import Renderer
+from engine.data.row_store import row_text
+from engine.data.spelling import lost_letters
 from engine.data.tokenized import tokenize
 from engine.planning.profiles import PreflightCheck
 from engine.recipe.schema import Recipe
@@ -97,7 +101,7 @@ def altered(case: PreflightCase, change: Any) -> PreflightCase:
 @pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer], ids=["bytes", "sentencepiece"])
 def test_clean_rows_pass_every_check_with_every_template(name: str, make: Any) -> None:
     template = TEMPLATES[name]
-    extra = (tokens_in(template),) if make is byte_level_tokenizer else ()
+    extra = (tokens_in(template),) if make is byte_level_tokenizer else (ascii_letters + digits,)
     checks = check_rendering(make_case(conversations(40), make(template, *extra)))
     assert {each.id: each.message for each in checks if each.status != "passed" and each.id != "P14"} == {}
     assert [each.id for each in checks] == ["P1", "P2", "P3", "P4", "P5", "P6", "P7", "P13", "P14", "P15"]
@@ -144,7 +148,95 @@ def test_a_chat_that_trains_everything_asks_and_the_recipe_can_allow_it() -> Non
     assert "data.allow_all_trained: true" in found.fix
     allowed = make_case(rows, tokenizer, recipe=recipe_of(data={"allow_all_trained": True}))
     assert check(allowed, "P1").status == "warning"
-    assert "P1" not in {problem.code for problem in blocking(check_rendering(allowed))}
+    assert "preflight.p1" not in {problem.code for problem in blocking(check_rendering(allowed))}
+    assert "preflight.p1" in {problem.code for problem in blocking(check_rendering(make_case(rows, tokenizer)))}
+
+
+def in_greek(rows: list[dict], each: int = 1) -> list[dict]:
+    """Return rows of which every so many-th speaks a script that the small tokenizers do not know."""
+    letters = str.maketrans({letter: chr(0x3B1 + number) for number, letter in enumerate("abcdefghijklmnopqrstuvwxyz")})
+
+    def translated(message: dict) -> dict:
+        return message | {"content": message["content"].lower().translate(letters)}
+
+    return [
+        row if number % each else row | {"messages": [translated(message) for message in row["messages"]]}
+        for number, row in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_a_script_that_the_tokenizer_lacks_is_named_and_no_question_is_said_to_be_trained(name: str) -> None:
+    found = check(make_case(in_greek(conversations(20)), sentencepiece_tokenizer(TEMPLATES[name])), "P1")
+    assert found.measured["rows_that_train_questions"] == 0
+    assert (found.status, len(found.rows)) == ("blocked", 20)
+    assert "does not know" in found.message
+    assert "ε" in found.message
+    assert "base model" in found.fix
+
+
+def test_a_few_rows_with_unknown_signs_warn_and_known_scripts_pass() -> None:
+    template = TEMPLATES["chatml"]
+    few = in_greek(conversations(20), each=5)
+    found = check(make_case(few, sentencepiece_tokenizer(template, ascii_letters + digits)), "P1")
+    assert (found.status, found.rows) == ("warning", [few[number]["id"] for number in (0, 5, 10, 15)])
+    assert 0.1 < found.measured["lost_chars_share"] < 0.3
+    assert check(make_case(few, byte_level_tokenizer(template)), "P1").status == "passed"
+
+
+def test_plain_text_in_a_script_that_the_tokenizer_lacks_blocks() -> None:
+    texts = [{"id": f"t.txt:{number}", "text": "κάθε άνθρωπος είναι ελεύθερος " * number} for number in range(1, 9)]
+    recipe = recipe_of(objective="domain-adaptation")
+    found = check(make_case(texts, sentencepiece_tokenizer(None), recipe=recipe), "P1")
+    assert (found.status, found.measured["lost_chars_share"]) == ("blocked", 1.0)
+    assert check(make_case(texts, byte_level_tokenizer(None), recipe=recipe), "P1").status == "passed"
+
+
+def test_changed_case_and_accents_are_not_lost_characters() -> None:
+    assert lost_letters("Élan für  ALLE", "elanfuralle").total() == 0
+    assert lost_letters("a{b}a", "aba") == {"{": 1, "}": 1}
+
+
+def test_an_answer_that_quotes_its_question_trains_no_question() -> None:
+    rows = conversations(30)
+    for row in rows:
+        question = row["messages"][2]["content"]
+        row["messages"][1]["content"] = f"You ask me: {question}"
+    rewrites = shapes.CHATML.replace("m['content']", "m['content'] | replace('You ask me', 'So')")
+    found = check(make_case(rows, byte_level_tokenizer(rewrites)), "P1")
+    assert (found.status, found.measured["rows_that_train_questions"]) == ("warning", 0)
+    assert "otherwise" in found.message
+
+
+def test_a_call_that_holds_what_was_asked_trains_no_question() -> None:
+    rows = [
+        {
+            "id": f"r:{number}",
+            "messages": [
+                {"role": "user", "content": f"Hotel number {number}"},
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "tool_calls": [
+                        {"type": "function", "function": {"name": "find", "arguments": {"q": f"Hotel number {number}"}}}
+                    ],
+                },
+                {"role": "tool", "content": f"{number * 3} rooms"},
+                {"role": "assistant", "content": f"It has {number * 3} of them."},
+            ],
+        }
+        for number in range(30)
+    ]
+    assert check(make_case(rows, byte_level_tokenizer(shapes.TOOLS)), "P1").status == "passed"
+
+
+def test_of_rows_as_long_as_books_a_few_are_rendered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = conversations(60)
+    assert len(make_case(rows).drawn) == 60
+    monkeypatch.setattr(preflight_case, "DRAWN_CHARS", sum(len(row_text(row)) for row in rows[:30]))
+    assert 27 <= len(make_case(rows).drawn) <= 33
+    monkeypatch.setattr(preflight_case, "DRAWN_CHARS", 1)
+    assert len(make_case(rows).drawn) == preflight_case.LEAST_DRAWN
 
 
 def test_no_token_trained_blocks() -> None:
