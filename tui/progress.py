@@ -11,6 +11,7 @@ from engine.catalog.metrics import METRICS
 from engine.runs.events import Event
 from engine.text import clean_line, human_bytes, human_duration
 from tui.monitor.follower import RunFollower
+from tui.summary import check_counts
 from tui.verbs.output import EXIT_FAILED, EXIT_RESUMABLE
 
 POLL_S = 0.25
@@ -93,10 +94,8 @@ class PlainProgress:
 
     def _tell_checks(self) -> None:
         """Say once how many checks there were and how they went."""
-        words = {"passed": "passed", "warning": "with a warning", "skipped": "not made", "blocked": "failed"}
-        told = [f"{self._checks[status]} {word}" for status, word in words.items() if self._checks[status]]
-        if told:
-            self.line(f"checks before the first step: {', '.join(told)}")
+        if told := check_counts(self._checks):
+            self.line(f"checks before the first step: {told}")
         self._checks.clear()
 
     def _model(self, event: Event) -> None:

@@ -1,6 +1,7 @@
 """What came out of a run, as the command line prints it: before and after, one sample, where the model lies."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tui.verbs.output import print_table
 
 _SAMPLE_CHARS = 600
 TEST_ROWS = "test rows (never seen)"
+_CHECK_WORDS = {"passed": "passed", "warning": "with a warning", "skipped": "not made", "blocked": "failed"}
 
 
 def read_report(run: RunDirectory) -> dict[str, Any] | None:
@@ -78,6 +80,16 @@ def few_shot_of(report: dict[str, Any]) -> tuple[str, str]:
 def samples_of(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the samples of a report."""
     return [sample for sample in report.get("samples") or () if isinstance(sample, dict)]
+
+
+def checks_of(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the checks before the first step of a report."""
+    return [check for check in report.get("preflight") or () if isinstance(check, dict)]
+
+
+def check_counts(counts: Mapping[str, int]) -> str:
+    """Return how many checks before the first step went how, from `{status: checks}`; empty without checks."""
+    return ", ".join(f"{counts[status]} {words}" for status, words in _CHECK_WORDS.items() if counts.get(status))
 
 
 def print_summary(run: RunDirectory) -> None:

@@ -61,6 +61,17 @@ def finished(tmp_path: Path) -> FakeRun:
     return fake
 
 
+CHECKS = [
+    {"id": "P1", "title": "something is trained", "status": "passed", "message": "38 % of the tokens are trained."},
+    {"id": "P2", "title": "ends of turns", "status": "passed", "message": "All answers end."},
+    {
+        "id": "P7", "title": "cut answers", "status": "warning", "message": "3 rows lose their answer at 256 tokens.",
+        "fix": "Raise training.max_length.",
+    },
+    {"id": "P24", "title": "held-out rows", "status": "skipped", "message": "There is no held-out row."},
+]  # fmt: skip
+
+
 def report(**changes: Any) -> dict[str, Any]:
     """Return a report as `engine.evaluation.report` writes it, as far as the screens read it."""
     samples = [
@@ -80,6 +91,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "version": 1,
         "metrics": metrics,
         "samples": samples,
+        "preflight": CHECKS,
         "training": {"elapsed_s": 84.0},
         "memory": {"verdict": "inside", "sentence": "peak 580 MiB at step 252, predicted 500 to 800 MiB: inside"},
         "model": {
@@ -143,6 +155,15 @@ async def test_the_result_looks_as_committed(
         check_snapshot(app, f"result-{size[0]}x{size[1]}", tmp_path)
 
 
+async def test_the_result_tells_what_was_checked_before_the_first_step(finished: FakeRun, tmp_path: Path) -> None:
+    app = app_for(finished, tmp_path)
+    async with app.run_test(size=(120, 60)) as pilot:
+        await wait_for(pilot, lambda: "Finished." in shown(app), "the end")
+        await pilot.press("enter")
+        await wait_for(pilot, lambda: "2 passed, 1 with a warning, 1 not made" in shown(app), "the sum")
+        assert "! cut answers: 3 rows lose their answer at 256 tokens. Raise training.max_length." in shown(app)
+
+
 async def test_the_result_pages_through_samples_and_shows_hostile_text_as_written(
     finished: FakeRun, tmp_path: Path
 ) -> None:
@@ -160,7 +181,9 @@ async def test_the_result_pages_through_samples_and_shows_hostile_text_as_writte
         assert "\x1b" not in shown(app)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1}', '{"metrics": [1, {}], "samples": [1]}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"version": 1}', '{"metrics": [1, {}], "samples": [1], "preflight": [1, {}]}']
+)
 async def test_a_damaged_or_bare_report_does_not_break_the_screen(finished: FakeRun, tmp_path: Path, text: str) -> None:
     finished.run.report_json_file.write_text(text)
     app = app_for(finished, tmp_path)

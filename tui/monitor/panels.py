@@ -8,7 +8,7 @@ from textual.content import Content
 from engine.catalog.metrics import METRICS, Metric
 from engine.runs.picture import ENDED_STATES, Picture
 from engine.text import clean, clean_line, human_duration
-from tui.widgets.labels import SEVERITY_MARKS, muted, state_label
+from tui.widgets.labels import SEVERITY_MARKS, check_lines, muted, state_label
 
 _TITLES = {"token_accuracy": "token acc", "exact_match": "exact", "rouge1": "rouge-1", "rougeL": "rouge-L"}
 _BAR_MOST = 28
@@ -176,25 +176,9 @@ def _text_lines(label: str, text: Any, style: str) -> list[Content]:
     ]
 
 
-def check_lines(picture: Picture) -> list[Content]:
-    """Return how the checks before the first step went, and each one that found something."""
-    if not picture.preflight:
-        return []
-    found = [check for check in picture.preflight if check.get("status") in ("warning", "blocked")]
-    passed = sum(check.get("status") == "passed" for check in picture.preflight)
-    mark = ("! ", "$warning") if found else ("✓ ", "$success")
-    lines = [Content.assemble(mark, (f"checks before the first step: {passed} of {len(picture.preflight)} passed", ""))]
-    for check in found:
-        severity = "error" if check.get("status") == "blocked" else "warning"
-        glyph, style = SEVERITY_MARKS[severity]
-        words = f"{check.get('title')}: {check.get('message')} {check.get('fix') or ''}"
-        lines.append(Content.assemble((f"{glyph} ", style), (clean_line(words, max_chars=600), "")))
-    return lines
-
-
 def log_lines(picture: Picture, tail: Sequence[str]) -> list[Content]:
     """Return the notices of the run, a failure if there was one, and the end of the worker's own output."""
-    lines = check_lines(picture)
+    lines = check_lines(picture.preflight)
     for notice in picture.notices:
         glyph, style = SEVERITY_MARKS.get(str(notice.get("severity")), SEVERITY_MARKS["note"])
         lines.append(Content.assemble((f"{glyph} ", style), (clean_line(notice.get("message")), "")))

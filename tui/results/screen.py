@@ -16,6 +16,7 @@ from engine.text import clean, clean_line, human_count, human_duration
 from tui.summary import (
     TEST_ROWS,
     best_sample,
+    checks_of,
     few_shot_of,
     last_test,
     metric_rows,
@@ -25,7 +26,7 @@ from tui.summary import (
 )
 from tui.widgets.bars import TopBar
 from tui.widgets.key_footer import KeyFooter
-from tui.widgets.labels import muted
+from tui.widgets.labels import check_lines, muted
 from tui.worker_errors import SpokenErrors
 
 _VERDICTS = {"better": ("▲ better", "$success"), "worse": ("▼ worse", "$error"), "same": ("= same", "$text-muted")}
@@ -64,6 +65,7 @@ class ResultScreen(SpokenErrors, Screen[None]):
                     column.border_title = Content(title)
                     yield column
             yield Static(id="places")
+            yield Static(id="checks")
         yield KeyFooter()
 
     def on_mount(self) -> None:
@@ -91,6 +93,9 @@ class ResultScreen(SpokenErrors, Screen[None]):
         self._sample = samples_of(report).index(shown) if shown is not None else 0
         self.query_one("#metrics", Static).update(Content("\n").join(metric_table(report)))
         self.query_one("#places", Static).update(Content("\n").join(place_lines(self._run, report)))
+        checks = self.query_one("#checks", Static)
+        checks.update(Content("\n").join(check_lines(checks_of(report))))
+        checks.display = bool(checks_of(report))
         self._show_sample()
 
     def _show_sample(self) -> None:

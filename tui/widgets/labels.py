@@ -1,11 +1,15 @@
 """Pieces of text that several screens show: states, ages, findings. Every one is `Content`, never markup."""
 
 import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from textual.content import Content
 
 from engine.recipe.problems import Problem
 from engine.text import clean_line
+from tui.summary import check_counts
 
 STATE_MARKS: dict[str, tuple[str, str]] = {
     "created": ("○", "$text-muted"),
@@ -85,3 +89,22 @@ def hanging(text: str, indent: int, width: int) -> str:
         break_on_hyphens=False,
     )
     return "\n".join(lines)
+
+
+def check_lines(checks: Sequence[Mapping[str, Any]]) -> list[Content]:
+    """Return how the checks before the first step went, and each one that found something; nothing without checks.
+
+    Args:
+        checks: As `preflight.checked` events and reports have them.
+    """
+    if not checks:
+        return []
+    found = [check for check in checks if check.get("status") in ("warning", "blocked")]
+    told = check_counts(Counter(str(check.get("status")) for check in checks))
+    mark = ("! ", "$warning") if found else ("✓ ", "$success")
+    lines = [Content.assemble(mark, (f"checks before the first step: {told}", ""))]
+    for check in found:
+        glyph, style = SEVERITY_MARKS["error" if check.get("status") == "blocked" else "warning"]
+        words = f"{check.get('title')}: {check.get('message')} {check.get('fix') or ''}"
+        lines.append(Content.assemble((f"{glyph} ", style), (clean_line(words, max_chars=600), "")))
+    return lines
