@@ -17,6 +17,9 @@ from engine.data.spans import Marked, Span
 _LEADS = ("\ue0f8", "\n", ".", ")", "a", "0")
 """Characters put in front of an answer to encode it as a continuation; the first is unknown to every vocabulary."""
 
+_MOST_ENDS = 64
+"""Texts after an answer whose ids are remembered; a template that writes a number there has more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -42,11 +45,13 @@ class Encoder:
         """
         self._tokenizer = tokenizer
         self._eos_id = int(tokenizer.eos_token_id)
+        self._bos_id: int | None = tokenizer.bos_token_id
         added = frozenset(tokenizer.added_tokens_decoder) | frozenset(tokenizer.all_special_ids)
         # An unknown character is no end of a turn, although its token is a special one.
         self.closing_ids = added - {tokenizer.unk_token_id}
         self._backend = _backend_of(tokenizer)
         self._blank: dict[int, bool] = {}
+        self._ends: dict[str, list[int]] = {}
         self._cuts_cleanly = self._piecewise()
         self._lead_ids = {lead: self.plain_ids(lead) for lead in _LEADS}
 
@@ -60,7 +65,7 @@ class Encoder:
 
     def single_bos(self, ids: list[int]) -> list[int]:
         """Return ids without a second first token: a text that spells it gets it twice where tokenizers add it."""
-        bos = self._tokenizer.bos_token_id
+        bos = self._bos_id
         return ids[1:] if bos is not None and ids[:2] == [bos, bos] else ids
 
     def texts(self, texts: Sequence[str]) -> list[Tokens]:
@@ -74,8 +79,53 @@ class Encoder:
 
     def conversations(self, marked: Sequence[Marked]) -> list[Tokens]:
         """Return marked texts as tokens, each answer closed by its end-of-turn token."""
-        located = self._located(marked) if self._tokenizer.is_fast else [self._searched(each) for each in marked]
-        return [self._closed(each, ids, runs) for each, (ids, runs) in zip(marked, located, strict=True)]
+        found = self._quick(marked)
+        left = [place for place, tokens in enumerate(found) if tokens is None]
+        rest = [marked[place] for place in left]
+        located = self._located(rest) if self._tokenizer.is_fast else [self._searched(each) for each in rest]
+        for place, each, (ids, runs) in zip(left, rest, located, strict=True):
+            found[place] = self._closed(each, ids, runs)
+        return [tokens for tokens in found if tokens is not None]
+
+    def _quick(self, marked: Sequence[Marked]) -> list[Tokens | None]:
+        """Return the tokens of conversations whose trained part is all that follows the prompt; None of the others.
+
+        Nobody needs to know where their tokens lie in the text: what follows the answer is an end-of-turn token and
+        what comes after it, always the same. Without that the tokenizer takes a fifth less time.
+        """
+        found: list[Tokens | None] = [None] * len(marked)
+        if self._backend is None or not self._cuts_cleanly:
+            return found
+        ends = [self._end_ids(each) for each in marked]
+        places = [place for place, end in enumerate(ends) if end]
+        cuts = [marked[place].spans[0][0] for place in places]
+        fronts = [marked[place].text[:cut] for place, cut in zip(places, cuts, strict=True)]
+        rests = [marked[place].text[cut:] for place, cut in zip(places, cuts, strict=True)]
+        encodings = self._encoded(fronts + rests, located=False) if places else []
+        for place, front, rest in zip(places, encodings[: len(places)], encodings[len(places) :], strict=True):
+            ids, rest_ids, end = front.ids, rest.ids, ends[place]
+            if rest_ids[-len(end) :] == end:
+                begin, after = len(ids), len(ids) + len(rest_ids) - len(end) + 1
+                found[place] = self._once_begun(ids + rest_ids, [(begin, after)])
+        return found
+
+    def _end_ids(self, marked: Marked) -> list[int]:
+        """Return the ids of what follows the only answer, where it begins with an end-of-turn token; empty otherwise.
+
+        Such a token is cut out of a text before anything else, so its ids and those behind it are always the same.
+        """
+        if len(marked.spans) != 1 or marked.includes_end:
+            return []
+        text = marked.text[marked.spans[0][1] :]
+        if text not in self._ends:
+            if len(self._ends) >= _MOST_ENDS:
+                return []
+            ids = self.plain_ids(text) if text else []
+            token = self._tokenizer.added_tokens_decoder.get(ids[0]) if ids else None
+            # One that takes the white space in front of it would take the answer's.
+            apart = token is not None and ids[0] in self.closing_ids and not token.lstrip and not token.normalized
+            self._ends[text] = ids if apart and token is not None and text.startswith(token.content) else []
+        return self._ends[text]
 
     def _closed(self, marked: Marked, ids: list[int], answers: list[Span]) -> Tokens:
         runs: list[Span] = []
@@ -88,10 +138,15 @@ class Encoder:
             # The template leaves the last turn open; without an end the model would never stop.
             ids = [*ids, self._eos_id]
             _join(runs, answers[-1][0], len(ids))
-        skip = len(ids) - len(self.single_bos(ids))
+        return self._once_begun(ids, runs)
+
+    def _once_begun(self, ids: list[int], runs: list[Span]) -> Tokens:
+        """Return a sequence without a second first token."""
+        single = self.single_bos(ids)
+        skip = len(ids) - len(single)
         if skip:
-            ids, runs = ids[skip:], [(max(0, begin - skip), after - skip) for begin, after in runs if after > skip]
-        return Tokens(ids, runs)
+            runs = [(max(0, begin - skip), after - skip) for begin, after in runs if after > skip]
+        return Tokens(single, runs)
 
     def _end(self, ids: Sequence[int], after: int) -> int | None:
         """Return the place behind the end-of-turn token after an answer, white space between; None without one."""

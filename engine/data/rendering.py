@@ -6,6 +6,7 @@ once the ids exist, so the preview, the preflight and the trainer cannot disagre
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ TEXT_PROMPT_TOKENS = 32
 BATCH_ROWS = 512
 BATCH_CHARS = 1 << 20
 """Rows, or characters of rendered text, that go to the tokenizer in one call."""
+_IN_FLIGHT = 2
+"""Batches at the tokenizer at once: the cores cut one into tokens while ids are taken out of the other."""
 
 
 @dataclass(slots=True)
@@ -145,14 +148,14 @@ class Renderer:
 
     def uncut(self, rows: Iterable[Row]) -> Iterator[UncutRow]:
         """Yield rows as tokens, whole and in order; what the tokenizer does overlaps with what the template does."""
-        with ThreadPoolExecutor(1, thread_name_prefix="tokenizer") as tokenizer:
-            ahead: Future[list[UncutRow]] | None = None
+        with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="tokenizer") as tokenizer:
+            ahead: deque[Future[list[UncutRow]]] = deque()
             for batch in self._batches(rows):
-                behind, ahead = ahead, tokenizer.submit(self._encoded, batch)
-                if behind is not None:
-                    yield from behind.result()
-            if ahead is not None:
-                yield from ahead.result()
+                ahead.append(tokenizer.submit(self._encoded, batch))
+                if len(ahead) > _IN_FLIGHT:
+                    yield from ahead.popleft().result()
+            while ahead:
+                yield from ahead.popleft().result()
 
     def spelled(self, row: Row) -> list[str]:
         """Return the special tokens that the text of a row spells, which the tokenizer reads as those tokens."""
