@@ -38,14 +38,6 @@ def profile_model(base: str, revision: str | None = None) -> dict[str, Any]:
     return profile(base, revision).model_dump(mode="json")
 
 
-def preview_rows(recipe: dict[str, Any], folder: str, start: int = 0, count: int = 5) -> list[dict[str, Any]]:
-    """Return training rows as the trainer will see them, token by token."""
-    from engine.data.preview import preview_rows as preview
-    from engine.recipe.read import check_recipe
-
-    return preview(check_recipe(recipe, name="recipe"), folder=folder, start=start, count=count)
-
-
 def xray(
     recipe: dict[str, Any], folder: str, start: int, count: int, order: "Order", watch: "WorkWatch"
 ) -> dict[str, Any]:
@@ -138,7 +130,6 @@ def shape_offers(recipe: dict[str, Any], watch: "WorkWatch") -> dict[str, Any]:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "profile_data": profile_data,
     "profile_model": profile_model,
-    "preview_rows": preview_rows,
     "xray": xray,
     "shape_offers": shape_offers,
     "suited_objective": suited_objective,

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from engine.data.lengths import length_profile
 from engine.data.pipeline import PreparedData
 from engine.data.preflight_case import UNCUT_LENGTH, PreflightCase, Verdict
 from engine.data.preflight_masks import check_mask
@@ -18,10 +17,9 @@ from engine.data.preflight_tokens import check_ends, check_ids, check_padding, c
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
-from engine.data.sequence_length import model_in, sequence_length
 from engine.data.tokenized import TokenizedRows
 from engine.planning.plan import Plan
-from engine.planning.profiles import Finding, PreflightCheck
+from engine.planning.profiles import Finding, ModelProfile, PreflightCheck
 from engine.recipe.problems import Problem
 from engine.recipe.schema import Recipe
 
@@ -93,8 +91,9 @@ def check_prepared(
     prepared: PreparedData,
     tokens: TokenizedRows,
     renderer: Renderer,
-    folder: str,
+    model: ModelProfile | None,
     *,
+    max_length: int,
     drawn_rows: Sequence[Row] | None = None,
     watch: WorkWatch = NOBODY,
 ) -> list[PreflightCheck]:
@@ -105,16 +104,14 @@ def check_prepared(
         prepared: Its rows.
         tokens: The training rows as token ids.
         renderer: What rendered them.
-        folder: Local folder of the model.
+        model: Facts of the model; None where only a tokenizer is here.
+        max_length: Sequence length in tokens, as the plan will take it.
         drawn_rows: The rows behind `tokens` where those are a sample of the training rows.
         watch: Told which check is made.
 
     Raises:
-        ProblemError: The model's configuration cannot be used.
         ReadingStoppedError: A stop was asked for.
     """
-    model = model_in(folder, recipe.model.base)
-    max_length, _ = sequence_length(recipe, model, length_profile(tokens.lengths.tolist()))
     case = PreflightCase(
         recipe=recipe,
         renderer=renderer,

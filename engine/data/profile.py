@@ -9,11 +9,13 @@ from pathlib import Path
 from engine.data.lengths import length_profile
 from engine.data.pipeline import PreparedData, prepare
 from engine.data.preflight import check_prepared, findings_of
+from engine.data.preflight_case import UNCUT_LENGTH
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendered import Ints, RenderedRows
 from engine.data.rendering import Renderer
 from engine.data.row_store import row_text
 from engine.data.rows import Row
+from engine.data.sequence_length import model_in, sequence_length
 from engine.data.sources import HUB
 from engine.data.token_key import rows_hash
 from engine.data.tokenized import TokenizedRows, find_tokens, tokenize
@@ -27,19 +29,6 @@ MEASURED_CHARS = 64 << 20
 """Text whose tokens are all counted before the start, which takes up to half a minute; the run then counts nothing."""
 MEASURED_ROWS = 5000
 """Rows drawn from larger data; what is counted is scaled up. As few are always counted, however long they are."""
-UNCUT_LENGTH = 1 << 30
-
-
-def renderer_for(recipe: Recipe, folder: str) -> tuple[Renderer, list[str]]:
-    """Return the renderer of a recipe, and the choices made for its tokenizer.
-
-    Args:
-        recipe: `training.max_length` cuts, nothing does where it is not set.
-        folder: Local folder of the model.
-    """
-    loaded = load_tokenizer(Path(folder), recipe)
-    length = recipe.training.max_length or UNCUT_LENGTH
-    return Renderer(loaded.tokenizer, length, recipe.data.system_prompt), loaded.choices
 
 
 def profile_data(
@@ -69,14 +58,18 @@ def profile_data(
     held_out = measuring.measure(prepared.held_out_rows, None).rendered.sequences
     chat = "messages" in prepared.train_rows[0]
     sequences = train.rendered.sequences
+    model, lengths = model_in(folder, recipe.model.base), train.profile_of(sequences.lengths)
+    max_length, _ = sequence_length(recipe, model, lengths)
     drawn = None if train.scale == 1 else train.rows
-    checks = check_prepared(recipe, prepared, train.tokens, renderer, folder, drawn_rows=drawn, watch=watch)
+    checks = check_prepared(
+        recipe, prepared, train.tokens, renderer, model, max_length=max_length, drawn_rows=drawn, watch=watch
+    )
     return prepared.profile.model_copy(
         update={
-            "lengths": train.profile_of(sequences.lengths),
+            "lengths": lengths,
             "answer_lengths": train.profile_of(sequences.num_trained) if chat else None,
             "held_out_answer_longest": int(held_out.num_trained.max(initial=0)) if chat else 0,
-            "cuts": train.cuts(),
+            "cuts": train.cuts(max_length),
             "preflight": checks,
             "findings": [*prepared.profile.findings, *train.findings(), *findings_of(checks)],
         }
@@ -104,12 +97,12 @@ class _Measured:
         total = None if self.scale == 1 else round(int(lengths.sum()) * self.scale)
         return length_profile(lengths.tolist(), total=total)
 
-    def cuts(self) -> list[LengthCut]:
-        """Return what sequence lengths take from all rows."""
+    def cuts(self, planned: int) -> list[LengthCut]:
+        """Return what sequence lengths take from all rows, that of the plan among them."""
         counts = ("num_cut", "num_answers_cut", "num_answers_lost", "lost_tokens")
         return [
             cut.model_copy(update={name: round(getattr(cut, name) * self.scale) for name in counts})
-            for cut in self.tokens.cuts()
+            for cut in self.tokens.cuts(planned)
         ]
 
     def findings(self) -> list[Finding]:

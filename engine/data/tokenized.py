@@ -126,9 +126,10 @@ class TokenizedRows:
         """Return what one sequence length would take."""
         return length_cut(self._store, length)
 
-    def cuts(self) -> list[LengthCut]:
-        """Return what a few sequence lengths would take, growing up to the one that cuts nothing."""
-        return [self.cut_at(length) for length in sensible_lengths(int(self.lengths.max(initial=0)))]
+    def cuts(self, *others: int) -> list[LengthCut]:
+        """Return what a few sequence lengths would take, growing; up to the one that cuts nothing, and `others`."""
+        lengths = {*sensible_lengths(int(self.lengths.max(initial=0))), *others}
+        return [self.cut_at(length) for length in sorted(lengths)]
 
 
 def tokenize(

@@ -216,7 +216,8 @@ def _make_view(recipe: Recipe, folder: str, prepared: PreparedData, cache: Path 
     rows = prepared.train_rows
     tokens = tokenize(rows, renderer, rows_sha256=prepared.train_sha256, cache=cache, watch=watch)
     model = model_in(folder, recipe.model.base)
-    lengths = length_profile(tokens.lengths.tolist())
+    # As the plan counts: without sequences that have nothing to learn.
+    lengths = length_profile(tokens.cut(UNCUT_LENGTH).sequences.lengths.tolist())
     max_length, length_from = sequence_length(recipe, model, lengths)
     cut = tokens.cut(max_length)
     packed = packs(recipe)
@@ -224,7 +225,7 @@ def _make_view(recipe: Recipe, folder: str, prepared: PreparedData, cache: Path 
     marks = find_marks(rows, cut.sequences, cut_facts, renderer, watch=watch)
     bins = _bins(cut.sequences, max_length, packed=packed)
     orders = _orders(cut_facts, bins, marks)
-    checks = check_prepared(recipe, prepared, tokens, renderer, folder, watch=watch)
+    checks = check_prepared(recipe, prepared, tokens, renderer, model, max_length=max_length, watch=watch)
     facts = {
         "num_sequences": len(bins),
         "num_cut": len(orders["cut"]),

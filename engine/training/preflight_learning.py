@@ -193,7 +193,7 @@ def _judge(trial: Trial, *, untrained: bool) -> Verdict:
     return Verdict(
         "warning",
         f"{words}; half of it should be gone. The model may be unable to learn these rows.",
-        "Look at the data preview, the chat template and method.targets.",
+        "Look at the rows in the X-ray, the chat template and method.targets.",
         trial.row_ids,
         measured,
     )

@@ -221,7 +221,7 @@ def test_a_real_tokenizer_measures_every_row(real):
         finding.code == "data.not_rendered" for finding in profile.findings
     )
     assert (profile.answer_lengths is None) == (real.objective == TEXT)
-    # Its context is 512 tokens, and most of these rows are longer; it knows English alone. That is said, and nothing else.
+    # Its context is 512 tokens, and most rows are longer; it knows English alone. That is said, and nothing else.
     errors = {finding.code: finding.message for finding in profile.findings if finding.severity == "error"}
     assert set(errors) - {"preflight.p7"} == ({"preflight.p1"} if "multilingual" in real.path else set())
     assert "does not know" in errors.get("preflight.p1", "does not know")

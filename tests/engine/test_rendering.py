@@ -9,16 +9,17 @@ import trl
 
 from engine.data.chat_template import ChatTemplate, TemplateRefusedError, fold_system, time_limit
 from engine.data.pipeline import prepare
-from engine.data.preview import preview_rows
 from engine.data.profile import profile_data
 from engine.data.rendered import Rendered
 from engine.data.rendering import Renderer
 from engine.models.tokenizers import load_tokenizer
+from engine.planning.derive import choose_length
+from engine.planning.model_folder import profile_folder
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
 from tests.engine import chat_templates as shapes
 from tests.engine.chat_templates import byte_level_tokenizer, sentencepiece_tokenizer, tokens_in
-from tests.engine.tiny_models import tiny_tokenizer
+from tests.engine.tiny_models import save_tiny_model, tiny_tokenizer
 
 ASSETS = Path(os.environ.get("FTWIZARD_TEST_ASSETS", Path(__file__).parents[3] / "shared" / "assets"))
 
@@ -362,11 +363,17 @@ def test_profile_measures_what_the_renderer_makes(chat_recipe):
     assert profile.held_out_answer_longest > 0
 
 
-def test_preview_rows_are_the_training_rows(chat_recipe):
-    recipe, folder = chat_recipe
-    previews = preview_rows(recipe, folder=folder, start=3, count=2)
-    assert [preview["row"] for preview in previews] == [3, 4]
-    assert [preview["id"] for preview in previews] == [row["id"] for row in prepare(recipe).train_rows[3:5]]
+def test_the_length_that_the_plan_takes_is_among_those_whose_cuts_are_counted(chat_recipe, tmp_path):
+    recipe, _ = chat_recipe
+    folder = save_tiny_model(tmp_path / "model")
+    profile = profile_data(recipe, folder=str(folder))
+    planned, _ = choose_length("chat", profile_folder(folder, base="m"), profile, recipe.training.effective_batch)
+    assert planned in {cut.length for cut in profile.cuts}
+    (p7,) = (check for check in profile.preflight if check.id == "P7")
+    assert p7.measured["max_length"] == planned
+    chosen = recipe.model_copy(update={"training": recipe.training.model_copy(update={"max_length": 13})})
+    (cut,) = (cut for cut in profile_data(chosen, folder=str(folder)).cuts if cut.length == 13)
+    assert cut.num_cut == profile.num_train
 
 
 def test_refused_templates_raise_inside_the_class():

@@ -4,14 +4,19 @@ import itertools
 import random
 import tracemalloc
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
 from engine.data.bytes_in import ReadingStoppedError
+from engine.data.chat_template import TemplateRefusedError
 from engine.data.encoding import Encoder, Tokens
 from engine.data.progress import WorkWatch
 from engine.data.rendered import RenderedRows
@@ -21,6 +26,7 @@ from engine.data.spans import Marked, mark_conversation
 from engine.data.token_store import TokenStore, TokenWriter
 from engine.data.tokenized import TokenizedRows, tokenize
 from engine.objectives.sequences import cut_sequences
+from tests.engine import chat_templates
 from tests.engine.chat_templates import (
     CHATML,
     GEMMA,
@@ -32,6 +38,7 @@ from tests.engine.chat_templates import (
     sentencepiece_tokenizer,
 )
 from tests.engine.test_rendering import TWO, talk
+from tests.engine.test_rendering_tools import ROW as CALLED
 from tests.engine.tiny_models import tiny_tokenizer
 
 WORDS = [
@@ -73,6 +80,15 @@ def mixed_rows(count: int) -> list[Row]:
     return rows
 
 
+def shapes_of(module: Any) -> dict[str, str]:
+    """Return the templates of a module, by name."""
+    return {
+        name: template
+        for name, template in vars(module).items()
+        if name.isupper() and isinstance(template, str) and "messages" in template
+    }
+
+
 def facts(rendered: RenderedRows) -> dict[str, Any]:
     return {
         "sequences": list(rendered.sequences),
@@ -112,6 +128,7 @@ def test_what_a_length_takes_is_what_rendering_shows():
     assert lengths == sorted(lengths)
     assert lengths[-1] == max(tokens.lengths)
     assert tokens.cuts()[-1].lost_tokens == 0
+    assert [cut.length for cut in tokens.cuts(33, lengths[-1])] == sorted({33, *lengths})
 
 
 def test_a_second_launch_asks_neither_template_nor_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -231,6 +248,83 @@ def test_rows_in_company_are_rows_alone(make: Any, template: str):
     # A fresh renderer for each row has seen no other row's end of turn.
     alone = [each for row in rows if not refused(tokenizer, row) for each in Renderer(tokenizer, 64).render_all(row)]
     assert list(together) == [each for each in alone if each.teaches]
+
+
+ODD_ANSWERS = [
+    "Six", "", " six ", "six\n", "\n\nsix", "six  \n ", "<|im_end|>", "six<|im_end|>\n", "six <|im_end|", "six<",
+    "six </s>", "six<|eot_id|>", "[/INST] six", "\u00e9\u0301\u200d", "\u6771\u4eac \U0001f1e9\U0001f1ea", "x" * 90,
+    "<think>\nHm.\n</think>\n\nSix", "\ue0f8", "<|end|>", "six <|end|>  ",
+]  # fmt: skip
+
+
+def with_end(**how: bool) -> PreTrainedTokenizerFast:
+    """Return a tokenizer whose end-of-turn token is added in an unusual way."""
+    tokenizer = byte_level_tokenizer(CHATML.replace("<|im_end|>", "<|end|>"))
+    tokenizer.add_tokens([AddedToken("<|end|>", **{"special": True, "normalized": False, **how})])
+    return tokenizer
+
+
+def overlapping_end() -> PreTrainedTokenizerFast:
+    """Return a tokenizer that also knows a token that begins in an answer and reaches into its end."""
+    return byte_level_tokenizer(CHATML, (" <|im_end|>", "x<|im_end|>\n", "<<|im_end"))
+
+
+KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+    **{
+        f"{make.__name__} {name}": partial(make, template)
+        for make in (byte_level_tokenizer, sentencepiece_tokenizer)
+        for name, template in shapes_of(chat_templates).items()
+    },
+    "end takes white space in front": partial(with_end, lstrip=True),
+    "end takes white space behind": partial(with_end, rstrip=True),
+    "end is a word of its own": partial(with_end, single_word=True),
+    "end is normalised": partial(with_end, normalized=True),
+    "end is no special token": partial(with_end, special=False),
+    "overlapping": overlapping_end,
+}
+
+
+def odd_marked(renderer: Renderer) -> list[Marked]:
+    rows = [talk("u:What is 2+2?", f"a:{answer}") for answer in ODD_ANSWERS]
+    rows += [talk("u:Q", f"a:{answer}", "u:And now?", f"a:{answer}") for answer in ODD_ANSWERS]
+    rows.append(CALLED)
+    marked: list[Marked] = []
+    for row in rows:
+        with suppress(TemplateRefusedError):
+            marked += mark_conversation(renderer.template, row["messages"], row.get("tools"))
+    return marked
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_without_offsets_are_the_tokens_with_them(kind: str):
+    tokenizer = KINDS[kind]()
+    marked = odd_marked(Renderer(tokenizer, 1 << 30))
+    encoder = Encoder(tokenizer)
+    located = [
+        encoder._closed(each, ids, runs) for each, (ids, runs) in zip(marked, encoder._located(marked), strict=True)
+    ]
+    assert len(marked) > len(ODD_ANSWERS)
+    assert encoder.conversations(marked) == located
+
+
+@pytest.mark.parametrize("template", [CHATML, LLAMA3, GEMMA, ZEPHYR, MISTRAL, THINKING])
+def test_nobody_asks_for_offsets_of_common_templates(template: str, monkeypatch: pytest.MonkeyPatch):
+    renderer = Renderer(byte_level_tokenizer(template), 64)
+    marked = mark_conversation(renderer.template, talk("u:What is 2+2?", "a:Six")["messages"])
+    monkeypatch.setattr(Encoder, "_located", lambda _, rest: [pytest.fail("located") for _ in rest])
+    (tokens,) = Encoder(renderer.tokenizer).conversations(marked)
+    (begin, after) = tokens.runs[0]
+    assert "Six" in renderer.tokenizer.decode(tokens.ids[begin:after])
+
+
+def test_a_template_that_ends_every_answer_otherwise_is_not_remembered_for_ever():
+    renderer = Renderer(byte_level_tokenizer(CHATML.replace("'<|im_end|>'", "'<|im_end|>' + m['content']")), 64)
+    rows = [talk("u:Q", f"a:Six {number}") for number in range(200)]
+    marked = [each for row in rows for each in mark_conversation(renderer.template, row["messages"])]
+    encoder = Encoder(renderer.tokenizer)
+    tokens = encoder.conversations(marked)
+    assert len(encoder._ends) < 100
+    assert tokens == [each for one in marked for each in Encoder(renderer.tokenizer).conversations([one])]
 
 
 def refused(tokenizer: Any, row: Row) -> bool:
