@@ -7,7 +7,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from engine.methods.targets import find_targets
+from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
+from engine.text import clean_line
 
 DEFAULT_RANK = 16
 ALPHA_PER_RANK = 2.0
@@ -39,9 +41,25 @@ def apply(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
         recipe: `method.rank`, `alpha`, `dropout` and `targets` are read.
 
     Raises:
-        ProblemError: A target that matches no layer.
+        ProblemError: A target that matches no layer, or one that takes no adapter.
     """
     model.requires_grad_(False)
     config = lora_config(model, recipe)
-    adapted: PeftModel = get_peft_model(model, config, autocast_adapter_dtype=True)
+    try:
+        adapted: PeftModel = get_peft_model(model, config, autocast_adapter_dtype=True)
+    except ValueError as error:
+        raise _refused(str(error), config) from error
     return adapted
+
+
+def _refused(reason: str, config: LoraConfig) -> ProblemError:
+    """Return the problem of layers that PEFT knows to take no adapter."""
+    targets = ", ".join(sorted(config.target_modules or ()))
+    return ProblemError(
+        Problem(
+            "method.refused_target",
+            clean_line(f"The model takes no adapters on all of {targets}: {reason}", max_chars=600),
+            "Leave the layer that is named out of method.targets, or set method.targets to all-linear.",
+            path="method.targets",
+        )
+    )

@@ -13,6 +13,9 @@ from engine.text import clean_line
 
 Targets = Literal["all-linear", "attention"] | list[str]
 _ATTENTION_PARTS = ("attn", "attention")
+_STATE_SPACE_MODELS = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
+_READ_PAST_ADAPTERS = "out_proj"
+"""Layer whose weights the kernels of those models read themselves, past an adapter; PEFT refuses it there too."""
 
 
 def linear_layers(model: PreTrainedModel) -> Iterator[str]:
@@ -41,14 +44,16 @@ def find_targets(model: PreTrainedModel, targets: Targets) -> list[str]:
         raise _problem("no_linear_layers", "The model has no linear layers for adapters.", "Choose the method full.")
     if isinstance(targets, list):
         return _named(layers, targets)
-    chosen = layers if targets == "all-linear" else [name for name in layers if _in_attention(name)]
+    if targets == "all-linear":
+        return _last_parts([name for name in layers if not _reads_past_adapters(model, name)])
+    chosen = [name for name in layers if _in_attention(name)]
     if not chosen:
         raise _problem(
             "no_attention_layers",
             "No layer of the model is named as part of attention.",
             f"Set method.targets to all-linear, or to names among {', '.join(_last_parts(layers))}.",
         )
-    return _last_parts(chosen) if targets == "all-linear" else _unambiguous(chosen, layers)
+    return _unambiguous(chosen, layers)
 
 
 def _named(layers: Sequence[str], targets: Sequence[str]) -> list[str]:
@@ -65,6 +70,10 @@ def _named(layers: Sequence[str], targets: Sequence[str]) -> list[str]:
                 f"{hint}Layers are {', '.join(candidates)}.",
             )
     return list(dict.fromkeys(targets))
+
+
+def _reads_past_adapters(model: PreTrainedModel, name: str) -> bool:
+    return model.config.model_type in _STATE_SPACE_MODELS and name.rsplit(".", 1)[-1] == _READ_PAST_ADAPTERS
 
 
 def _in_attention(name: str) -> bool:

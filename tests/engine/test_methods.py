@@ -165,3 +165,23 @@ class TestRefusals:
 
     def test_one_module_for_each_method(self):
         assert set(METHODS) == {"full", "lora", "qlora"}
+
+
+def tiny_mamba() -> MambaForCausalLM:
+    return MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=16, state_size=4, num_hidden_layers=2))
+
+
+def test_adapters_reach_every_layer_of_a_state_space_model_that_its_kernels_do_not_read_themselves():
+    adapted = apply_method(tiny_mamba(), recipe("lora"))
+    assert adapted.peft_config["default"].target_modules == {"in_proj", "x_proj", "dt_proj"}
+    losses = train(adapted)
+    assert losses[-1] < losses[0]
+
+
+def test_a_layer_that_takes_no_adapter_is_a_problem_with_a_way_out():
+    with pytest.raises(ProblemError) as caught:
+        apply_method(tiny_mamba(), recipe("lora", targets=["in_proj", "out_proj"]))
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.path) == ("method.refused_target", "method.targets")
+    assert "out_proj" in problem.message
+    assert "all-linear" in problem.fix
