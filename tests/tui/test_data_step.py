@@ -210,12 +210,26 @@ def test_a_histogram_stays_in_its_width_and_shows_every_bar_that_counts(width: i
     assert (lines[-1][0], lines[-1][slot * 9]) == ("a", "z")
 
 
-async def test_data_that_was_read_before_is_shown_in_the_whole_width_and_explained(backend: FakeBackend) -> None:
+async def test_rows_are_written_as_wide_as_the_step_is(backend: FakeBackend) -> None:
+    backend.data = data_profile(examples=[EXAMPLE])
+    async with wizard_app(backend).run_test(size=(50, 24)) as pilot:
+        await chosen(pilot)
+        await wait_for(pilot, lambda: "The river was high" in shown(pilot))
+        assert EXAMPLE["prompt"] not in shown(pilot)
+        await pilot.resize_terminal(100, 30)
+        await wait_for(pilot, lambda: EXAMPLE["prompt"] in shown(pilot), "the row in one line")
+
+
+async def test_data_that_was_read_before_is_explained_and_not_the_list_that_it_was_picked_from(
+    backend: FakeBackend,
+) -> None:
+    backend.recent = ["/data/letters.jsonl"]  # Its row is added to the list after the step is mounted.
     async with wizard_app(backend).run_test(size=(80, 24)) as pilot:
         await chosen(pilot)
         await wait_for(pilot, lambda: "What was found" in shown(pilot))
-        before = shown(pilot)
         await pilot.press("f3")
         await wait_for(pilot, lambda: wizard(pilot).draft.step == "model")
         await pilot.press("f4")
-        await wait_for(pilot, lambda: shown(pilot) == before, "the same picture")
+        await wait_for(pilot, lambda: wizard(pilot).draft.step == "data")
+        await pilot.pause()
+        assert "What was found" in shown(pilot)
