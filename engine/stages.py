@@ -165,7 +165,8 @@ def prepare_context(carried: Carried) -> RunContext:
         raise ProblemError(*problems)
     carried.desk.attend()
     if carried.checkpoint is None:
-        tell_checks(carried.events, check_of_run(plan, RunRows(rows.train, rows.held_out, rows.test), tokens, renderer))
+        run_rows = RunRows(rows.train, rows.held_out, rows.test)
+        tell_checks(carried.events, check_of_run(plan, run_rows, tokens, renderer, watch=watch))
         carried.desk.attend()
     preflight = Preflight(carried.events)
     check_files(preflight, folder)

@@ -123,6 +123,7 @@ def check_prepared(
         vocab_size=None if model is None else model.vocab_size,
         num_duplicates_dropped=prepared.profile.dropped.get("duplicate", 0),
         drawn_rows=drawn_rows,
+        watch=watch,
     )
     return check_rendering(case, watch=watch)
 
@@ -153,6 +154,7 @@ def check_of_run(
         max_length=renderer.max_length,
         test_rows=rows.test,
         num_duplicates_dropped=plan.data.dropped.get("duplicate", 0),
+        watch=watch,
     )
     return check_rendering(case, leave_out=("P13",), watch=watch)
 

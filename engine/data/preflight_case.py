@@ -7,11 +7,13 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Literal
 
+from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendered import Rendered, RenderedRows
 from engine.data.rendering import Renderer
 from engine.data.row_store import row_text
 from engine.data.rows import Row
 from engine.data.served_prompts import Served, served_prompts
+from engine.data.taught import Taught, taught_by
 from engine.data.token_facts import TokenFacts, token_facts
 from engine.planning.profiles import PreflightCheck
 from engine.recipe.schema import Recipe
@@ -74,6 +76,7 @@ class PreflightCase:
         vocab_size: Rows of the model's embedding; None where nobody knows the model.
         num_duplicates_dropped: Rows that were left out because they equal an earlier one.
         drawn_rows: The training rows behind `whole` where those are a sample; None where all are rendered.
+        watch: Told how far work is that reads all rows.
     """
 
     recipe: Recipe
@@ -86,6 +89,7 @@ class PreflightCase:
     vocab_size: int | None = None
     num_duplicates_dropped: int = 0
     drawn_rows: Sequence[Row] | None = None
+    watch: WorkWatch = NOBODY
 
     @property
     def rendered_rows(self) -> Sequence[Row]:
@@ -101,6 +105,11 @@ class PreflightCase:
     def facts(self) -> TokenFacts:
         """Facts of the whole sequences."""
         return token_facts(self.whole.sequences, self.renderer.tokenizer)
+
+    @cached_property
+    def taught(self) -> Taught:
+        """What the training rows ask and answer, as numbers."""
+        return taught_by(self.train_rows, self.watch)
 
     @cached_property
     def drawn(self) -> list[tuple[Row, list[Rendered]]]:
@@ -141,10 +150,10 @@ def counted(count: int, one: str, several: str) -> str:
     return f"{count:,} {one if count == 1 else several}"
 
 
-def listed(rows: Sequence[str], most: int = 3) -> str:
-    """Return the first rows of a list, such as `rows.jsonl:3, rows.jsonl:9 and 4 more`."""
+def listed(rows: Sequence[str], most: int = 3, *, total: int | None = None) -> str:
+    """Return the first of `total` rows, such as `rows.jsonl:3, rows.jsonl:9 and 4 more`; `total` is all of them else."""
     named = list(dict.fromkeys(rows))
-    more = len(named) - most
+    more = (len(named) if total is None else total) - most
     return ", ".join(named[:most]) + (f" and {more:,} more" if more > 0 else "")
 
 

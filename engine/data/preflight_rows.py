@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.data.cleaning.facts import key_of
 from engine.data.cleaning.texts import parts_of, plain
-from engine.data.preflight_case import PreflightCase, Verdict, counted, listed, percent
-from engine.data.row_keys import row_key
+from engine.data.preflight_case import MAX_ROWS_LISTED, PreflightCase, Verdict, counted, listed, percent
+from engine.data.row_keys import first_places, row_key
 from engine.data.rows import Row
+from engine.data.taught import whole_key
 
 LEAKED_SHARE = 0.01
 DUPLICATE_SHARE = 0.2
@@ -68,27 +68,22 @@ def check_leaks(case: PreflightCase) -> Verdict:
 def _equal_rows(case: PreflightCase, judged: Sequence[Row]) -> tuple[list[str], list[str]]:
     """Return the judged rows that are training rows, to the letter and but for case and white space."""
     exact = {row_key(row): row["id"] for row in judged}
-    loose = {_taught(row): row["id"] for row in judged}
+    loose = {whole_key(row): row["id"] for row in judged}
     equal: dict[str, None] = {}
     alike: dict[str, None] = {}
-    for row in case.train_rows:
-        if (place := loose.get(_taught(row))) is not None:
-            same = exact.get(row_key(row))
-            if same is None:
-                alike[place] = None
-            else:
-                equal[same] = None
+    wholes = case.taught.wholes
+    for place in np.flatnonzero(np.isin(wholes, np.fromiter(loose, dtype=np.uint64, count=len(loose)))):
+        same = exact.get(row_key(case.train_rows[int(place)]))
+        if same is None:
+            alike[loose[int(wholes[place])]] = None
+        else:
+            equal[same] = None
     return list(equal), [place for place in alike if place not in equal]
 
 
 def _among(some: Sequence[Row], others: Sequence[Row]) -> list[str]:
     keys = {row_key(row) for row in others}
     return [row["id"] for row in some if row_key(row) in keys] if keys else []
-
-
-def _taught(row: Row) -> int:
-    asked, answered = parts_of(row)
-    return key_of(plain(asked), plain(answered))
 
 
 def _grams(row: Row) -> np.ndarray:
@@ -147,38 +142,43 @@ def _places(wanted: np.ndarray, grams: np.ndarray) -> np.ndarray:
 def check_repeats(case: PreflightCase) -> Verdict:
     """P15: rows or answers that are all the same, and many that repeat others."""
     # A weight repeats rows on purpose; each counts once.
-    rows = {row["id"]: row for row in case.train_rows}
-    taught = {row_id: _taught(row) for row_id, row in rows.items()}
-    answers = {key_of(plain(parts_of(row)[1])) for row in rows.values()}
-    first: dict[int, str] = {}
-    repeated = [row_id for row_id, key in taught.items() if first.setdefault(key, row_id) != row_id]
-    seen = len(rows) + case.num_duplicates_dropped
+    once = case.taught.once()
+    firsts = first_places(case.taught.wholes[once])
+    repeated = once[firsts != np.arange(len(once))]
+    num_rows, num_answers = len(once) - len(repeated), len(np.unique(case.taught.answers[once]))
+    seen = len(once) + case.num_duplicates_dropped
     measured = {
-        "rows": len(rows),
-        "distinct_rows": len(first),
-        "distinct_answers": len(answers),
+        "rows": len(once),
+        "distinct_rows": num_rows,
+        "distinct_answers": num_answers,
         "duplicates_left_out": case.num_duplicates_dropped,
     }
-    if seen > 1 and (len(first) == 1 or (case.converses and len(answers) == 1)):
-        what = "row" if len(first) == 1 else "answer"
+    if seen > 1 and (num_rows == 1 or (case.converses and num_answers == 1)):
+        what = "row" if num_rows == 1 else "answer"
         return Verdict(
             "blocked",
             f"All {seen:,} training rows have one and the same {what}, so there is nothing to tell apart.",
             "Look at the rows and at data.mapping: the column of the answers may be the wrong one.",
-            list(rows),
+            _names(case, once),
             measured,
         )
-    share = len(repeated) / max(1, len(rows))
-    told = f"{len(first):,} different rows with {len(answers):,} different answers"
+    share = len(repeated) / max(1, len(once))
     if share > DUPLICATE_SHARE:
+        names = _names(case, repeated)
         return Verdict(
             "warning",
-            f"{percent(share)} of {len(rows):,} training rows repeat an earlier one ({listed(repeated)}).",
+            f"{percent(share)} of {len(once):,} training rows repeat an earlier one "
+            f"({listed(names, total=len(repeated))}).",
             "Set data.drop_duplicates: true and data.cleaning.near_duplicates: drop to keep one of each.",
-            repeated,
+            names,
             measured,
         )
-    return Verdict("passed", f"{told[0].upper()}{told[1:]}.", measured=measured)
+    return Verdict("passed", f"{num_rows:,} different rows with {num_answers:,} different answers.", measured=measured)
+
+
+def _names(case: PreflightCase, places: np.ndarray) -> list[str]:
+    """Return `file:line` of the first few training rows of some places."""
+    return [case.train_rows[int(place)]["id"] for place in places[:MAX_ROWS_LISTED]]
 
 
 def check_preferences(case: PreflightCase) -> Verdict | None:

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from engine.data import preflight_case
+from engine.data.bytes_in import ReadingStoppedError
 from engine.data.preflight import blocking, check_rendering, findings_of
 from engine.data.preflight_case import PreflightCase, percent
+from engine.data.preflight_rows import check_repeats
+from engine.data.progress import WorkWatch
 from engine.data.rendered import ListedSequences, Rendered, RenderedRows
 from engine.data.rendering import Renderer
 from engine.data.row_store import row_text
@@ -383,6 +386,45 @@ def test_one_answer_to_everything_blocks_and_many_repeats_warn() -> None:
     assert (found.status, len(found.rows)) == ("warning", 10)
     one = make_case(conversations(1), num_duplicates_dropped=30)
     assert check(one, "P15").status == "blocked"
+
+
+class ReadOnce(list[dict]):
+    """Rows that count how often one is read on the way through all of them."""
+
+    def __init__(self, rows: list[dict]) -> None:
+        super().__init__(rows)
+        self.num_read = 0
+
+    def __iter__(self) -> Any:
+        for row in super().__iter__():
+            self.num_read += 1
+            yield row
+
+
+def test_repeats_and_leaks_read_all_rows_together_once() -> None:
+    case = make_case(conversations(30), held_out_rows=[row | {"id": "h:1"} for row in conversations(1)])
+    rows = ReadOnce(conversations(30))
+    facts = {name: getattr(case, name) for name in case.__dataclass_fields__} | {"train_rows": rows}
+    again = PreflightCase(**facts)
+    assert [check_repeats(again).status, check_repeats(again).status] == ["passed", "passed"]
+    assert rows.num_read == 30
+
+
+def test_comparing_rows_can_be_stopped() -> None:
+    def asked() -> bool:
+        return True
+
+    case = make_case(conversations(5), watch=WorkWatch(should_stop=asked))
+    with pytest.raises(ReadingStoppedError):
+        check_repeats(case)
+
+
+def test_repeats_are_counted_all_and_named_a_few() -> None:
+    rows = conversations(30)
+    rows += [{**row, "id": f"again.jsonl:{number}"} for number, row in enumerate(rows)]
+    found = check(make_case(rows), "P15")
+    assert (len(found.rows), found.measured["distinct_rows"]) == (20, 30)
+    assert "again.jsonl:2 and 27 more" in found.message
 
 
 def test_rows_that_a_weight_repeats_are_no_duplicates() -> None:
