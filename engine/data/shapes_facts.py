@@ -86,14 +86,17 @@ def facts_of(rows: Sequence[RawRow], columns: Sequence[str]) -> dict[str, Column
         rows: Rows of all files.
         columns: Columns to look at.
     """
-    looked = rows[:: max(1, -(-len(rows) // LOOKED_AT))]
-    return {column: _facts(column, [row.values.get(column) for row in looked]) for column in columns}
+    filled: dict[str, list[object]] = {column: [] for column in columns}
+    # Each row is read once for all columns, and of a long one its beginning is kept.
+    for row in rows[:: max(1, -(-len(rows) // LOOKED_AT))]:
+        for column, cells in filled.items():
+            cell = row.values.get(column)
+            if cell is not None and not (isinstance(cell, str) and not cell.strip()):
+                cells.append(_shortened(cell))
+    return {column: _facts(column, cells) for column, cells in filled.items()}
 
 
-def _facts(name: str, cells: Sequence[object]) -> ColumnFacts:
-    filled = [
-        _shortened(cell) for cell in cells if cell is not None and not (isinstance(cell, str) and not cell.strip())
-    ]
+def _facts(name: str, filled: Sequence[object]) -> ColumnFacts:
     texts = [cell for cell in filled if isinstance(cell, str)]
     talks = [as_list(cell) for cell in filled if looks_like_turns(cell)]
     string_lists = [cell for cell in filled if isinstance(cell, list) and all(isinstance(item, str) for item in cell)]

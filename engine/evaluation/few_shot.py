@@ -5,12 +5,15 @@ models that know a chat template, as plain text for those that do not.
 """
 
 import random
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from engine.data.chat_template import TemplateRefusedError
+from engine.data.cleaning.facts import key_of
 from engine.data.rendered import Rendered
 from engine.data.rendering import Renderer
 from engine.data.rows import Row, last_answer, spoken_text, turns
@@ -27,6 +30,7 @@ def choose_examples(train_rows: Sequence[Row], held_out_rows: Sequence[Row], cou
 
     They are drawn from the shorter half of the rows, so that they fit; rows with other answers are preferred, so that
     three examples of a label do not hide the other labels. A row that asks what a held-out row asks is never taken.
+    What is held of a row while choosing are hashes and numbers, 32 bytes, so that many rows are no matter.
 
     Args:
         train_rows: Rows in canonical form; plain text is passed over.
@@ -36,18 +40,32 @@ def choose_examples(train_rows: Sequence[Row], held_out_rows: Sequence[Row], cou
     """
     if not count:
         return []
-    asked = {_question(row) for row in held_out_rows if turns(row)}
-    distinct = {_question(row): row for row in reversed(train_rows) if turns(row) and _question(row) not in asked}
-    by_length = [distinct[question] for question in sorted(distinct)]
-    by_length.sort(key=lambda row: sum(len(spoken_text(turn)) for turn in _spoken(row)))
-    shorter = by_length[: max(count, (len(by_length) + 1) // 2)]
+    asked = {key_of(*_question(row)) for row in held_out_rows if turns(row)}
+    places, lengths = array("q"), array("q")
+    questions, answers = array("Q"), array("Q")
+    for place, row in enumerate(train_rows):
+        if turns(row) and (question := key_of(*_question(row))) not in asked:
+            places.append(place)
+            questions.append(question)
+            answers.append(key_of(last_answer(row)))
+            lengths.append(sum(len(spoken_text(turn)) for turn in _spoken(row)))
+    different = np.unique(np.array(questions, np.uint64), return_index=True)[1]
+    by_length = different[np.argsort(np.array(lengths, np.int64)[different], kind="stable")]
+    shorter = by_length[: max(count, (len(by_length) + 1) // 2)].tolist()
     random.Random(seed).shuffle(shorter)
-    answers: set[str] = set()
-    fresh: list[Row] = []
-    others: list[Row] = []
-    for row in shorter:
-        (others if last_answer(row) in answers else fresh).append(row)
-        answers.add(last_answer(row))
+    return [train_rows[places[number]] for number in _fresh_first(shorter, answers, count)]
+
+
+def _fresh_first(numbers: Sequence[int], answers: Sequence[int], count: int) -> list[int]:
+    """Return so many numbers, those with an answer that none before them has first."""
+    seen: set[int] = set()
+    fresh: list[int] = []
+    others: list[int] = []
+    for number in numbers:
+        (others if answers[number] in seen else fresh).append(number)
+        seen.add(answers[number])
+        if len(fresh) == count:
+            break
     return [*fresh, *others][:count]
 
 

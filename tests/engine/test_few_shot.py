@@ -1,6 +1,7 @@
 """The few-shot baseline: which rows it shows, what the model then sees, and what a run says of it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -75,6 +76,31 @@ def test_short_rows_and_other_answers_come_first():
     assert all("long" not in one["messages"][0]["content"] for one in choose_examples(train, [], 6, 3))
     answers = [row(f"q{number}", f"a{number} " + "long " * (10 * (number % 2))) for number in range(12)]
     assert all("long" not in one["messages"][1]["content"] for one in choose_examples(answers, [], 6, 3))
+
+
+def test_rows_pass_by_while_examples_are_chosen():
+    held, most = [], []
+
+    class Held(dict):
+        def __init__(self, *values):
+            super().__init__(*values)
+            held.append(1)
+            most.append(sum(held))
+
+        def __del__(self):
+            held.append(-1)
+
+    class Passing(Sequence):
+        def __len__(self):
+            return 500
+
+        def __getitem__(self, place):
+            if place >= len(self):
+                raise IndexError
+            return Held(row(f"question {place}", f"answer {place}", name=f"made:{place}"))
+
+    assert len(choose_examples(Passing(), [], 3, 1)) == 3
+    assert max(most) <= 6
 
 
 def test_nothing_is_chosen_from_plain_text_or_nothing():
