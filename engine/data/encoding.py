@@ -12,13 +12,10 @@ from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
-from engine.data.spans import Marked, Span
+from engine.data.spans import MOST_ENDS, Marked, Span
 
 _LEADS = ("\ue0f8", "\n", ".", ")", "a", "0")
 """Characters put in front of an answer to encode it as a continuation; the first is unknown to every vocabulary."""
-
-_MOST_ENDS = 64
-"""Texts after an answer whose ids are remembered; a template that writes a number there has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +115,7 @@ class Encoder:
             return []
         text = marked.text[marked.spans[0][1] :]
         if text not in self._ends:
-            if len(self._ends) >= _MOST_ENDS:
+            if len(self._ends) >= MOST_ENDS:
                 return []
             ids = self.plain_ids(text) if text else []
             token = self._tokenizer.added_tokens_decoder.get(ids[0]) if ids else None

@@ -14,6 +14,8 @@ from engine.data.chat_template import ChatTemplate, Message, TemplateRefusedErro
 Span = tuple[int, int]
 # Private-use characters: no template trims or splits at them, and no sane text holds them.
 _OPEN, _CLOSE = "\ue0f8", "\ue0f9"
+MOST_ENDS = 64
+"""Texts after a last answer that are remembered; a template that writes a number there has more."""
 _NOT_A_PREFIX = (
     "the prompt that asks for an answer is not how the finished conversation begins "
     "(it opens a thought, say, that the answers do not have)"
@@ -135,7 +137,8 @@ def _mark_last(template: ChatTemplate, messages: Sequence[Message]) -> Marked:
     if answer.strip() == answer and text == f"{prompt}{answer}{text[end:]}" and text[end:] in template.ends:
         return Marked(text, [(len(prompt), end)])
     after = _SENTINEL.split(template.render([*messages[:-1], _sentinels(messages)[-1]]))[-1]
-    template.ends.add(after)
+    if len(template.ends) < MOST_ENDS:
+        template.ends.add(after)
     return Marked(text, [_last_span(text, prompt, after)])
 
 

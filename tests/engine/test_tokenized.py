@@ -4,7 +4,7 @@ import itertools
 import random
 import tracemalloc
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from engine.data.bytes_in import ReadingStoppedError
 from engine.data.chat_template import TemplateRefusedError
 from engine.data.encoding import Encoder, Tokens
+from engine.data.pipeline import prepare
 from engine.data.progress import WorkWatch
 from engine.data.rendered import RenderedRows
 from engine.data.rendering import Renderer, UncutRow
@@ -25,7 +26,10 @@ from engine.data.rows import Row, Tally
 from engine.data.spans import Marked, mark_conversation
 from engine.data.token_store import TokenStore, TokenWriter
 from engine.data.tokenized import TokenizedRows, tokenize
+from engine.models.tokenizers import load_tokenizer
 from engine.objectives.sequences import cut_sequences
+from engine.recipe.problems import ProblemError
+from engine.recipe.schema import Recipe
 from tests.engine import chat_templates
 from tests.engine.chat_templates import (
     CHATML,
@@ -36,8 +40,10 @@ from tests.engine.chat_templates import (
     ZEPHYR,
     byte_level_tokenizer,
     sentencepiece_tokenizer,
+    tokens_in,
 )
-from tests.engine.test_rendering import TWO, talk
+from tests.engine.test_rendering import ASSETS, TWO, talk
+from tests.engine.test_rendering_tools import REAL
 from tests.engine.test_rendering_tools import ROW as CALLED
 from tests.engine.tiny_models import tiny_tokenizer
 
@@ -250,6 +256,12 @@ def test_rows_in_company_are_rows_alone(make: Any, template: str):
     assert list(together) == [each for each in alone if each.teaches]
 
 
+REAL_ROWS = (
+    "instruct/gsm8k_train_3000.jsonl",
+    "chat/sgd_messages_1000.jsonl",
+    "chat/glaive_toolcall_en_demo.json",
+    "multilingual/glaive_toolcall_zh_demo.json",
+)
 ODD_ANSWERS = [
     "Six", "", " six ", "six\n", "\n\nsix", "six  \n ", "<|im_end|>", "six<|im_end|>\n", "six <|im_end|", "six<",
     "six </s>", "six<|eot_id|>", "[/INST] six", "\u00e9\u0301\u200d", "\u6771\u4eac \U0001f1e9\U0001f1ea", "x" * 90,
@@ -288,6 +300,11 @@ def odd_marked(renderer: Renderer) -> list[Marked]:
     rows = [talk("u:What is 2+2?", f"a:{answer}") for answer in ODD_ANSWERS]
     rows += [talk("u:Q", f"a:{answer}", "u:And now?", f"a:{answer}") for answer in ODD_ANSWERS]
     rows.append(CALLED)
+    return marked_of(renderer, rows)
+
+
+def marked_of(renderer: Renderer, rows: Iterable[Row]) -> list[Marked]:
+    """Return the marked texts of rows, without those that the template refuses."""
     marked: list[Marked] = []
     for row in rows:
         with suppress(TemplateRefusedError):
@@ -295,16 +312,53 @@ def odd_marked(renderer: Renderer) -> list[Marked]:
     return marked
 
 
+def with_offsets(tokenizer: PreTrainedTokenizerFast, marked: list[Marked]) -> list[Tokens]:
+    """Return marked texts as tokens, every answer found by where its tokens lie in the text."""
+    encoder = Encoder(tokenizer)
+    located = encoder._located(marked)
+    return [encoder._closed(each, ids, runs) for each, (ids, runs) in zip(marked, located, strict=True)]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_tokens_without_offsets_are_the_tokens_with_them(kind: str):
     tokenizer = KINDS[kind]()
     marked = odd_marked(Renderer(tokenizer, 1 << 30))
-    encoder = Encoder(tokenizer)
-    located = [
-        encoder._closed(each, ids, runs) for each, (ids, runs) in zip(marked, encoder._located(marked), strict=True)
-    ]
     assert len(marked) > len(ODD_ANSWERS)
-    assert encoder.conversations(marked) == located
+    assert Encoder(tokenizer).conversations(marked) == with_offsets(tokenizer, marked)
+
+
+def test_tokens_without_offsets_in_templates_of_real_families():
+    rendered: set[str] = set()
+    for file in REAL:
+        source = file.read_text()
+        tokenizer = byte_level_tokenizer(source, tokens_in(source))
+        # Some want pictures, or open a thought that no answer here has.
+        with suppress(ProblemError):
+            marked = odd_marked(Renderer(tokenizer, 1 << 30))
+            assert Encoder(tokenizer).conversations(marked) == with_offsets(tokenizer, marked), file.stem
+            rendered |= {file.stem} if marked else set()
+    assert len(rendered) > len(REAL) // 2
+    assert {"qwen3", "llama3", "gemma"} <= rendered
+
+
+@pytest.mark.assets
+@pytest.mark.skipif(not ASSETS.is_dir(), reason="the shared assets are not here")
+@pytest.mark.parametrize("template", ["own", CHATML, chat_templates.TOOLS])
+@pytest.mark.parametrize("file", REAL_ROWS)
+def test_tokens_without_offsets_of_real_rows_with_a_real_tokenizer(file: str, template: str):
+    tree = {"objective": "chat", "model": {"base": "m"}, "data": {"source": str(ASSETS / file), "max_rows": 60}}
+    recipe = Recipe.model_validate(tree)
+    tokenizer = load_tokenizer(ASSETS / "models/tinystories-656k", recipe).tokenizer
+    if template != "own":
+        tokenizer.chat_template = template
+        tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    rows = list(prepare(recipe).train_rows)
+    marked = marked_of(Renderer(tokenizer, 1 << 30), rows)
+    assert Encoder(tokenizer).conversations(marked) == with_offsets(tokenizer, marked)
+    together = Renderer(tokenizer, 64).render_rows(rows).sequences
+    alone = [each for row in rows if not refused(tokenizer, row) for each in Renderer(tokenizer, 64).render_all(row)]
+    assert list(together) == [each for each in alone if each.teaches]
+    assert list(tokenize(rows, Renderer(tokenizer, 12)).cut(64).sequences) == list(together)
 
 
 @pytest.mark.parametrize("template", [CHATML, LLAMA3, GEMMA, ZEPHYR, MISTRAL, THINKING])
@@ -318,12 +372,14 @@ def test_nobody_asks_for_offsets_of_common_templates(template: str, monkeypatch:
 
 
 def test_a_template_that_ends_every_answer_otherwise_is_not_remembered_for_ever():
-    renderer = Renderer(byte_level_tokenizer(CHATML.replace("'<|im_end|>'", "'<|im_end|>' + m['content']")), 64)
-    rows = [talk("u:Q", f"a:Six {number}") for number in range(200)]
+    asks_again = CHATML.replace("{% endfor %}", "{{ messages[0]['content'] }}{% endfor %}")
+    renderer = Renderer(byte_level_tokenizer(asks_again), 64)
+    rows = [talk(f"u:Q{number}", "a:Six") for number in range(200)]
     marked = [each for row in rows for each in mark_conversation(renderer.template, row["messages"])]
     encoder = Encoder(renderer.tokenizer)
     tokens = encoder.conversations(marked)
     assert len(encoder._ends) < 100
+    assert len(renderer.template.ends) < 100
     assert tokens == [each for one in marked for each in Encoder(renderer.tokenizer).conversations([one])]
 
 
