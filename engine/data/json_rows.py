@@ -10,6 +10,7 @@ from engine.data.paths import data_problem
 from engine.data.rows import RawRow
 from engine.data.text_in import TextStream, lines_of
 from engine.recipe.problems import Problem, ProblemError
+from engine.recipe.spelt_settings import spelt
 from engine.text import clean_line
 
 MAX_ERRORS = 5
@@ -226,7 +227,7 @@ def _wrapper(name: str, key: str, num_rows: int | None) -> ProblemError:
     return data_problem(
         "wrapper",
         f'{name} is one object whose "{key}" holds {holds}, not a list of rows.',
-        f"Set data.unwrap: {key} to read the rows inside.",
+        f"Set data.unwrap: {spelt(key)} to read the rows inside.",
     )
 
 

@@ -5,8 +5,8 @@ import shlex
 from dataclasses import replace
 
 from engine.recipe.problems import Problem, ProblemError
+from engine.recipe.spelt_settings import spelt_settings
 
-_SETTING = re.compile(r"\b(?:[Ss]et|choose|or) ((?:data|training)\.[a-z_]+(?:\.[a-z_]+)?): ([\w./-]+)")
 _MAPPING = re.compile(r"data\.mapping, such as \{([^{}]+)\}")
 _ROLE = re.compile(r"([a-z_]+): ([^,:{}]+)(?:, (?=[a-z_]+: )|$)")
 
@@ -16,8 +16,18 @@ def options_of(fix: str) -> list[str]:
     mapping = _MAPPING.search(fix)
     if mapping:
         return [f"data.mapping.{role}={column}" for role, column in _ROLE.findall(mapping.group(1))]
-    setting = _SETTING.search(fix)
-    return [f"{setting.group(1)}={setting.group(2).rstrip('.')}"] if setting else []
+    return next(([f"{path}={text}"] for path, text in spelt_settings(fix) if _takes(path, text)), [])
+
+
+def _takes(path: str, text: str) -> bool:
+    """Return whether a recipe takes a setting; a sentence may hold words that only look like one."""
+    from engine.recipe.read import check_values, parse_value
+    from engine.recipe.sources import unflatten
+
+    try:
+        return not check_values(unflatten({path: parse_value(path, text)}), name="")
+    except ProblemError:
+        return False
 
 
 def with_options(error: ProblemError) -> ProblemError:
