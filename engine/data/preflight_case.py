@@ -151,7 +151,7 @@ def counted(count: int, one: str, several: str) -> str:
 
 
 def listed(rows: Sequence[str], most: int = 3, *, total: int | None = None) -> str:
-    """Return the first of `total` rows, such as `rows.jsonl:3, rows.jsonl:9 and 4 more`; `total` is all of them else."""
+    """Return the first of `total` rows, such as `rows.jsonl:3, rows.jsonl:9 and 4 more`; `total` is all of them."""
     named = list(dict.fromkeys(rows))
     more = (len(named) if total is None else total) - most
     return ", ".join(named[:most]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,5 +1,7 @@
 """Preflight of rendered rows: each planted defect is found by its check, and its clean twin passes all of them."""
 
+import json
+from pathlib import Path
 from string import ascii_letters, digits
 from typing import Any
 
@@ -10,6 +12,7 @@ from engine.data.bytes_in import ReadingStoppedError
 from engine.data.preflight import blocking, check_rendering, findings_of
 from engine.data.preflight_case import PreflightCase, percent
 from engine.data.preflight_rows import check_repeats
+from engine.data.profile import profile_data
 from engine.data.progress import WorkWatch
 from engine.data.rendered import ListedSequences, Rendered, RenderedRows
 from engine.data.rendering import Renderer
@@ -20,7 +23,7 @@ from engine.planning.profiles import PreflightCheck
 from engine.recipe.schema import Recipe
 from tests.engine import chat_templates as shapes
 from tests.engine.chat_templates import byte_level_tokenizer, sentencepiece_tokenizer, tokens_in
-from tests.engine.tiny_models import command_rows, text_rows, tiny_tokenizer
+from tests.engine.tiny_models import command_rows, save_tiny_model, text_rows, tiny_tokenizer
 
 UNCUT = 1 << 30
 TEMPLATES = {
@@ -336,6 +339,27 @@ def test_lost_answers_block_and_cut_ones_are_counted() -> None:
     assert (ended.status, ended.measured["ends_lost"]) == ("passed", 1)
     several = rows[:50] + [{**row, "messages": rows[4]["messages"]} for row in rows[50:55]]
     assert check(make_case(several, max_length=256), "P7").status == "warning"
+
+
+@pytest.mark.parametrize(("num_long", "severity"), [(0, None), (1, "warning"), (5, "error")])
+def test_d40_a_row_beyond_the_context_that_loses_its_answer_is_located(
+    tmp_path: Path, num_long: int, severity: str | None
+) -> None:
+    folder = save_tiny_model(tmp_path / "model")
+    rows = [{"prompt": f"turn on lamp {number}", "completion": f"on(lamp_{number})"} for number in range(120)]
+    for number in range(num_long):
+        rows[7 * (number + 1) - 1]["prompt"] += " and the other one" * 2000
+    file = tmp_path / "lamps.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "other.jsonl").write_text('{"prompt": "turn off the radio", "completion": "off(radio)"}')
+    data = {"source": str(file), "held_out": str(tmp_path / "other.jsonl")}
+    recipe = recipe_of(model={"base": str(folder)}, data=data)
+    findings = {each.code: each for each in profile_data(recipe, folder=str(folder)).findings}
+    found = findings.get("preflight.p7")
+    assert (None if found is None else found.severity) == severity
+    if found is not None:
+        assert "its answer (lamps.jsonl:7" in found.message.replace("their", "its")
+        assert "training.max_length" in found.fix
 
 
 def test_rows_that_vanish_uncounted_block() -> None:
