@@ -191,6 +191,9 @@ def _ask_shape(draft: Draft, error: ProblemError, helper: "InspectionHelper") ->
         offer = offers[int(answer) - 1]
         chosen = draft.with_values({"data.format": offer["format"], "data.mapping": offer["mapping"]})
         return chosen, _profile(chosen, helper)
+    except KeyboardInterrupt:
+        typer.echo("\nCancelled.")
+        return None
     except ProblemError as again:
         print_problems(again.problems)
         return None
@@ -226,8 +229,12 @@ def _look_at_sequences(draft: Draft, helper: "InspectionHelper") -> Draft:
     """Show three sequences with marks, and ask what must be asked; errors lead back to the data."""
     folder = model_profile(draft.value("model.base"), draft.value("model.revision"), helper).folder
     tree = absolute_sources(draft.layered.tree, (Path.cwd(),))
+    typer.echo("Making the sequences that the trainer will draw ... (ctrl+c cancels)")
     try:
         page = read_page(helper, tree, folder)
+    except KeyboardInterrupt:
+        typer.echo("\nCancelled.")
+        raise _GoBack from None
     except ProblemError as error:
         print_problems(error.problems)
         if any(problem.severity == "error" for problem in error.problems):

@@ -7,6 +7,7 @@ from engine.recipe.problems import ProblemError
 from engine.text import clean_line
 from tui.backend import XrayPage, XraySequence
 from tui.engine_backend import no_tokenizer
+from tui.plain_data import PlainProgress
 from tui.plan_text import WIDTH
 from tui.widgets.token_lines import token_lines
 from tui.widgets.token_marks import LEGEND
@@ -28,10 +29,8 @@ def read_page(helper: "InspectionHelper", tree: Mapping[str, Any], folder: str |
     """
     if folder is None:
         raise ProblemError(no_tokenizer())
-    recipe = dict(tree)
-    return xray_page(
-        helper.call_blocking("xray", recipe=recipe, folder=folder, start=0, count=NUM_SEQUENCES, order="file")
-    )
+    wanted = {"recipe": dict(tree), "folder": folder, "start": 0, "count": NUM_SEQUENCES, "order": "file"}
+    return xray_page(helper.call_blocking("xray", PlainProgress(), **wanted))
 
 
 def page_lines(page: XrayPage) -> Iterator[str]:

@@ -10,6 +10,7 @@ from tests.tui.fake_xray import ALL_TRAINED, FakeXray, sequence
 from tui import plain
 from tui.backend import XrayToken
 from tui.engine_backend import no_tokenizer
+from tui.plain_data import PlainProgress
 from tui.plain_xray import page_lines, read_page
 from tui.wizard.draft import Draft
 
@@ -84,6 +85,18 @@ def test_without_a_tokenizer_it_goes_on(pages: FakeXray, monkeypatch: pytest.Mon
     assert look() == Draft(ANSWERS)
 
 
+def test_ctrl_c_cancels_the_reading_and_leads_back(
+    pages: FakeXray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plain, "read_page", interrupted)
+    with pytest.raises(plain._GoBack):
+        look()
+    assert capsys.readouterr().out.endswith("Cancelled.\n")
+
+
 def test_no_folder_is_no_tokenizer() -> None:
     with pytest.raises(ProblemError) as raised:
         read_page(None, {}, None)  # type: ignore[arg-type]
@@ -95,8 +108,9 @@ def test_the_helper_is_asked_for_the_first_sequences() -> None:
     asked: list[dict[str, Any]] = []
 
     class Helper:
-        def call_blocking(self, name: str, **arguments: Any) -> Any:
+        def call_blocking(self, name: str, on_progress: Any, **arguments: Any) -> Any:
             asked.append(arguments)
+            assert isinstance(on_progress, PlainProgress)
             return page
 
     assert len(read_page(Helper(), {"objective": "chat"}, "/models/m").sequences) == 3  # type: ignore[arg-type]

@@ -36,6 +36,7 @@ def _plain(preset: str | None, *, why: str) -> int:
     if preset is not None:
         draft = new_draft(preset=preset, preset_tree=find_preset(preset).tree).at_step("review")
     helper = InspectionHelper()
+    helper.warm_up()
     try:
         prepared = run_plain_wizard(draft, helper, home_folders().drafts)
     finally:
