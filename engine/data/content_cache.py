@@ -60,7 +60,13 @@ class ContentCache:
         self._max_bytes = max_bytes
 
     def find(self, key: str) -> Path | None:
-        """Return the folder of an entry, now the one used last; None where there is none."""
+        """Return the folder of an entry, now the one used last; None where there is none.
+
+        Args:
+            key: Its name; what a damaged file says instead, such as nothing or a path, names no entry.
+        """
+        if not key.isalnum():
+            return None
         entry = self._folder / key
         try:
             os.utime(entry)

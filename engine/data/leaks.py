@@ -43,7 +43,7 @@ def drop_leaked(
     exact = _equal(train.keys, held_out.keys)
     if action == "block":
         _refuse_many(train.rows, held_out.rows, exact)
-    near = _nearly(train, held_out, exact, seed) if cleaning.near_duplicates != "off" else {}
+    near, num_skipped = _nearly(train, held_out, exact, seed) if cleaning.near_duplicates != "off" else ({}, 0)
     outcome = Outcome("leaked_rows", action)
     gone: list[int] = []
     for number, other in sorted({**near, **exact}.items()):
@@ -58,7 +58,7 @@ def drop_leaked(
             outcome.found(f"{row_id} like {other_id}")
             outcome.dropped += 1
             dropped.add("leaked_rows", row_id)
-    _tell(outcome, len(exact) if action == "report" else 0)
+    _tell(outcome, len(exact) if action == "report" else 0, num_skipped)
     return train.only(np.setdiff1d(np.arange(len(train.rows)), gone)), outcome
 
 
@@ -75,8 +75,11 @@ def _same(train: npt.NDArray[Any], held_out: npt.NDArray[Any]) -> dict[int, int]
     return dict(zip(found.tolist(), first[nearest[found]].tolist(), strict=True))
 
 
-def _nearly(train: UsableRows, held_out: UsableRows, exact: dict[int, int], seed: int) -> dict[int, int]:
-    """Return `{training row: held-out row}` of rows that differ in case and white space, or in a few words."""
+def _nearly(train: UsableRows, held_out: UsableRows, exact: dict[int, int], seed: int) -> tuple[dict[int, int], int]:
+    """Return `{training row: held-out row}` of rows that differ in case and white space, or in a few words.
+
+    Beside it the number of training rows that were not drawn for a comparison of their words.
+    """
     found = {number: other for number, other in _same(train.taught, held_out.taught).items() if number not in exact}
     known = np.fromiter({**exact, **found}, np.int64)
     rest = np.setdiff1d(np.arange(len(train.rows)), known)
@@ -94,7 +97,7 @@ def _nearly(train: UsableRows, held_out: UsableRows, exact: dict[int, int], seed
         for (one, other), are_alike in zip(some, alike(ones, others), strict=True):
             if are_alike:
                 found.setdefault(other, one)
-    return found
+    return found, len(rest) - len(drawn)
 
 
 def _refuse_many(train: RowStore, held_out: RowStore, exact: dict[int, int]) -> None:
@@ -114,14 +117,21 @@ def _refuse_many(train: RowStore, held_out: RowStore, exact: dict[int, int]) -> 
     )
 
 
-def _tell(outcome: Outcome, num_equal: int) -> None:
+def _tell(outcome: Outcome, num_equal: int, num_skipped: int) -> None:
+    skipped = (
+        f"; {rows(num_skipped)} {'was' if num_skipped == 1 else 'were'} not compared word for word"
+        if num_skipped
+        else ""
+    )
     if not outcome.count:
+        if skipped:
+            outcome.message = f"No training row compared is nearly equal to a held-out row{skipped}."
         return
     near = outcome.count - num_equal
     parts = [f"{rows(num_equal)} equal to"] if num_equal else []
     parts += [f"{rows(near)} nearly equal to"] if near else []
     outcome.say(
-        f"Training has {' and '.join(parts)} a held-out row",
+        f"Training has {' and '.join(parts)} a held-out row{skipped}",
         severity="warning",
         fix="Set data.cleaning.leaked_rows: drop to take them out of training.",
     )

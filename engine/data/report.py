@@ -75,7 +75,8 @@ def changed_settings(data: DataSection) -> dict[str, Any]:
     usual = flatten({"data": DataSection(source="").model_dump(mode="json")})
     here = flatten({"data": data.model_dump(mode="json")})
     return {
-        path: value
+        # A file of held-out rows is named as sources are.
+        path: _shown_source(value) if path == "data.held_out" and isinstance(value, str) else value
         for path, value in here.items()
         if not path.startswith("data.source") and usual.get(path) != value and value != {}
     }

@@ -217,7 +217,7 @@ class FileHashes:
     def known(self, path: Path, identity: list[int]) -> str:
         """Return the hash of a file that was hashed before and is still the same; empty where none is known."""
         entry = self._read().get(str(path.resolve()), {})
-        return str(entry["sha256"]) if entry.get("identity") == identity else ""
+        return str(entry["sha256"]) if isinstance(entry, dict) and entry.get("identity") == identity else ""
 
     def of(self, path: Path, identity: list[int], watch: WorkWatch) -> str:
         """Return the hash of a file.

@@ -81,6 +81,10 @@ class Tally:
         if self.told is not None:
             self.told(reason, where, detail)
 
+    def wants_detail(self, reason: str) -> bool:
+        """Return whether a detail of one more row would be kept or told."""
+        return self.told is not None or reason not in self.details
+
     def absorb(self, later: "Tally") -> None:
         """Count the rows of another tally too, as if they came after those of this one."""
         for reason, count in later.counts.items():

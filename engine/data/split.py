@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from engine.data.cleaning.near import Groups
 from engine.data.row_keys import Integers, RowKeys, first_places
-from engine.data.row_store import id_of, picked
+from engine.data.row_store import id_of, ids_of, picked
 from engine.data.rows import Row, Tally
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
@@ -77,8 +77,11 @@ def different_rows(rows: Sequence[Row], keys: RowKeys, dropped: Tally) -> Intege
     """Return the places of the first of rows that are equal to the letter; the others are counted."""
     firsts = keys.firsts()
     places = np.arange(len(firsts))
-    for place in np.flatnonzero(firsts != places).tolist():
-        dropped.add("duplicate", id_of(rows, place), f"equal to {id_of(rows, int(firsts[place]))}")
+    later = np.flatnonzero(firsts != places)
+    for place, row_id in zip(later.tolist(), ids_of(picked(rows, later)), strict=True):
+        # Looking up the first row of each takes longer than all else; one is named.
+        wanted = dropped.wants_detail("duplicate")
+        dropped.add("duplicate", row_id, f"equal to {id_of(rows, int(firsts[place]))}" if wanted else "")
     return np.flatnonzero(firsts == places)
 
 
@@ -93,8 +96,8 @@ def limited(rows: Sequence[Row], keys: RowKeys, limit: int, seed: int, dropped: 
         return np.arange(len(keys))
     drawn = np.zeros(len(keys), dtype=bool)
     drawn[np.argsort(_draws(f"limit {seed}", keys, range(len(keys))), kind="stable")[:limit]] = True
-    for place in np.flatnonzero(~drawn).tolist():
-        dropped.add("row_limit", id_of(rows, place))
+    for row_id in ids_of(picked(rows, np.flatnonzero(~drawn))):
+        dropped.add("row_limit", row_id)
     return np.flatnonzero(drawn)
 
 

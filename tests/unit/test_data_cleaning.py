@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.data import leaks
 from engine.data.cleaning.hidden import find_doubled, find_hidden, repaired, without_hidden
 from engine.data.cleaning.languages import language_of
 from engine.data.cleaning.near import BandTable, Groups, similarity
@@ -289,6 +290,11 @@ class TestLanguages:
     def test_what_is_unclear_stays_so(self, text):
         assert language_of(text) in ("", "English")
 
+    def test_capitals_numbers_and_other_marks_do_not_matter(self):
+        said = "„THE answer“ 12 of THE_day, and – that’s it: to be 7 with the naïve…"
+        assert language_of(said) == "English"
+        assert language_of("…" * 900 + said) == ""
+
     def test_rows_in_another_language_are_named_and_may_be_dropped(self, tmp_path):
         rows = [
             {"prompt": f"{n}?", "completion": f"{self.TEXTS['English']} This is what I would do at number {n}."}
@@ -381,6 +387,12 @@ class TestLeaks:
 
     def test_none(self, tmp_path):
         assert check(self.both(tmp_path, self.held()), "leaked_rows").count == 0
+
+    def test_rows_that_were_not_compared_are_said(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(leaks, "MAX_ROWS", 150)
+        found = check(self.both(tmp_path, self.held()), "leaked_rows")
+        assert found.count == 0
+        assert "50 rows were not compared word for word" in found.message
 
     def test_one_per_cent_is_dropped_and_said(self, tmp_path):
         held = self.held()

@@ -189,10 +189,19 @@ def test_settings_that_differ_from_the_defaults_are_told() -> None:
     tree = {
         "objective": "chat",
         "model": {"base": "builtin:starter"},
-        "data": {"source": "/home/somebody/rows.jsonl", "cleaning": {"secrets": "mask"}, "max_rows": 50},
+        "data": {
+            "source": "/home/somebody/rows.jsonl",
+            "held_out": "/home/somebody/held.jsonl",
+            "cleaning": {"secrets": "mask"},
+            "max_rows": 50,
+        },
     }
     subject = subject_of(check_recipe(tree, name="recipe"))
-    assert subject.settings == {"data.cleaning.secrets": "mask", "data.max_rows": 50}
+    assert subject.settings == {
+        "data.held_out": "held.jsonl",
+        "data.cleaning.secrets": "mask",
+        "data.max_rows": 50,
+    }
     assert subject.sources == ["rows.jsonl"]
 
 

@@ -105,6 +105,20 @@ class TestHits:
         assert (fresh.train_rows, fresh.held_out_rows) == (first.train_rows, first.held_out_rows)
 
 
+class TestDamage:
+    @pytest.mark.parametrize("said", ["", ".", "..", "../..", "/"])
+    def test_a_pointer_that_says_nothing_leads_nowhere(self, tmp_path, reads, said):
+        source, cache = write(tmp_path / "a.jsonl"), tmp_path / "cache"
+        first = prepare(recipe(source), cache=cache)
+        (pointer,) = (cache / "rows").glob("*/same-as")
+        pointer.write_text(said)
+        found = {"format": first.profile.format, "mapping": first.profile.mapping}
+        resolved = recipe(source, **found, held_out=choose_held_out(first.profile))
+        assert same(prepare(resolved, cache=cache), prepare(resolved))
+        assert same(prepare(recipe(source), cache=cache), first)
+        assert len(reads) == 3
+
+
 class TestChanges:
     def test_a_changed_file_is_read_again_even_where_its_times_are_put_back(self, tmp_path):
         path = Path(write(tmp_path / "a.jsonl"))

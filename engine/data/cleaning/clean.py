@@ -16,7 +16,7 @@ from engine.data.cleaning.secrets import SECRETS, finder, mask
 from engine.data.cleaning.texts import texts_of, with_texts
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.row_keys import Integers
-from engine.data.row_store import id_of
+from engine.data.row_store import ids_of, picked
 from engine.data.rows import Row, Tally
 from engine.recipe.problems import Severity
 from engine.recipe.schema_data import CleaningSection
@@ -198,8 +198,8 @@ class RowChecks:
         if outcome.action != "drop":
             return
         gone = np.unique(np.fromiter(numbers, np.int64))
-        for number in gone.tolist():
-            self._dropped.add(outcome.name, id_of(self._data, number))
+        for row_id in ids_of(picked(self._data, gone)):
+            self._dropped.add(outcome.name, row_id)
         outcome.dropped += len(gone)
         self._alive = self._alive[~np.isin(self._alive, gone)]
 
