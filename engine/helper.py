@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from concurrent.futures import wait as wait_for_all
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,7 @@ class InspectionHelper:
         return request.future
 
     def close(self) -> None:
-        """End the helper; whoever still waits gets `ProblemError`."""
+        """End the helper, after a second at most; whoever still waits gets `ProblemError`."""
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
@@ -201,6 +202,12 @@ class _Connection:
         return [other for other in waiting.values() if not other.cancelled]
 
     def end(self) -> None:
+        """End the process; work under way gets a moment to remove what it has half made."""
+        with self._lock:
+            waiting = dict(self._waiting)
+            for request_id in waiting:
+                self._write({"cancel": request_id})
+        wait_for_all((request.future for request in waiting.values()), timeout=CANCEL_GRACE_S)
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_GRACE_S)

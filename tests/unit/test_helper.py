@@ -228,3 +228,13 @@ def test_the_end_of_the_front_end_stops_the_work(made: InspectionHelper, tmp_pat
     process.stdin.close()
     assert process.wait(20) == 0
     assert list((tmp_path / "rows").iterdir()) == []
+
+
+def test_closing_it_in_the_middle_of_work_leaves_nothing_half_made(made: InspectionHelper, tmp_path: Path) -> None:
+    begun = threading.Event()
+    asked = made.submit("endless", lambda progress: begun.set(), cache=str(tmp_path))
+    assert begun.wait(20)
+    made.close()
+    assert list((tmp_path / "rows").iterdir()) == []
+    with pytest.raises(ProblemError, match="cancelled"):
+        asked.result(1)
