@@ -182,7 +182,7 @@ class ChatTemplate:
         except TimeoutError as error:
             raise template_problem("endless", f"The chat template runs longer than {TIME_LIMIT_S:g} s.") from error
         except _FAILURES as error:
-            raise TemplateRefusedError(clean_line(f"{error or type(error).__name__}", max_chars=200)) from error
+            raise TemplateRefusedError(clean_line(str(error) or type(error).__name__, max_chars=200)) from error
         if len(text) > MAX_GROWTH_CHARS and len(text) > _num_chars(turns, self._tools) * 8 + MAX_GROWTH_CHARS:
             raise template_problem("grows", f"The chat template makes {len(text)} characters out of one conversation.")
         return text, marked

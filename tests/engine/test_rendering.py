@@ -257,6 +257,9 @@ class TestHostileTemplates:
         [
             ("", "no chat template"),
             ("{% for m in messages %}", "does not work"),
+            ("{{ 1 // 0 }}", "does not work: integer division"),
+            ("{{ 'x' * 10**15 }}", "does not work: MemoryError"),
+            ("{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}", "does not work: maximum recursion"),
             ("{{ messages.nothing.here }}", "does not work"),
             ("{{ lipsum.__globals__['os'].popen('touch /tmp/x') }}", "does not work"),
             ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "does not work"),
@@ -374,6 +377,14 @@ def test_the_length_that_the_plan_takes_is_among_those_whose_cuts_are_counted(ch
     chosen = recipe.model_copy(update={"training": recipe.training.model_copy(update={"max_length": 13})})
     (cut,) = (cut for cut in profile_data(chosen, folder=str(folder)).cuts if cut.length == 13)
     assert cut.num_cut == profile.num_train
+
+
+def test_a_row_that_breaks_the_template_is_counted_and_the_others_kept():
+    per_letter = shapes.CHATML.replace("m['content'] +", "m['content'] + (1 // m['content'] | length)|string +")
+    rows = [TWO, talk("u:", "a:Six"), {**TWO, "id": "r:2"}]
+    rendered = Renderer(byte_level_tokenizer(per_letter), 512).render_rows(rows)
+    assert rendered.dropped.counts == {"template_refused": 1}
+    assert {sequence.id for sequence in rendered.sequences} == {"r:1", "r:2"}
 
 
 def test_refused_templates_raise_inside_the_class():
