@@ -69,7 +69,7 @@ def at_micro_step(number: int, marker: Path, act: Callable[[], None]) -> Callabl
 
     def inject() -> None:
         # A process that is forked from this one is another.
-        original, seen, here = RunTrainer.compute_loss, [], os.getpid()
+        original, seen, here = RunTrainer.training_step, [], os.getpid()
 
         def failing(self, *arguments, **keywords):
             seen.append(1)
@@ -78,7 +78,8 @@ def at_micro_step(number: int, marker: Path, act: Callable[[], None]) -> Callabl
                 act()
             return original(self, *arguments, **keywords)
 
-        RunTrainer.compute_loss = failing
+        # Not `compute_loss`: the checks before the first step call it too.
+        RunTrainer.training_step = failing
 
     return inject
 
