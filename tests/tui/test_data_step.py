@@ -81,6 +81,21 @@ async def test_a_reading_says_how_far_it_is_what_it_found_and_keys_work_meanwhil
         await wait_for(pilot, lambda: "cancelled" in shown(pilot))
 
 
+async def test_enter_reads_cancelled_data_again_and_not_other_data(backend: FakeBackend) -> None:
+    backend.data_gate = asyncio.Event()
+    async with wizard_app(backend).run_test(size=(80, 24)) as pilot:
+        await walk_to(pilot, "data")
+        await pilot.press(*"./mine.jsonl", "enter")
+        await wait_for(pilot, lambda: wizard(pilot).facts.data_state.progress == "busy", "the reading")
+        await pilot.press("escape")
+        await wait_for(pilot, lambda: "→ Read again ./mine.jsonl" in shown(pilot), "the offer to read again")
+        assert "Press enter to read the data again." in " ".join(shown(pilot).split())
+        backend.data_gate.set()
+        await pilot.press("enter")
+        await wait_for(pilot, lambda: wizard(pilot).facts.data is not None, "the data")
+        assert wizard(pilot).draft.value("data.source") == "./mine.jsonl"
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
 async def test_pictures_of_unclear_rows(
     size: tuple[int, int], unclear: FakeBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

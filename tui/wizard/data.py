@@ -35,6 +35,8 @@ _PARTS = ("PickList", "#data-status", "#data-summary", "Segments", "#data-view")
 _VIEWS = ("LengthsView", "ProblemsView", "ColumnsView", "OffersView")
 _SHAPE_PATHS = ("data.mapping", "data.format")
 _TICK_S = 0.5
+AGAIN = "again"
+"""Row that reads the same data once more."""
 
 
 class DataStep(StepView):
@@ -278,6 +280,7 @@ class DataStep(StepView):
         picker = self.query_one(PickList)
         typed = picker.text.strip()
         rows = [] if typed else [_setting_row(number, setting) for number, setting in enumerate(self._offered())]
+        rows += [_again_row(self._source)] if self._mode == "failed" and not typed else []
         rows += picker_rows(typed, self.backend.builtin_data(), self._recent, self._files)
         picker.set_rows(rows)
 
@@ -295,6 +298,8 @@ class DataStep(StepView):
             text = self.backend.builtin_data()[int(number)].summary
         elif kind == "setting" and int(number) < len(offered := self._offered()):
             text = f"Enter sets {setting_words(offered[int(number)])} and reads the data again."
+        elif kind == AGAIN:
+            text = "Enter reads the same data again, such as after a file was corrected."
         self.post_message(Explained(Explanation("Data", text)))
 
     @on(PickList.Picked)
@@ -302,6 +307,9 @@ class DataStep(StepView):
         kind, _, number = event.row_id.partition("-")
         if kind == "setting":
             self.post_message(Answered(self._offered()[int(number)]))
+            return
+        if kind == AGAIN:
+            self.post_message(Asked("inspect"))
             return
         source = self._picked_source(kind, number)
         if not source:
@@ -350,6 +358,10 @@ def _shown_parts(mode: str, view: int) -> tuple[str, ...]:
         "by-hand": ("ColumnsView",),
         "panel": ("#data-summary", "Segments", views[view]),
     }[mode]
+
+
+def _again_row(source: str) -> PickRow:
+    return PickRow(AGAIN, Content.assemble((" → Read again ", "bold $success"), (tail(source, 48), "bold")))
 
 
 def _setting_row(number: int, setting: Mapping[str, Any]) -> PickRow:
