@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from engine.data.cleaning.personal import PERSONAL, hide, is_card, is_iban
-from engine.data.cleaning.secrets import SECRETS, find_kinds, looks_random, mask
+from engine.data.cleaning.secrets import SECRETS, _body, find_kinds, finder, looks_random, mask
 from engine.data.pipeline import prepare
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
@@ -183,3 +183,18 @@ def test_half_a_token_is_hidden_too():
     cut = TOKENS["github"][:20] + "…"
     assert hide(f"found '{cut}") == "found '<TOKEN>…"
     assert hide("sk-learn.jsonl:3 and hf_rows.csv:4 are files") == "sk-learn.jsonl:3 and hf_rows.csv:4 are files"
+
+
+@pytest.mark.parametrize("patterns", [SECRETS, PERSONAL], ids=["secrets", "personal"])
+def test_the_quick_search_finds_what_the_patterns_match(patterns):
+    pieces = [*TOKENS.values(), KEY, "+49 151 2345678", "(415) 555-2671", "4111 1111 1111 1111", "123-45-6789",
+              "DE89 3704 0044 0532 0130 00", "8.8.8.8", "2001:db8:0:1::8329", "a@b.co", "１２３.1.2.3", "٤١٥-555-2671",
+              "1957", "写", " ", "\n", "x", ":"]  # fmt: skip
+    draw, find = Random("pieces"), finder(patterns)
+    texts = ["".join(draw.choices(pieces, k=draw.randrange(1, 6))) for _ in range(3000)]
+    searched = [
+        tuple(dict.fromkeys(p.kind for p in patterns if any(p.holds(_body(m)) for m in p.pattern.finditer(text))))
+        for text in texts
+    ]
+    assert [find(text) for text in texts] == searched
+    assert len(set(searched)) > 3

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,21 @@ def test_rows_are_there_after_the_file_is_removed(tmp_path):
 def test_bytes_never_become_text(tmp_path):
     (row,) = store_of(tmp_path / "rows.arrow", [{"id": "a", "image": b"\x89PNG"}])
     assert not isinstance(row["image"], str)
+
+
+def mapped_bytes() -> int:
+    """Return the bytes of mapped files that count as memory of this process."""
+    return 1024 * int(re.search(r"RssFile:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def test_rows_read_at_distances_give_their_pages_back(tmp_path):
+    rows = ({"id": f"r:{n}", "text": f"{n} " * 4000} for n in range(3000))
+    with RowWriter(tmp_path / "rows.arrow") as writer:
+        for row in rows:
+            writer.add(row)
+    store = RowStore(tmp_path / "rows.arrow")
+    before, most = mapped_bytes(), 0
+    for number, row in enumerate(store[::3]):
+        most = max(most, mapped_bytes() - before)
+        assert row["id"] == f"r:{3 * number}"
+    assert most < 40 << 20
