@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ LEAST_COVERAGE = 0.3
 STEPS_OF_A_RATE = 10
 RATE_FACTORS = (1.0, 0.3, 5.0)
 """Times the run's learning rate: its own first, then a calmer and a bolder one."""
+ENOUGH_TOKENS = 512
+"""Tokens of the batch, or one sequence: whether anything can be learnt shows in few as well, and sooner."""
 ENOUGH_FALL = 0.5
 UNTRAINED_FALL = 0.01
 """What is asked of a base model of random weights: its frozen output layer lets a loss fall only so far."""
@@ -235,14 +238,17 @@ def run_trial(context: RunContext, limit_s: float) -> Trial:
 
 
 def _one_batch(context: RunContext) -> Sequences:
-    """Return one micro-batch of rows drawn with the seed, packed if the run's are."""
+    """Return some rows drawn with the seed, packed if the run's are: at most one micro-batch, of few tokens."""
     sequences = context.rendered.sequences
     teaching = [int(index) for index in np.flatnonzero(sequences.num_learnt)]
     drawn = random.Random(context.recipe.training.seed).sample(teaching, min(_DRAWN, len(teaching)))
     rows = RenderedRows(ListedSequences([sequences[index] for index in drawn]))
     packed = bool(context.recipe.training.packing)
     cut = cut_sequences(rows, context.renderer.max_length, packed=packed)
-    return Sequences(cut.segments[: context.batching.micro_batch])
+    segments = cut.segments[: context.batching.micro_batch]
+    sizes = accumulate(sum(len(segment.input_ids) for segment in sequence) for sequence in segments)
+    few = sum(size <= ENOUGH_TOKENS for size in sizes)
+    return Sequences(segments[: max(1, few)])
 
 
 def _take_steps(

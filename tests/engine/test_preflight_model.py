@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, set_
 
 from engine.catalog.builtin import BUILTIN_MODEL, builtin_path
 from engine.data.preflight_case import Verdict
+from engine.data.rendered import ListedSequences, Rendered, RenderedRows
 from engine.data.rendering import Renderer
 from engine.methods.apply import apply_method
 from engine.models.loading import load_model
@@ -23,10 +24,11 @@ from engine.models.verified import VerifiedFiles
 from engine.objectives.sequences import SequenceCollator
 from engine.planning.plan import ValueSource
 from engine.recipe.problems import ProblemError
+from engine.training import preflight_learning
 from engine.training.context import RunContext
 from engine.training.preflight import Preflight, check_learner
 from engine.training.preflight_chance import FirstLoss, check_first_loss, judge, looks_untrained
-from engine.training.preflight_learning import Trial, _judge, check_trial
+from engine.training.preflight_learning import ENOUGH_TOKENS, Trial, _judge, check_trial
 from engine.training.preflight_packing import check_packing
 from engine.training.preflight_tokens import check_ids, check_known_tokens
 from engine.training.preflight_weights import check_contents, check_files, loaded_whole
@@ -503,6 +505,23 @@ def _other_answers() -> list[dict[str, Any]]:
         }
         for index, answer in enumerate(answers * 2)
     ]
+
+
+def test_a_trial_learns_few_tokens_or_one_sequence(tmp_path: Path) -> None:
+    context = context_of(tmp_path, tiny_llama(VOCAB))
+    context.batching = replace(context.batching, micro_batch=64)
+    lengths = context.rendered.sequences.lengths
+    rows = [*context.rendered.sequences] * 8
+    assert lengths.sum() * 8 > ENOUGH_TOKENS
+    context.rendered = RenderedRows(ListedSequences(rows))
+    drawn = preflight_learning._one_batch(context)
+    assert ENOUGH_TOKENS - lengths.max() < drawn.lengths.sum() <= ENOUGH_TOKENS
+    context.batching = replace(context.batching, micro_batch=2)
+    assert len(preflight_learning._one_batch(context)) == 2
+    long = Rendered([5] * 600, [1] * 600, False, "made.jsonl:1", 600)
+    context.renderer.max_length = 1024
+    context.rendered = RenderedRows(ListedSequences([long] * 3))
+    assert len(preflight_learning._one_batch(context)) == 1
 
 
 def test_a_trial_that_takes_too_long_is_skipped_with_its_reason(tmp_path: Path) -> None:
