@@ -267,7 +267,7 @@ async def test_an_older_answer_never_overwrites_a_newer_one(backend: FakeBackend
         await walk_to(pilot, "data")
         await pilot.press("enter")
         await wait_for(pilot, lambda: len(backend.profiled) == 1)
-        await pilot.press("escape", "down", "enter")
+        await pilot.press("escape", "down", "down", "enter")
         backend.data_gate.set()
         await wait_for(pilot, lambda: wizard(pilot).facts.data is not None)
         assert wizard(pilot).draft.value("data.source") == str(Path.cwd() / "tickets.jsonl")
