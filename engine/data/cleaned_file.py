@@ -17,6 +17,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from engine.data.cleaning.clean import merged
+from engine.data.paths import data_problem
 from engine.data.pipeline import PreparedData, prepare
 from engine.data.prepared_profile import Found, dropped_sentences, profile_of
 from engine.data.progress import NOBODY, WorkWatch
@@ -25,7 +26,7 @@ from engine.data.row_store import RowStore
 from engine.data.rows import RawRow, Row, Tally
 from engine.data.source_facts import read_options, source_files
 from engine.data.sources import check_read
-from engine.data.usable_rows import read_raw, usable_rows
+from engine.data.usable_rows import for_files, read_raw, usable_rows
 from engine.planning.data_words import account
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
@@ -108,7 +109,7 @@ def clean_rows(
         check_read(files, recipe.data.sources(), read_options(recipe.data))
         dropped = Tally(told=lambda reason, where, detail: reasons.update({where: (reason, detail)}))
         changed = Tally()
-        usable, shape = usable_rows(raw, recipe, Path(folder) / "rows.arrow", dropped, changed, watch)
+        usable, shape = usable_rows(raw, for_files(recipe, files), Path(folder) / "rows.arrow", dropped, changed, watch)
         if not usable.rows:
             raise _nothing_left(dropped)
         found = Found(files, shape, dropped, changed, merged(usable.outcomes), [], len(usable.rows), 0)
@@ -219,16 +220,22 @@ def split_files(
     recipe = whole_data(recipe)
     prepared = prepare(recipe, cache=cache, watch=watch)
     files = [LineFile(folder / f"{side}.jsonl") for side in SIDES]
-    sides = {row_id: place for place, rows in enumerate(_sides(prepared)) for row_id in rows.ids()}
+    # Each side has its rows in the order of the files, so that the next id of each is all that need be known.
+    ids = [rows.ids() for rows in _sides(prepared)]
+    awaited = [next(side, None) for side in ids]
     pending: list[list[dict[str, Any]]] = [[] for _ in SIDES]
     for row in watch.counted("Writing rows", raw_rows(recipe.data), prepared.profile.num_rows):
-        place = sides.get(row.where)
-        if place is None:
+        if row.where not in awaited:
             continue
+        place = awaited.index(row.where)
+        awaited[place] = next(ids[place], None)
         pending[place].append(row.values)
         if len(pending[place]) == _BATCH_ROWS:
             files[place].write(pending[place])
             pending[place].clear()
+    if awaited[0] is not None:
+        fix = "Wait until whatever writes it has finished, or name a copy."
+        raise data_problem("file_changed", "The data was written to while it was divided.", fix)
     for file, rows in zip(files, pending, strict=True):
         file.write(rows)
     record = _split_record(recipe, prepared, files)

@@ -1,7 +1,7 @@
 """From files to rows that can be used: read, brought into form, looked at one by one and beside each other.
 
 Each step is a pass over rows in a store (`engine.data.row_store`); what is kept of each row between the passes are
-hashes and numbers, about two hundred bytes, never its text.
+hashes and numbers, about a hundred bytes, never its text.
 """
 
 from array import array
@@ -106,6 +106,19 @@ def read_raw(
 
         read = [read_file(file, options, watch.of_file(f"Reading {file.name}"), take) for file in files]
     return RawRows(RowStore(path), list(columns)), read
+
+
+def for_files(recipe: Recipe, files: Sequence[SourceFile]) -> Recipe:
+    """Return a recipe that reports no lengths where all rows are passages: how long those are is our own doing.
+
+    Where somebody asked to drop such rows, they are looked for all the same.
+    """
+    cleaning = recipe.data.cleaning
+    cut_here = recipe.data.text_unit == "passage" and all(file.kind == "text" for file in files)
+    if not cut_here or cleaning.length_outliers != "report":
+        return recipe
+    cleaning = cleaning.model_copy(update={"length_outliers": "off"})
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"cleaning": cleaning})})
 
 
 def usable_rows(

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 from typer.testing import CliRunner, Result
 
+from engine.data import cleaned_file
 from engine.data.progress import WorkWatch
 from engine.inspection import FUNCTIONS
-from engine.recipe.problems import Problem
+from engine.recipe.problems import Problem, ProblemError
+from engine.recipe.schema import Recipe
 from tui.cli import app
 from tui.verbs import data_recipe
 
@@ -257,6 +260,15 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, helper: HelperHere, verb: 
     shown = data(verb, "rows.jsonl", "--out", "out.jsonl")
     assert shown.exit_code == 130
     assert names_in(tmp_path) == {"rows.jsonl"}
+
+
+def test_split_refuses_data_that_changes_while_it_is_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", ROWS)
+    recipe = Recipe.model_validate({"objective": "chat", "model": {"base": "m"}, "data": {"source": str(source)}})
+    raw_rows = cleaned_file.raw_rows
+    monkeypatch.setattr(cleaned_file, "raw_rows", lambda data: islice(raw_rows(data), 10))
+    with pytest.raises(ProblemError, match="written to while"):
+        cleaned_file.split_files(recipe, tmp_path)
 
 
 def test_split_keeps_the_rows_as_they_are_and_says_how_to_repeat_it(tmp_path: Path) -> None:
