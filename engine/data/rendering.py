@@ -6,7 +6,6 @@ once the ids exist, so the preview, the preflight and the trainer cannot disagre
 
 import json
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -25,11 +24,9 @@ from engine.text import clean_line
 
 TEXT_PROMPT_TOKENS = 32
 """Tokens of a plain-text row that a sample continues from."""
-BATCH_ROWS = 512
+BATCH_ROWS = 2048
 BATCH_CHARS = 1 << 20
 """Rows, or characters of rendered text, that go to the tokenizer in one call."""
-_IN_FLIGHT = 2
-"""Batches at the tokenizer at once: the cores cut one into tokens while ids are taken out of the other."""
 
 
 @dataclass(slots=True)
@@ -148,14 +145,15 @@ class Renderer:
 
     def uncut(self, rows: Iterable[Row]) -> Iterator[UncutRow]:
         """Yield rows as tokens, whole and in order; what the tokenizer does overlaps with what the template does."""
-        with ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="tokenizer") as tokenizer:
-            ahead: deque[Future[list[UncutRow]]] = deque()
+        # A second batch at the tokenizer at the same time made nothing faster: its threads wait for each other.
+        with ThreadPoolExecutor(1, thread_name_prefix="tokenizer") as tokenizer:
+            ahead: Future[list[UncutRow]] | None = None
             for batch in self._batches(rows):
-                ahead.append(tokenizer.submit(self._encoded, batch))
-                if len(ahead) > _IN_FLIGHT:
-                    yield from ahead.popleft().result()
-            while ahead:
-                yield from ahead.popleft().result()
+                behind, ahead = ahead, tokenizer.submit(self._encoded, batch)
+                if behind is not None:
+                    yield from behind.result()
+            if ahead is not None:
+                yield from ahead.result()
 
     def spelled(self, row: Row) -> list[str]:
         """Return the special tokens that the text of a row spells, which the tokenizer reads as those tokens."""
