@@ -62,3 +62,10 @@ def test_a_table_with_cells_of_many_lines_is_read_asked_about_and_shown(tmp_path
     assert "1,201 read = " in tmux.wait_for(" read = ")
     tmux.keys("Right")
     tmux.wait_for("the first row as it is read")
+    tmux.keys("F4")
+    assert "1 of 1,0" in tmux.wait_for("in file order")
+    tmux.keys("l")
+    longest = tmux.wait_for("by length")
+    assert "dialogues.csv:" in longest
+    tmux.keys("F3")
+    tmux.wait_for("1,201 rows")
