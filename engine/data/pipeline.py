@@ -24,7 +24,7 @@ from engine.data.rows import Row, Tally
 from engine.data.sources import FileRef, check_read, expand
 from engine.data.split import SplitRows, check_share, limited, split_rows
 from engine.data.split_values import division_of
-from engine.data.usable_rows import UsableRows, read_raw, tell_first_rows, usable_rows
+from engine.data.usable_rows import UsableRows, for_files, read_raw, tell_first_rows, usable_rows
 from engine.data.weights import weigh_rows, weight_notes
 from engine.planning.profiles import DataProfile, Finding
 from engine.recipe.problems import Problem, ProblemError
@@ -151,6 +151,7 @@ def _divided(sources: _Sources, folder: Path, watch: WorkWatch) -> tuple[Found, 
     dropped, changed = Tally(), Tally()
     raw, files = read_raw(sources.files, sources.options, folder / "raw.arrow", watch)
     check_read(files, sources.listed, sources.options)
+    recipe = for_files(recipe, files)
     usable, shape = _usable(raw, recipe, folder / "rows.arrow", dropped, changed, watch)
     outcomes = list(usable.outcomes)
     held: Sequence[Row] = ()

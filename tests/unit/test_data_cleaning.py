@@ -258,6 +258,20 @@ class TestLengthOutliers:
         rows[20]["completion"] = sentence(random.Random(1), 9000)
         assert prepared(tmp_path, rows, cleaning={"length_outliers": "drop"}).profile.dropped == {"length_outliers": 1}
 
+    def test_passages_that_we_cut_ourselves_are_not_reported_and_other_pieces_of_text_are(self, tmp_path):
+        draw = random.Random(6)
+        path = tmp_path / "book.txt"
+        path.write_text("\n\n".join([*(sentence(draw, 400)[:1497] for _ in range(80)), "The end."]))
+        tree = {"objective": "domain-adaptation", "model": {"base": "builtin:starter"}}
+
+        def counts(**data: object) -> dict[str, int]:
+            recipe = Recipe.model_validate({**tree, "data": {"source": str(path), **data}})
+            return {check.name: check.count for check in prepare(recipe).profile.checks}
+
+        assert "length_outliers" not in counts()
+        assert counts(cleaning={"length_outliers": "drop"})["length_outliers"] == 1
+        assert counts(text_unit="paragraph")["length_outliers"] == 1
+
     def test_lengths_that_spread_by_themselves_are_none(self, tmp_path):
         draw = random.Random(4)
         rows = [row | {"completion": sentence(draw, round(draw.lognormvariate(4, 1)) + 3)} for row in clean_rows(300)]

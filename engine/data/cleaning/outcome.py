@@ -68,7 +68,8 @@ class Outcome:
     def _done(self) -> str:
         if self.dropped:
             return f"; {self.dropped:,} {'is' if self.dropped == 1 else 'are'} left out"
-        return f"; the text of {self.changed:,} {'is' if self.changed == 1 else 'are'} changed" if self.changed else ""
+        changed = f"{self.changed:,} {'row' if self.changed == 1 else 'rows'}"
+        return f"; the text of {changed} is changed" if self.changed else ""
 
     def result(self) -> CheckResult:
         """Return what goes into the profile."""
