@@ -158,7 +158,7 @@ async def test_esc_cancels_the_xray_under_way_and_r_reads_it_again(backend: Fake
         await wait_for(pilot, lambda: len(pilot.app.screen_stack) > 1)
         await wait_for(pilot, lambda: wizard(pilot).facts.data is not None)
         await wizard(pilot).open_step("xray")
-        await wait_for(pilot, lambda: "esc cancels" in shown(pilot), "the way out")
+        await wait_for(pilot, lambda: "Tokenising… 40 %  esc cancels" in shown(pilot), "the way out")
         await pilot.press("escape")
         await wait_for(pilot, lambda: "The X-ray was cancelled." in shown(pilot), "that it was cancelled")
         assert wizard(pilot).draft.step == "xray"
