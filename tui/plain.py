@@ -61,9 +61,7 @@ def run_plain_wizard(draft: Draft | None, helper: "InspectionHelper", drafts: Pa
         helper: Process that reads data and counts tokens.
         drafts: Folder where the draft is saved after each step.
     """
-    typer.echo(
-        "ftwizard, plain. At every prompt: ? explains, b goes back, q leaves; empty takes [what is in brackets]."
-    )
+    _say("ftwizard, plain. At every prompt: ? explains, b goes back, q leaves; empty takes [what is in brackets].")
     try:
         current = _opening_draft(drafts) if draft is None else draft
         return _walk(current, helper, drafts)
@@ -267,9 +265,9 @@ def _ask_method(draft: Draft, helper: "InspectionHelper") -> Draft:
         print_table(HEADERS, [("1.", "Decide for me", "", "", "the best that fits"), *rows])
         for number, option in numbered:
             if option.is_way:
-                typer.echo("\n".join(textwrap.wrap(f"{number}  {option.more}", WIDTH, subsequent_indent="    ")))
+                _say(f"{number}  {option.more}")
         if words := length_line(plan.lengths, plan.recipe.training.max_length):
-            typer.echo(f"Sequence length: {words}. The next step changes it (training.max_length=...).")
+            _say(f"Sequence length: {words}. The next step changes it (training.max_length=...).")
         typer.echo("~ is a formula. Type ? for settings, quality and why not of each.")
         taken = _ask_option(options, draft)
         if taken is None:
@@ -315,9 +313,7 @@ def _ask_settings(draft: Draft) -> Draft:
         for field in recipe_fields()
         if field.path.split(".")[0] in ("training", "method", "evaluation", "delivery", "data")
     ]
-    typer.echo(
-        "The defaults suit most. Type path=value to change one (training.epochs=2), ? for the list, empty to go on."
-    )
+    _say("The defaults suit most. Type path=value to change one (training.epochs=2), ? for the list, empty to go on.")
     while True:
         line = _ask("Change", "", "\n".join(f"{f.path}: {f.description} Default: {f.why}" for f in fields))
         if not line:
@@ -352,9 +348,14 @@ def _review(draft: Draft, helper: "InspectionHelper") -> Prepared | None:
     raise _GoBack
 
 
+def _say(text: str, *, indent: str = "") -> None:
+    """Print text broken between words: a terminal breaks them in the middle."""
+    typer.echo("\n".join(textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}    ")))
+
+
 def _ask_choice(choices: Sequence[Choice], default: str, *, other: str = "") -> str:
     for number, choice in enumerate(choices, 1):
-        typer.echo(f"  {number}. {choice.title}: {choice.summary}")
+        _say(f"{number}. {choice.title}: {choice.summary}", indent="  ")
     explained = "\n".join(f"{choice.title}\n{choice.more}" for choice in choices if choice.more)
     question = f"Number, or {other}" if other else "Number"
     names = {choice.value: choice.value for choice in choices}
