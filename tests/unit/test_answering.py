@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from engine.answering import Answering
-from engine.inspection import WARMING
 
 
 class Line:
@@ -92,8 +91,3 @@ def test_what_fails_ahead_is_told_to_the_log_and_questions_are_answered(capsys: 
     line.serve_until(done)
     assert line.log == ["question"]
     assert "libtorch.so is torn" in capsys.readouterr().err
-
-
-def test_every_real_step_can_be_done() -> None:
-    for step in WARMING:
-        step()
