@@ -373,14 +373,16 @@ def test_xray_asks_for_the_sequences_that_the_options_name(monkeypatch: pytest.M
         return given["start"], given["count"], given["order"]
 
     assert asked() == (0, 3, "file")
-    assert asked("--row", "7", "--count", "1") == (6, 1, "file")
+    assert asked("--sequence", "7", "--count", "1") == (6, 1, "file")
     assert asked("--page", "3", "--count", "5", "--longest") == (10, 5, "longest")
     assert asked("--odd") == (0, 3, "odd")
     given = show_xray(monkeypatch, made_page(), "--max-length", "99")[1]
     assert given["recipe"]["training"]["max_length"] == 99
 
 
-@pytest.mark.parametrize("options", [("--cut", "--odd"), ("--row", "2", "--page", "1"), ("--row", "2", "--longest")])
+@pytest.mark.parametrize(
+    "options", [("--cut", "--odd"), ("--sequence", "2", "--page", "1"), ("--sequence", "2", "--longest")]
+)
 def test_xray_refuses_options_that_exclude_each_other(
     monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:

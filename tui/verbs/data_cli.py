@@ -55,7 +55,7 @@ def inspect(
 def xray(
     paths: Paths,
     model: Annotated[str, typer.Option("--model", metavar="MODEL", help="Whose tokenizer and chat template.")],
-    row: Annotated[int | None, typer.Option("--row", metavar="N", min=1, help="Start at sequence N.")] = None,
+    sequence: Annotated[int | None, typer.Option("--sequence", metavar="N", min=1, help="Start at sequence N.")] = None,
     longest: Annotated[bool, typer.Option("--longest", help="The longest first.")] = False,
     cut: Annotated[bool, typer.Option("--cut", help="Those that are cut.")] = False,
     odd: Annotated[bool, typer.Option("--odd", help="Those that stand out, with the reason.")] = False,
@@ -76,7 +76,9 @@ def xray(
     wish = DataWish(paths, changes or [], model, objective)
 
     def act() -> int:
-        shown = wish_of(row=row, page=page, longest=longest, cut=cut, odd=odd, count=count, max_length=max_length)
+        shown = wish_of(
+            sequence=sequence, page=page, longest=longest, cut=cut, odd=odd, count=count, max_length=max_length
+        )
         return show(wish, shown, as_json=as_json)
 
     run_verb(act, as_json=as_json)

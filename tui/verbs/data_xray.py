@@ -44,7 +44,7 @@ class XrayWish:
 
 
 def wish_of(
-    *, row: int | None, page: int | None, longest: bool, cut: bool, odd: bool, count: int, max_length: int | None
+    *, sequence: int | None, page: int | None, longest: bool, cut: bool, odd: bool, count: int, max_length: int | None
 ) -> XrayWish:
     """Return what the options ask for.
 
@@ -53,12 +53,12 @@ def wish_of(
     """
     asked: dict[XrayOrder, bool] = {"longest": longest, "cut": cut, "odd": odd}
     orders = [order for order, wanted in asked.items() if wanted]
-    if len(orders) > 1 or (row is not None and (page is not None or orders)):
-        message = "--row, --page, --longest, --cut and --odd ask for different sequences."
+    if len(orders) > 1 or (sequence is not None and (page is not None or orders)):
+        message = "--sequence, --page, --longest, --cut and --odd ask for different sequences."
         raise ProblemError(
-            Problem("data.xray_options", message, "Give one order; --page goes with it, --row does not.")
+            Problem("data.xray_options", message, "Give one order; --page goes with it, --sequence does not.")
         )
-    start = row - 1 if row is not None else ((page or 1) - 1) * count
+    start = sequence - 1 if sequence is not None else ((page or 1) - 1) * count
     return XrayWish(orders[0] if orders else "file", start, count, max_length)
 
 
