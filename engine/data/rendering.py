@@ -1,7 +1,7 @@
 """Canonical rows to token ids and a mask of what is trained: exactly what the trainer will see.
 
 A token is trained when it carries a character of an answer, or ends the answer's turn. Nothing here looks at text again
-once the ids exist, so the preview, the preflight and the trainer cannot disagree.
+once the ids exist, so the X-ray, the preflight and the trainer cannot disagree.
 """
 
 import json
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -52,7 +51,7 @@ class UncutRow:
 
 
 class Renderer:
-    """Turns rows into sequences, the same way for training, evaluation and preview."""
+    """Turns rows into sequences, the same way for training, evaluation and the X-ray."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, system_prompt: str | None = None) -> None:
         """Prepare rendering.
@@ -65,7 +64,6 @@ class Renderer:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.system_prompt = system_prompt
-        self._added_ids = frozenset(tokenizer.added_tokens_decoder) | frozenset(tokenizer.all_special_ids)
         self._control = _control_pattern(tokenizer)
         self._template: ChatTemplate | None = None
         self._encoder = Encoder(tokenizer)
@@ -174,38 +172,6 @@ class Renderer:
             return self._encoder.text_ids(prompt)
         row = {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": ""}]}
         return self.prompt_ids(row)
-
-    def preview(self, row: Row) -> list[dict[str, Any]]:
-        """Return the sequences of a row for people.
-
-        Returns:
-            A `PreviewRow` for each sequence: `{"id", "tokens": [{"text", "role"}], "num_tokens", "num_trained",
-            "cut"}`, the role being `trained`, `special` or `context`.
-        """
-        return [
-            {
-                "id": sequence.id,
-                "tokens": [
-                    {"text": self._token_text(token), "role": self._token_role(token, trained)}
-                    for token, trained in zip(sequence.input_ids, sequence.trained_mask, strict=True)
-                ],
-                "num_tokens": len(sequence.input_ids),
-                "num_trained": sequence.num_trained,
-                "cut": sequence.cut,
-            }
-            for sequence in self.render_all(row)
-        ]
-
-    def _token_role(self, token: int, trained: int) -> str:
-        return "trained" if trained else "special" if token in self._added_ids else "context"
-
-    def _token_text(self, token: int) -> str:
-        # The piece itself, because decoding one token loses the space in front of it.
-        if token in self._added_ids:
-            return str(self.tokenizer.convert_ids_to_tokens(token))
-        piece = str(self.tokenizer.convert_ids_to_tokens(token))
-        text = str(self.tokenizer.decode([token]))
-        return f" {text}" if piece[:1] in ("▁", "Ġ") and not text.startswith(" ") else text
 
     def _messages(self, row: Row) -> list[Message]:
         messages = list(turns(row))

@@ -5,6 +5,7 @@ run needs of all sequences (`row_numbers`, `lengths`, the stretches that are tra
 to 40 bytes a sequence; the ids stay in the file.
 """
 
+import contextlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -52,8 +53,9 @@ class TokenWriter:
             if error is None and self._ids:
                 self._flush()
         finally:
-            self._out.close()
-            self._file.close()
+            # The end of the Arrow file is written on closing, which a full disk refuses.
+            with contextlib.closing(self._file):
+                self._out.close()
 
     def add(self, uncut: UncutRow) -> None:
         """Append the sequences of a row."""

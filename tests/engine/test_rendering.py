@@ -331,18 +331,6 @@ def test_slow_tokenizer_without_offsets_gives_the_same():
         assert Renderer(slow, 512).render(row) == Renderer(fast, 512).render(row)
 
 
-def test_preview_tells_the_roles_apart():
-    renderer = Renderer(byte_level_tokenizer(shapes.CHATML), 512)
-    (preview,) = renderer.preview(talk("u:Hi there", "a:Yes, quite"))
-    roles = {token["text"]: token["role"] for token in preview["tokens"]}
-    assert roles["<|im_start|>"] == "special"
-    assert roles["<|im_end|>"] == "trained"
-    assert "".join(t["text"] for t in preview["tokens"] if t["role"] == "trained") == "Yes, quite<|im_end|>"
-    assert preview["num_trained"] == sum(token["role"] == "trained" for token in preview["tokens"])
-    assert preview["num_tokens"] == len(preview["tokens"])
-    json.dumps(preview)
-
-
 @pytest.fixture(scope="module")
 def chat_recipe(tmp_path_factory) -> tuple[Recipe, str]:
     folder = tmp_path_factory.mktemp("profile")
