@@ -126,7 +126,7 @@ class Renderer:
         result = RenderedRows()
         kept: list[Rendered] = []
         for uncut in self.uncut(rows):
-            row_id = uncut.row["id"]
+            row_id = uncut.row.get("id", "")
             if uncut.refused:
                 result.dropped.add("template_refused", row_id, uncut.refused)
                 continue
