@@ -68,9 +68,7 @@ def _rows_at_once(facts: Any, size: int, name: str) -> int:
 
 def _refuse_bomb(unpacked_bytes: int, size: int, name: str) -> None:
     if unpacked_bytes > max(BOMB_FLOOR_BYTES, BOMB_RATIO * size):
-        message = (
-            f"{name} grows beyond {human_bytes(unpacked_bytes)} out of {human_bytes(size)}, as no data does."
-        )
+        message = f"{name} grows beyond {human_bytes(unpacked_bytes)} out of {human_bytes(size)}, as no data does."
         raise data_problem("table_bomb", message, "Look at it with another program, and name a file of real rows.")
 
 
