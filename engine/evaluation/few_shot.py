@@ -175,7 +175,7 @@ class FewShot:
         own = self._wide.render_rows([row]).sequences
         if not count or not own:
             return [TokenRow(each.input_ids, each.trained_mask) for each in self.renderer.render_rows([row]).sequences]
-        whole = self._wide.render_rows([self._behind_examples(row, count)]).sequences
+        whole: Sequence[Rendered] = self._wide.render_rows([self._behind_examples(row, count)]).sequences
         if not whole or any(sequence.cut for sequence in whole):
             return None
         if len(whole) == 1:

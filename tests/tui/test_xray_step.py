@@ -219,6 +219,16 @@ async def test_nothing_trained_blocks_with_its_rows(backend: FakeBackend) -> Non
         assert "✗ X-ray" in said
 
 
+async def test_the_way_out_of_an_error_shows_however_many_rows_it_names(backend: FakeBackend) -> None:
+    rows = ", ".join(f"a-long-name-of-a-file-{number}.jsonl:{number}" for number in range(12))
+    problem = Problem("preflight.p7", f"12 rows lose their answer ({rows}).", "Set training.max_length higher.")
+    backend.xray_pages.facts |= {"problems": (problem,)}
+    async with opened(backend).run_test(size=(80, 24), notifications=True) as pilot:
+        await to_xray(pilot)
+        assert "12 rows lose their answer" in shown(pilot)
+        assert "→ Set training.max_length higher." in shown(pilot)
+
+
 async def test_everything_trained_on_a_chat_asks_and_the_answer_is_remembered(backend: FakeBackend) -> None:
     backend.xray_pages.facts |= {"trained_share": 1.0, "problems": (ALL_TRAINED,)}
     app = opened(backend)

@@ -1,6 +1,7 @@
 """The X-ray in words: what is trained, which sequence is shown and why it stands out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from textual.content import Content
 
@@ -22,6 +23,8 @@ NONE_OF: dict[XrayOrder, str] = {
     "cut": "No sequence is cut.",
     "odd": "No sequence stands out.",
 }
+MAX_ERROR_CHARS = 150
+"""Two lines of 80 columns."""
 MAX_PROBLEMS = 2
 MAX_REASONS = 2
 
@@ -84,10 +87,18 @@ def summary_content(page: XrayPage, problems: Sequence[Problem], *, asks: bool) 
     lines = [Content.assemble(mark, (headline(page), "bold"), length)]
     if asks:
         lines.append(Content.styled("? Train on everything? Press y to answer, esc to go back.", "bold $warning"))
-    lines += [problem_label(problem) for problem in problems[:MAX_PROBLEMS]]
+    lines += [_finding(problem) for problem in problems[:MAX_PROBLEMS]]
     if len(problems) > MAX_PROBLEMS:
         lines.append(Content.styled(f"  and {len(problems) - MAX_PROBLEMS} more, on the review", "$text-muted"))
     return Content("\n").join(lines)
+
+
+def _finding(problem: Problem) -> Content:
+    """Return a finding; one that closes the way on has its way out on a line of its own, whatever it names."""
+    if problem.severity != "error" or not problem.fix:
+        return problem_label(problem)
+    short = replace(problem, message=clean_line(problem.message, max_chars=MAX_ERROR_CHARS), fix="")
+    return Content.assemble(problem_label(short), "\n", (f"  → {clean_line(problem.fix)}", "bold"))
 
 
 def legend_content(*, marked: bool) -> Content:
