@@ -209,9 +209,10 @@ class TrainingSection(Section):
     preflight: Literal["auto", "full", "off"] = Field(
         "auto",
         title="Preflight",
-        description="Checks before the first step that compute with the model: packing, first loss, a batch by heart. "
-        "full gives them more time, off leaves them out; files, tokens and trained weights are always checked.",
-        json_schema_extra=why("Seconds that find runs which would train for nothing.", level="advanced"),
+        description="Checks that compute with the model before the first step; full takes more time, off leaves them out.",
+        json_schema_extra=why(
+            "Seconds find runs that would train for nothing; files and tokens are always checked.", level="advanced"
+        ),
     )
     evaluate_every: int | None = Field(
         None,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from engine.data.cleaning.clean import RowChecks
+from engine.data.cleaning.facts import facts_of
 from engine.data.conversations import canonical_rows
 from engine.data.formats import Shape, candidates
 from engine.data.pipeline import prepare
@@ -99,9 +100,10 @@ def test_one_question_with_contradictory_labels_is_told(rated):
         asked = {"prompt": [{"role": "user", "content": f"Why {n // 2}?"}]}
         answer = {"completion": [{"role": "assistant", "content": "So."}], "label": n % 2 == 0}
         rows.append({"id": f"k.jsonl:{n + 1}"} | (asked | answer if rated else {"text": f"{n // 2} x", "label": n % 2}))
+    facts = facts_of(rows, with_languages=True)
     (outcome,) = [
         outcome
-        for outcome in RowChecks(rows, CleaningSection(), 1, Tally()).run().outcomes
+        for outcome in RowChecks(rows, facts, CleaningSection(), 1, Tally()).run().outcomes
         if outcome.name == "contradictions"
     ]
     assert outcome.severity == "warning"
