@@ -209,7 +209,7 @@ class TrainingSection(Section):
     preflight: Literal["auto", "full", "off"] = Field(
         "auto",
         title="Preflight",
-        description="Checks that compute with the model before the first step; full takes more time, off leaves them out.",
+        description="Checks with the model before the first step; full takes more time, off leaves them out.",
         json_schema_extra=why(
             "Seconds find runs that would train for nothing; files and tokens are always checked.", level="advanced"
         ),
