@@ -31,6 +31,11 @@ ProgressListener = Callable[[dict[str, Any]], None]
 """Takes the fields of `engine.data.progress.Progress`."""
 
 
+def _seen(answer: "asyncio.Future[Any]") -> None:
+    if not answer.cancelled():
+        answer.exception()
+
+
 @dataclass(slots=True, eq=False)
 class _Request:
     """One question, until it is answered."""
@@ -95,9 +100,12 @@ class InspectionHelper:
         request = _Request(name, arguments, tell if on_progress is not None else None)
         connection = self._connected()
         connection.send(request)
+        answer = asyncio.wrap_future(request.future)
         try:
-            return await asyncio.shield(asyncio.wrap_future(request.future))
+            return await asyncio.shield(answer)
         except asyncio.CancelledError:
+            # Nobody waits any more: asyncio would print an answer that is an error when the program ends.
+            answer.add_done_callback(_seen)
             self._cancel(connection, request)
             raise
 

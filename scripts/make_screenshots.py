@@ -95,6 +95,10 @@ async def draw_all(run: Path) -> None:
         await draw("wizard", Wizard(preset="quickstart"), (100, 30), "What should the model learn?")
         to_method, rehearsed = ("f3", "f3"), "simulated"
         await draw("method", Wizard(preset="quickstart", at_review=True), (120, 36), "Ready.", to_method, rehearsed)
+        to_xray = ("f3", "f3", "f3")
+        await draw("xray", Wizard(preset="quickstart", at_review=True), (100, 30), "Ready.", to_xray, "trained:")
+        to_lengths = (*to_xray, "f3", "right")
+        await draw("lengths", Wizard(preset="quickstart", at_review=True), (100, 30), "Ready.", to_lengths, "median")
         await draw("review", Wizard(preset="quickstart", at_review=True), (100, 34), "Ready.")
 
 

@@ -1,14 +1,17 @@
 """The inspection helper: answers, problems, crashes and cancellation, with the real process."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -192,6 +195,35 @@ async def test_a_cancelled_call_stops_leaves_nothing_behind_and_the_process_stay
         await task
     assert await made.call("pid") == before
     assert list((tmp_path / "cache" / "rows").iterdir()) == []
+
+
+async def test_the_answer_to_a_cancelled_call_is_no_noise_at_the_end(
+    made: InspectionHelper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: noise.append(context))
+    answers: list[weakref.ref[asyncio.Future[Any]]] = []
+    wrap = asyncio.wrap_future
+
+    def wrapped(future: Any) -> "asyncio.Future[Any]":
+        answer = wrap(future)
+        answers.append(weakref.ref(answer))
+        return answer
+
+    monkeypatch.setattr(asyncio, "wrap_future", wrapped)
+    words: list[dict[str, object]] = []
+    task = asyncio.create_task(made.call("endless", words.append, cache=str(tmp_path / "cache")))
+    await until_words(words)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    deadline = time.monotonic() + 20
+    while answers[0]() is not None:
+        assert time.monotonic() < deadline, "the answer is kept"
+        gc.collect()
+        await asyncio.sleep(0.02)
+    assert noise == []
 
 
 async def test_work_that_does_not_stop_is_ended_and_what_waited_behind_it_is_answered(made: InspectionHelper) -> None:
