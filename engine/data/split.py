@@ -68,11 +68,6 @@ class Division:
     times: Sequence[float] | npt.NDArray[np.float64] | None = None
 
 
-def drop_duplicates(rows: Sequence[Row], dropped: Tally, keys: RowKeys | None = None) -> Sequence[Row]:
-    """Return the first of rows that are equal to the letter; the others are counted."""
-    return picked(rows, different_rows(rows, keys or RowKeys.of(rows), dropped))
-
-
 def different_rows(rows: Sequence[Row], keys: RowKeys, dropped: Tally) -> Integers:
     """Return the places of the first of rows that are equal to the letter; the others are counted."""
     firsts = keys.firsts()
@@ -83,11 +78,6 @@ def different_rows(rows: Sequence[Row], keys: RowKeys, dropped: Tally) -> Intege
         wanted = dropped.wants_detail("duplicate")
         dropped.add("duplicate", row_id, f"equal to {id_of(rows, int(firsts[place]))}" if wanted else "")
     return np.flatnonzero(firsts == places)
-
-
-def limit_rows(rows: Sequence[Row], limit: int | None, seed: int, dropped: Tally) -> Sequence[Row]:
-    """Return at most `limit` rows, drawn with the seed by what they hold, in their order."""
-    return rows if limit is None else picked(rows, limited(rows, RowKeys.of(rows), limit, seed, dropped))
 
 
 def limited(rows: Sequence[Row], keys: RowKeys, limit: int, seed: int, dropped: Tally) -> Integers:

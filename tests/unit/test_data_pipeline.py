@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from engine.data.lengths import length_profile, percentile
 from engine.data.pipeline import prepare
-from engine.data.row_keys import row_key
+from engine.data.row_keys import RowKeys, row_key
+from engine.data.row_store import picked
 from engine.data.rows import Tally
-from engine.data.split import Division, drop_duplicates, limit_rows, split_rows
+from engine.data.split import Division, different_rows, limited, split_rows
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
 
@@ -142,13 +143,14 @@ class TestCleaning:
 
     def test_ids_do_not_make_rows_different(self):
         tally = Tally()
-        kept = drop_duplicates([{"id": "a:1", "text": "x"}, {"id": "a:2", "text": "x"}], tally)
+        rows = [{"id": "a:1", "text": "x"}, {"id": "a:2", "text": "x"}]
+        kept = picked(rows, different_rows(rows, RowKeys.of(rows), tally))
         assert [row["id"] for row in kept] == ["a:1"]
         assert tally.details == {"duplicate": "equal to a:1"}
 
     def test_row_limit_draws_with_the_seed(self):
         rows = text_rows(100)
-        first, again, other = (limit_rows(rows, 10, seed, Tally()) for seed in (1, 1, 2))
+        first, again, other = (picked(rows, limited(rows, RowKeys.of(rows), 10, seed, Tally())) for seed in (1, 1, 2))
         assert len(first) == 10
         assert first == again
         assert first != other

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.data.pipeline import PreparedData, prepare
-from engine.data.row_keys import row_key
+from engine.data.row_keys import RowKeys, row_key
+from engine.data.row_store import picked
 from engine.data.rows import Tally
-from engine.data.split import Division, limit_rows, split_rows
+from engine.data.split import Division, limited, split_rows
 from engine.data.split_values import times_of
 from engine.planning.derive import choose_held_out
 from engine.recipe.problems import ProblemError
@@ -66,12 +67,16 @@ class TestDraw:
 
     def test_the_row_limit_draws_by_what_rows_hold(self):
         rows = text_rows(100)
-        drawn = {row["text"] for row in limit_rows(rows, 10, 3, Tally())}
-        assert drawn == {row["text"] for row in limit_rows(rows[::-1], 10, 3, Tally())}
+        drawn, again = (
+            {row["text"] for row in picked(some, limited(some, RowKeys.of(some), 10, 3, Tally()))}
+            for some in (rows, rows[::-1])
+        )
+        assert drawn == again
 
     def test_two_draws_have_nothing_to_do_with_each_other(self):
-        limited = limit_rows(text_rows(2000), 1000, 3, Tally())
-        assert 60 <= len(split_rows(limited, Division(share=0.1), 3).held_out) <= 140
+        rows = text_rows(2000)
+        drawn = picked(rows, limited(rows, RowKeys.of(rows), 1000, 3, Tally()))
+        assert 60 <= len(split_rows(drawn, Division(share=0.1), 3).held_out) <= 140
 
     @settings(max_examples=40, deadline=None)
     @given(

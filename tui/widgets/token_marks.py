@@ -46,8 +46,3 @@ def marked_pieces(tokens: Sequence[XrayToken]) -> Iterator[Piece]:
             yield Piece(text.replace("\n", f"{LINE_FEED}\n"), "trained" if token.trained else "context")
     if open_run:
         yield Piece(CLOSE_TRAINED, "mark")
-
-
-def marked_text(tokens: Sequence[XrayToken]) -> str:
-    """Return the tokens of one segment as plain text with marks."""
-    return "".join(piece.text for piece in marked_pieces(tokens))
