@@ -286,7 +286,7 @@ def load_learner(plan: Plan, loaded: LoadedTokenizer) -> PreTrainedModel:
     """Return the model on its device with the method applied; the seed decides the initial adapters."""
     recipe = plan.recipe
     device = "cuda:0" if plan.device.kind == "cuda" else "cpu"
-    model = load_model(recipe, device, quantized=recipe.method.name == "qlora")
+    model = load_model(recipe, device, bits=recipe.method.facts.bits)
     check_vocabulary(loaded.tokenizer, model)
     set_seed(recipe.training.seed)
     return apply_method(model, recipe)

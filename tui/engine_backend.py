@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 _MISSING = frozenset({"objective", "model.base", "data.source"})
 RECENT_RUNS = 20
 RECENT_DATA = 4
-_FITS = {"full": "fits, even full", "lora": "fits with LoRA", "qlora": "fits with QLoRA"}
 
 
 class EngineBackend:
@@ -365,13 +364,15 @@ def _broken_offer(name: str, title: str, summary: str, error: ProblemError) -> M
 
 def _first_look(profile: "ModelProfile", machine: Machine | None) -> tuple[str, str]:
     """Return which methods probably fit and why none does; the plan decides later with the real data."""
+    from engine.catalog.methods import find_method
     from engine.planning.first_look import look
 
     found = look(profile, machine.hardware) if machine is not None and machine.hardware is not None else None
     if found is None:
         return "", ""
     if found.method is not None:
-        return _FITS[found.method], ""
+        method = find_method(found.method)
+        return "fits, even full" if method.trains_whole else f"fits with {method.brief}", ""
     if not found.hopeless:
         return "fits short rows", ""
     need, free = human_bytes(found.memory.low_bytes), human_bytes(found.free_bytes)

@@ -224,7 +224,7 @@ class _Export:
 
     def _merged(self, model: PeftModel) -> Exported:
         trained = prompt_logits(model, self.prompts)
-        if self.plan.recipe.method.name == "qlora":
+        if self.plan.recipe.method.facts.bits is not None:
             device = _device_with_room(causal_model(model).device, self.loaded_bytes)
             model, logits = self._adapter_on_base(device)
             # What 4-bit rounding of the base cost; not a fault of the merge, but worth knowing.
@@ -250,7 +250,7 @@ class _Export:
 
     def _adapter_on_base(self, device: torch.device) -> tuple[PeftModel, list[torch.Tensor]]:
         """Return the written adapter on the base model in full precision, with its logits."""
-        base = load_model(self.plan.recipe, str(device), quantized=False)
+        base = load_model(self.plan.recipe, str(device), bits=None)
         whole = PeftModel.from_pretrained(base, str(self.run_directory.adapter_folder))
         return whole, prompt_logits(whole, self.prompts)
 

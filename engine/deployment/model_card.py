@@ -22,7 +22,6 @@ from engine.runs.directory import RunDirectory
 from engine.text import clean_line, human_count
 
 Kind = Literal["adapter", "merged"]
-_METHOD_WORDS = {"full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class CardFacts:
         before: Measurement before training, as in `evaluation/before.json`; None when there is none.
         after: The same after training.
         parity: The merged model against base and adapter in the same number format; None for an adapter.
-        quantization_gap: QLoRA: the same against the 4-bit model that was trained and measured.
+        quantization_gap: Of a quantised base: the same against the model that was trained and measured.
         versions: `{package: version}`.
         prompt: Prompt used in the loading examples.
         license: Licence of the base model where the catalogue knows it.
@@ -102,11 +101,11 @@ def model_card(facts: CardFacts, kind: Kind) -> str:
 
 
 def _metadata(facts: CardFacts, kind: Kind) -> str:
-    method = facts.plan.recipe.method.name or "full"
+    method = facts.plan.recipe.method.facts
     data: dict[str, Any] = {
         "library_name": "peft" if kind == "adapter" else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["ftwizard", facts.plan.recipe.objective, *(["lora"] if method in ("lora", "qlora") else [])],
+        "tags": ["ftwizard", facts.plan.recipe.objective, *(["lora"] if method.learns == "low-rank" else [])],
     }
     if facts.base.kind == "hub":
         data["base_model"] = facts.base.name
@@ -117,13 +116,13 @@ def _metadata(facts: CardFacts, kind: Kind) -> str:
 
 
 def _introduction(facts: CardFacts, kind: Kind) -> str:
-    recipe, method = facts.plan.recipe, facts.plan.recipe.method.name or "full"
+    recipe = facts.plan.recipe
     what = "An adapter for" if kind == "adapter" else "A fine-tuned version of"
     title = escape_markdown(clean_line(recipe.name or f"{facts.base.name} {recipe.objective}"))
     lines = [
         f"# {title}",
         f"{what} {inline_code(facts.base.name)}{_at_revision(facts.base)}, made with "
-        f"{_METHOD_WORDS.get(method, method)} on {facts.plan.data.num_train:,} rows for {recipe.objective}.",
+        f"{recipe.method.facts.words} on {facts.plan.data.num_train:,} rows for {recipe.objective}.",
     ]
     if facts.license:
         lines.append(f"The base model's licence is {escape_markdown(facts.license)}; it covers this model too.")
@@ -186,15 +185,15 @@ def _scores(facts: CardFacts) -> str:
     if not metrics:
         return ""
     rows = [_score_row(metric, before.get(metric.name), after.get(metric.name)) for metric in metrics]
-    measured = facts.after or facts.before or {}
+    measured, bits = facts.after or facts.before or {}, facts.plan.recipe.method.facts.bits
     parts = [
         "## Scores",
         f"Measured on {measured.get('num_rows', 0):,} held-out rows"
         + (f", answers on {measured['num_generated']:,} of them" if measured.get("num_generated") else "")
         + ", before and after training."
         + (
-            " The base model was held in 4 bits, as in training; in another number format scores differ a little."
-            if facts.plan.recipe.method.name == "qlora"
+            f" The base model was held in {bits} bits, as in training; in another number format scores differ a little."
+            if bits is not None
             else ""
         ),
         "\n".join(["| | before | after | |", "|---|---:|---:|---|", *rows]),
@@ -225,7 +224,8 @@ def _training(facts: CardFacts) -> str:
         other = "the adapter on the base model that is not quantised" if quantized else "the model as it was trained"
         lines.append(f"- Largest logit difference to {other}: {_difference(facts.parity)}")
     if facts.quantization_gap is not None:
-        lines.append(f"- To the 4-bit model that was trained and measured: {_difference(facts.quantization_gap)}")
+        held = f"{plan.recipe.method.facts.bits}-bit model"
+        lines.append(f"- To the {held} that was trained and measured: {_difference(facts.quantization_gap)}")
     return "## Training\n\n" + "\n".join(lines)
 
 

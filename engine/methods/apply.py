@@ -1,5 +1,6 @@
 """One door to all methods, and a look at what they did to the model."""
 
+from collections.abc import Set
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -7,11 +8,12 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from engine.catalog.methods import Method, MethodName
 from engine.methods import full, lora, qlora
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
 
-METHODS: dict[str, ModuleType] = {"full": full, "lora": lora, "qlora": qlora}
+METHODS: dict[MethodName, ModuleType] = {"full": full, "lora": lora, "qlora": qlora}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,13 @@ def apply_method(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | Pe
     """
     name = recipe.method.name
     if name is None:
-        raise _problem("method.missing", "The recipe names no method.", "Set method.name to full, lora or qlora.")
+        raise _problem("method.missing", "The recipe names no method.", "Set method.name, for example to lora.")
+    own = {id(parameter) for parameter in model.parameters()}
     adapted: PreTrainedModel | PeftModel = METHODS[name].apply(model, recipe)
-    if recipe.training.activation_checkpointing and name != "full":
+    if recipe.training.activation_checkpointing and recipe.method.facts.makes_adapter:
         # Nothing before the first adapter learns, so a checkpointed block would see inputs without gradients.
         model.enable_input_require_grads()
-    _check(adapted, name)
+    _check(adapted, recipe.method.facts, own)
     return adapted
 
 
@@ -61,10 +64,11 @@ def _problem(code: str, message: str, fix: str) -> ProblemError:
     return ProblemError(Problem(code, message, fix, path="method.name"))
 
 
-def _check(model: PreTrainedModel | PeftModel, name: str) -> None:
+def _check(model: PreTrainedModel | PeftModel, method: Method, own: Set[int]) -> None:
+    """Refuse a model of which something else learns than the method says; `own` are the ids of the base's weights."""
     trained = {key: parameter for key, parameter in model.named_parameters() if parameter.requires_grad}
     if not trained:
-        raise _problem("method.nothing_learns", f"With {name} no weight would learn.", "Choose another method.")
+        raise _problem("method.nothing_learns", f"With {method.name} no weight would learn.", "Choose another method.")
     wrong = [key for key, parameter in trained.items() if parameter.dtype != torch.float32]
     if wrong:
         raise _problem(
@@ -72,13 +76,11 @@ def _check(model: PreTrainedModel | PeftModel, name: str) -> None:
             f"{wrong[0]} would learn in {_name(trained[wrong[0]].dtype)}, too narrow for small steps.",
             "Load the model in float32 to train all of its weights.",
         )
-    if name == "full":
-        frozen = [key for key, parameter in model.named_parameters() if not parameter.requires_grad]
-        if frozen:
-            raise _problem("method.frozen", f"{frozen[0]} would stay frozen.", "Choose the method lora.")
-        return
-    strays = [key for key in trained if "lora_" not in key]
-    if strays:
+    frozen = [key for key, parameter in model.named_parameters() if not parameter.requires_grad]
+    if method.trains_whole and frozen:
+        raise _problem("method.frozen", f"{frozen[0]} would stay frozen.", "Choose the method lora.")
+    strays = [key for key, parameter in trained.items() if id(parameter) in own]
+    if method.makes_adapter and strays:
         raise _problem(
             "method.base_learns", f"{strays[0]} of the base model would learn too.", "Choose the method full."
         )

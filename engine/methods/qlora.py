@@ -15,7 +15,7 @@ def apply(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
     model's memory. They are frozen, so they stay as loaded; freezing and gradients through checkpoints are done here.
 
     Args:
-        model: From `load_model(..., quantized=True)`.
+        model: From `load_model(..., bits=4)`.
         recipe: As for LoRA.
 
     Raises:
@@ -26,7 +26,7 @@ def apply(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
             Problem(
                 "method.not_quantized",
                 "QLoRA needs a base model that was loaded in 4 bits, and this one was not.",
-                "Load it with quantized=True, or choose the method lora.",
+                "Load it with bits=4, or choose the method lora.",
                 path="method.name",
             )
         )

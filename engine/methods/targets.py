@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from typing import Literal
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -24,7 +25,13 @@ def linear_layers(model: PreTrainedModel) -> Iterator[str]:
     An adapter on the output layer would have to be merged into the embeddings where the two are tied.
     """
     output = model.get_output_embeddings()
+    adapters: list[str] = []
     for name, module in model.named_modules():
+        if name.startswith(tuple(adapters)):
+            continue
+        if isinstance(module, BaseTunerLayer):
+            # What an adapter adds is no layer of the model; the layer that it wraps is.
+            adapters += [f"{name}.{part}." for part in module.adapter_layer_names]
         if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not output:
             yield name
 

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from engine.catalog.methods import Bits
 from engine.models.hub import resolve_model
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
 from engine.models.verified import VerifiedFiles, weight_files
@@ -43,7 +44,7 @@ def weights_dtype(recipe: Recipe) -> torch.dtype:
     Weights that learn are float32 whatever the arithmetic: a step of 2e-5 is lost in the 8 bits of a bfloat16 number.
     Frozen ones are held in the format of the arithmetic.
     """
-    return torch.float32 if recipe.method.name == "full" else compute_dtype(recipe)
+    return torch.float32 if recipe.method.facts.trains_base else compute_dtype(recipe)
 
 
 def attention_of(recipe: Recipe) -> str | None:
@@ -51,13 +52,13 @@ def attention_of(recipe: Recipe) -> str | None:
     return None if recipe.training.attention == "sdpa" else recipe.training.attention
 
 
-def load_model(recipe: Recipe, device: str, *, quantized: bool) -> PreTrainedModel:
+def load_model(recipe: Recipe, device: str, *, bits: Bits | None) -> PreTrainedModel:
     """Load the base model of a recipe.
 
     Args:
         recipe: `model`, `method.name` and `training.precision` are read.
         device: Where it computes: `cpu`, `cuda` or `cuda:0`.
-        quantized: Hold the linear layers in 4 bits (NF4, double quantisation).
+        bits: Bits of the linear layers: 4 (NF4, double quantisation), 8 (LLM.int8); None leaves them as they are.
 
     Raises:
         ProblemError: No safetensors, damaged or incomplete files, NaN, code without consent, an unknown family.
@@ -69,18 +70,18 @@ def load_model(recipe: Recipe, device: str, *, quantized: bool) -> PreTrainedMod
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
     placement: dict[str, Any] = {}
-    if quantized:
-        placement = {"device_map": {"": device}, "quantization_config": quantization(recipe)}
+    if bits is not None:
+        placement = {"device_map": {"": device}, "quantization_config": quantization(recipe, bits)}
     model = _from_files(resolved.folder, recipe, placement)
-    if not quantized:
+    if bits is None:
         model.to(torch.device(device))
-    settle(model, quantized=quantized)
+    settle(model, bits=bits)
     return model
 
 
-def settle(model: PreTrainedModel, *, quantized: bool) -> None:
+def settle(model: PreTrainedModel, *, bits: Bits | None) -> None:
     """Set what training needs of a model that was just loaded."""
-    if quantized:
+    if bits == 4:
         _keep_4bit_layout(model)
     model.config.use_cache = False
 
@@ -99,10 +100,12 @@ def _keep_4bit_layout(model: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def quantization(recipe: Recipe) -> "BitsAndBytesConfig":
-    """Return how the linear layers are held in 4 bits: NF4, double quantisation."""
+def quantization(recipe: Recipe, bits: Bits) -> "BitsAndBytesConfig":
+    """Return how the linear layers are held: 4 bits are NF4 with double quantisation, 8 bits LLM.int8."""
     from transformers import BitsAndBytesConfig
 
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from engine.planning.capabilities import is_allowed, native_precision
+from engine.catalog.methods import AUTOMATIC, MethodName, find_method
+from engine.planning.capabilities import is_allowed, native_precision, quantization_of
 from engine.planning.case import Case
-from engine.planning.memory import Method
-from engine.planning.options import EIGHT_BIT, TITLES, method_changes
+from engine.planning.options import EIGHT_BIT, method_changes
 from engine.planning.plan import Way
 from engine.planning.profiles import ModelProfile
 from engine.planning.search import Choice, Space, find_setup
@@ -80,17 +80,20 @@ def _offers(case: Case, smaller: Callable[[], list[ModelProfile]]) -> Iterator[_
         yield from _smaller_base(case, models, _method(case, method))
 
 
-def _leaner_methods(case: Case) -> list[Method]:
+def _leaner_methods(case: Case) -> list[MethodName]:
     """Return the methods that usually need less memory than the one taken, the most capable first."""
-    order: tuple[Method, ...] = ("full", "lora", "qlora")
-    leaner = order[order.index(case.setup.method) + 1 :]
-    return [method for method in leaner if method != "qlora" or is_allowed("4-bit", case.surroundings)]
+    taken = case.setup.method
+    leaner = AUTOMATIC[AUTOMATIC.index(taken) + 1 :] if taken in AUTOMATIC else AUTOMATIC
+    wanted = ((method, quantization_of(find_method(method))) for method in leaner)
+    return [method for method, quantizing in wanted if quantizing is None or is_allowed(quantizing, case.surroundings)]
 
 
-def _method(case: Case, method: Method) -> _Offer:
-    price = "rounding the base model to 4 bits costs a little quality" if method == "qlora" else "fewer weights learn"
+def _method(case: Case, method: MethodName) -> _Offer:
+    facts = find_method(method)
+    rounding = f"rounding the base model to {facts.bits} bits costs a little quality"
+    price = "fewer weights learn" if facts.bits is None else rounding
     space = case.space.changed(methods=(method,), demand_comfort=False)
-    title = f"{TITLES[method]} instead of {TITLES[case.setup.method]}"
+    title = f"{facts.short} instead of {case.setup.facts.short}"
     return _Offer(frozenset({"method"}), title, method_changes(case, method), space, price)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.catalog.methods import Bits, Method
 from engine.planning.plan import Device, Machine
 from engine.planning.profiles import ModelProfile
 
@@ -35,6 +36,7 @@ Capability = Literal[
     "fsdp",
     "zero3",
 ]
+_QUANTIZATIONS: dict[Bits, Capability] = {4: "4-bit", 8: "8-bit"}
 CudaVersion = tuple[int, int]
 
 
@@ -58,6 +60,11 @@ class Surroundings:
 def reason_against(capability: Capability, where: Surroundings) -> str:
     """Return why something cannot run there, as a clause without full stop; empty when it can."""
     return _RULES[capability](where)
+
+
+def quantization_of(method: Method) -> Capability | None:
+    """Return what holding the base model of a method in fewer bits needs; None where it is not quantised."""
+    return None if method.bits is None else _QUANTIZATIONS[method.bits]
 
 
 def is_allowed(capability: Capability, where: Surroundings) -> bool:

@@ -4,18 +4,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engine.catalog.methods import AUTOMATIC, METHOD_SETTINGS, MethodName, find_method
 from engine.catalog.metrics import GENERATING_CHOICES
-from engine.planning.capabilities import Surroundings, is_allowed
+from engine.planning.capabilities import Surroundings, is_allowed, quantization_of
 from engine.planning.duration import Work, training_rate
 from engine.planning.few_shot import example_tokens
-from engine.planning.memory import Method, Setup
+from engine.planning.memory import Setup
 from engine.planning.plan import Device, Machine, Plan
 from engine.planning.profiles import DataProfile, ModelProfile
 from engine.planning.search import SMALL_PARAMS, Space
 from engine.planning.storage import estimate_disk
 from engine.recipe.sources import flatten
 
-ADAPTER_FIELDS = ("method.rank", "method.alpha", "method.dropout", "method.targets")
 DEFAULT_RANK = 16
 
 
@@ -84,14 +84,18 @@ def _generated_tokens(metrics: Collection[str] | None, max_new_tokens: int | Non
     return (max_new_tokens or 0) if GENERATING_CHOICES.intersection(metrics or ()) else 0
 
 
-def _methods(given: Collection[str], facts: Facts) -> tuple[Method, ...]:
-    methods: list[Method] = ["lora"]
-    wants_adapter = any(path in given for path in ADAPTER_FIELDS)
-    if facts.model.num_params <= SMALL_PARAMS and not wants_adapter:
-        methods.insert(0, "full")
-    if is_allowed("4-bit", Surroundings(facts.device, facts.machine, facts.model)):
-        methods.append("qlora")
-    return tuple(methods)
+def _methods(given: Collection[str], facts: Facts) -> tuple[MethodName, ...]:
+    """Return the methods that the plan may take by itself: those that read every setting of a method that is given."""
+    wanted = {path for path in METHOD_SETTINGS if path.startswith("method.") and path in given}
+    where = Surroundings(facts.device, facts.machine, facts.model)
+    found: list[MethodName] = []
+    for method in map(find_method, AUTOMATIC):
+        too_large = method.trains_whole and facts.model.num_params > SMALL_PARAMS
+        quantizing = quantization_of(method)
+        possible = quantizing is None or is_allowed(quantizing, where)
+        if possible and not too_large and wanted <= set(method.settings):
+            found.append(method.name)
+    return tuple(found) or ("lora",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +174,9 @@ def setup_of(plan: Plan) -> Setup:
     recipe, evaluation = plan.recipe, plan.recipe.evaluation
     training, method = recipe.training, recipe.method
     targets = method.targets or "all-linear"
-    name = method.name or "lora"
     return Setup(
         device=plan.device.kind,
-        method=name,
+        method=method.facts.name,
         precision=training.precision or "float32",
         micro_batch=plan.steps.micro_batch,
         max_length=training.max_length or plan.model.context_length,
@@ -187,7 +190,7 @@ def setup_of(plan: Plan) -> Setup:
         dropout=method.dropout or 0.0,
         generate=_generated_tokens(evaluation.metrics, evaluation.max_new_tokens),
         examples=example_tokens(evaluation.few_shot, plan.data),
-        merge=recipe.delivery.merge and name != "full",
+        merge=recipe.delivery.merge and method.facts.mergeable,
         num_gpus=plan.steps.num_gpus,
         strategy="ddp" if plan.steps.num_gpus > 1 else "single",
     )

@@ -2,9 +2,11 @@
 
 import math
 import re
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from engine.catalog.methods import MethodName, Rates, find_method
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import known
 from engine.planning.capabilities import Surroundings, native_precision
@@ -21,9 +23,21 @@ DEFAULT_LENGTH = 512
 MAX_ANSWER_TOKENS = 256
 CPU_BFLOAT16_PARAMS = 60_000_000
 """Below this size float32 is as fast on a processor: 44M weights gain a quarter, smaller ones nothing."""
-_FULL_RATES = ((5e6, 2e-3), (50e6, 5e-4), (200e6, 1e-4), (1e9, 5e-5), (math.inf, 2e-5))
-_ADAPTER_RATES = ((5e6, 3e-3), (50e6, 1e-3), (200e6, 5e-4), (20e9, 2e-4), (math.inf, 1e-4))
 _PLAN_NAME_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class _RateFamily:
+    """Usual learning rates of a kind of method: `(models below so many weights, rate)`, and what it is called."""
+
+    words: str
+    rates: tuple[tuple[float, float], ...]
+
+
+_RATES: dict[Rates, _RateFamily] = {
+    "full": _RateFamily("full fine-tuning", ((5e6, 2e-3), (50e6, 5e-4), (200e6, 1e-4), (1e9, 5e-5), (math.inf, 2e-5))),
+    "adapter": _RateFamily("adapters", ((5e6, 3e-3), (50e6, 1e-3), (200e6, 5e-4), (20e9, 2e-4), (math.inf, 1e-4))),
+}
 
 
 def choose_device(hardware: Hardware) -> tuple[Device, Gpu | None]:
@@ -86,12 +100,11 @@ def _packed_length(context: int, total_tokens: int, effective_batch: int) -> Rea
     return length, f"packed text: {reason}" if length != PACKED_LENGTH else "packed text: long enough for its context"
 
 
-def choose_rate(method: str, num_params: int) -> tuple[float, str]:
+def choose_rate(method: MethodName, num_params: int) -> tuple[float, str]:
     """Return the learning rate and why."""
-    rates = _FULL_RATES if method == "full" else _ADAPTER_RATES
-    rate = next(rate for limit, rate in rates if num_params < limit)
-    kind = "full fine-tuning" if method == "full" else "adapters"
-    return rate, f"usual for {kind} of {human_count(num_params)} weights"
+    family = _RATES[find_method(method).rates]
+    rate = next(rate for limit, rate in family.rates if num_params < limit)
+    return rate, f"usual for {family.words} of {human_count(num_params)} weights"
 
 
 def choose_answer_tokens(data: DataProfile, model: ModelProfile) -> Reasoned:

@@ -129,8 +129,8 @@ def step_flops(model: ModelProfile, setup: Setup, tokens: float) -> float:
     attention = model.num_layers * model.num_heads * model.head_dim * setup.max_length
     # Two per weight and token forward, two for the gradients of the inputs, two for those of the weights that learn.
     forward = 2.0 * (active + attention)
-    passes = (6 if setup.method == "full" else 4) + (2 if setup.activation_checkpointing else 0)
-    quantized = _QUANTIZED_WORK if setup.method == "qlora" else 1.0
+    passes = (6 if setup.full else 4) + (2 if setup.activation_checkpointing else 0)
+    quantized = _QUANTIZED_WORK if setup.facts.bits is not None else 1.0
     return forward * passes / 2 * tokens * quantized
 
 

@@ -13,7 +13,8 @@ EXAMPLES = 3
 CHEAP_SHARE = 0.1
 CHEAP_S = 60.0
 """Share and seconds of training; below either of them the baseline is measured without being asked for."""
-_BACKWARD = {"full": 3.0, "lora": 2.0, "qlora": 2.0}
+_PASSES_WHOLE = 3.0
+_PASSES_ADAPTER = 2.0
 """Work of a training step on a token, in forward passes: gradients of the inputs, and of the weights that learn."""
 
 
@@ -64,7 +65,8 @@ def work_share(recipe: Recipe, data: DataProfile, count: int) -> float:
     rows = data.num_train * training.epochs
     if training.max_steps is not None:
         rows = training.max_steps * training.effective_batch
-    return (read + written) / max(1.0, rows * row * _BACKWARD[recipe.method.name or "lora"])
+    passes = _PASSES_WHOLE if recipe.method.facts.trains_base else _PASSES_ADAPTER
+    return (read + written) / max(1.0, rows * row * passes)
 
 
 def affordable(count: int, choice: Choice, space: Space, data: DataProfile) -> int:

@@ -7,7 +7,7 @@ from engine.catalog.exports import EXPORT_FORMATS, find_format
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.nvml import NO_DRIVER, NOT_INSTALLED
 from engine.hardware.readings import Unavailable, known, shown
-from engine.planning.capabilities import Capability, Surroundings, native_precision, reason_against
+from engine.planning.capabilities import Capability, Surroundings, native_precision, quantization_of, reason_against
 from engine.planning.memory import adapted_shapes, linear_params
 from engine.planning.plan import DiskEstimate, MemoryEstimate, Steps, TimeEstimate, Way
 from engine.planning.profiles import DataProfile, Finding, ModelProfile
@@ -163,10 +163,10 @@ def length_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
 
 def method_findings(recipe: Recipe, model: ModelProfile, where: Surroundings) -> Iterator[Finding]:
     """Yield what method, number format and kernels cannot do on this machine or with this model."""
-    method = recipe.method.name
+    method = recipe.method.facts
     yield from _missing_bitsandbytes(recipe, where)
     yield from _capability_findings(recipe, where)
-    if method in ("lora", "qlora") and not adapted_shapes(model, recipe.method.targets or "all-linear"):
+    if "method.targets" in method.settings and not adapted_shapes(model, recipe.method.targets or "all-linear"):
         names = ", ".join(dict.fromkeys(name for name, _, _ in model.linear_shapes))
         yield _finding(
             "method.targets_match_nothing",
@@ -174,10 +174,11 @@ def method_findings(recipe: Recipe, model: ModelProfile, where: Surroundings) ->
             f"Its layers are {names}; or use all-linear.",
             path="method.targets",
         )
-    if method == "qlora" and linear_params(model) < model.num_params // 3:
+    if method.bits is not None and linear_params(model) < model.num_params // 3:
         yield _finding(
             "method.quantizes_little",
-            "Most weights of this model are not in linear layers that 4-bit loading covers, so QLoRA saves little.",
+            f"Most weights of this model are not in linear layers that {method.bits}-bit loading covers, so "
+            f"{method.words} saves little.",
             "Compare with method.name=lora.",
             path="method.name",
             severity="warning",
@@ -185,12 +186,12 @@ def method_findings(recipe: Recipe, model: ModelProfile, where: Surroundings) ->
 
 
 def _missing_bitsandbytes(recipe: Recipe, where: Surroundings) -> Iterator[Finding]:
-    quantizing = recipe.method.name == "qlora"
+    quantizing = recipe.method.facts.bits is not None
     if "bitsandbytes" in where.machine.libraries or not (quantizing or recipe.training.optimizer in _EIGHT_BIT):
         return
     yield _finding(
         "plan.bitsandbytes_missing",
-        "QLoRA and the 8-bit optimizers need bitsandbytes, which is not installed.",
+        "4-bit and 8-bit base models and the 8-bit optimizers need bitsandbytes, which is not installed.",
         "Install bitsandbytes, or choose method.name=lora with training.optimizer=adamw.",
         path="method.name" if quantizing else "training.optimizer",
     )
@@ -207,7 +208,7 @@ def _capability_findings(recipe: Recipe, where: Surroundings) -> Iterator[Findin
         wanted.append((training.precision, "training.precision", f"Set training.precision to {native}."))
     if where.device.kind == "cuda" and "bitsandbytes" in where.machine.libraries:
         optimizer_fix = "Set training.optimizer to adamw."
-        wanted.append(("4-bit" if recipe.method.name == "qlora" else None, "method.name", "Set method.name to lora."))
+        wanted.append((quantization_of(recipe.method.facts), "method.name", "Set method.name to lora."))
         wanted.append((training.optimizer, "training.optimizer", optimizer_fix))
     for capability, path, fix in wanted:
         reason = reason_against(capability, where) if capability is not None else ""

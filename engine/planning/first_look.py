@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from engine.catalog.methods import AUTOMATIC, MethodName, find_method
 from engine.hardware.devices import Hardware
 from engine.hardware.readings import known
-from engine.planning.capabilities import Surroundings, is_allowed
+from engine.planning.capabilities import Surroundings, is_allowed, quantization_of
 from engine.planning.derive import choose_device, choose_precision
-from engine.planning.memory import Method, Setup, estimate_memory
+from engine.planning.memory import Setup, estimate_memory
 from engine.planning.plan import Machine, MemoryEstimate
 from engine.planning.profiles import ModelProfile
 from engine.planning.search import optimizers_for
@@ -17,7 +18,6 @@ LOOK_LENGTH = 512
 SHORT_LENGTH = 64
 """Where rows of this length are too large, no data would fit."""
 LOOK_ANSWER = 64
-_METHODS: tuple[Method, ...] = ("full", "lora", "qlora")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class FirstLook:
         free_bytes: What the device has free.
     """
 
-    method: Method | None
+    method: MethodName | None
     memory: MemoryEstimate
     free_bytes: int
 
@@ -69,8 +69,9 @@ def _setups(model: ModelProfile, hardware: Hardware, length: int) -> Iterator[Se
     )
     where = Surroundings(device, machine, model)
     precision, _ = choose_precision(hardware, where, model)
-    for method in _METHODS:
-        if method == "qlora" and not is_allowed("4-bit", where):
+    for facts in map(find_method, AUTOMATIC):
+        method, quantizing = facts.name, quantization_of(facts)
+        if quantizing is not None and not is_allowed(quantizing, where):
             continue
         for optimizer in optimizers_for(method, device.kind):
             if not is_allowed(optimizer, where):
@@ -85,5 +86,5 @@ def _setups(model: ModelProfile, hardware: Hardware, length: int) -> Iterator[Se
                     optimizer=optimizer,
                     activation_checkpointing=recomputing,
                     generate=LOOK_ANSWER,
-                    merge=method != "full",
+                    merge=facts.mergeable,
                 )

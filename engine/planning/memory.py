@@ -23,7 +23,6 @@ from engine.planning.memory_phases import (
 from engine.planning.memory_setup import (
     Attention,
     LinearShape,
-    Method,
     Optimizer,
     Setup,
     Strategy,
@@ -40,7 +39,6 @@ from engine.text import human_bytes
 __all__ = [
     "Attention",
     "LinearShape",
-    "Method",
     "Optimizer",
     "Setup",
     "Strategy",
@@ -175,7 +173,7 @@ def _merges_elsewhere(
     model: ModelProfile, setup: Setup, peaks: dict[str, Moment], framework: int, available_bytes: int | None
 ) -> str:
     """Return why merging does not count here: the export takes host memory where the GPU has no room for it."""
-    if setup.device == "cpu" or setup.method != "qlora" or "merging" not in peaks:
+    if setup.device == "cpu" or setup.facts.bits is None or "merging" not in peaks:
         return ""
     second = setup.width * model.num_params
     beside = size_of(peaks["merging"]) - second + framework
@@ -192,8 +190,8 @@ def _notes(model: ModelProfile, setup: Setup) -> Iterator[str]:
         yield "The formula is made for text generation; for other models it is a rough guess."
     if model.num_experts:
         yield f"All {model.num_experts} experts of each block are in memory, whichever a token takes."
-    if model.num_experts and setup.method == "qlora":
-        yield "The experts stay in 16 bits: 4-bit loading covers linear layers only."
+    if model.num_experts and setup.facts.bits is not None:
+        yield f"The experts stay in 16 bits: {setup.facts.bits}-bit loading covers linear layers only."
     if setup.strategy == "zero3":
         yield "DeepSpeed ZeRO-3 is counted by rule and was never measured."
     elif setup.num_gpus > 1:

@@ -101,7 +101,7 @@ class _Run:
         model, setup = self.model, self.setup
         if setup.full:
             return {WEIGHTS: 4 * model.num_params // self.shard}
-        if setup.method == "lora":
+        if setup.facts.bits is None:
             resting = {WEIGHTS: setup.width * model.num_params // self.shard}
         else:
             quantized = linear_params(model)
@@ -124,7 +124,7 @@ class _Run:
         """Return what a GPU holds of the others' shards for a moment."""
         if self.shard == 1:
             return 0
-        width = self.setup.width if self.setup.method != "qlora" else 1
+        width = self.setup.width if self.setup.facts.bits is None else 1
         embedding = self.embedding * (1 if self.model.tied_embeddings else 2)
         return FSDP_GATHERED_BLOCKS * width * block_params(self.model) + self.setup.width * embedding
 
@@ -204,7 +204,7 @@ class _Run:
     def widest(self) -> int:
         """Return what the widest linear layer takes for a moment: its gradient, or itself unpacked from 4 bits."""
         most = max((rows * columns for _, rows, columns in self.model.linear_shapes), default=0)
-        if self.setup.method == "qlora":
+        if self.setup.facts.bits is not None:
             return self.setup.width * most
         if self.setup.full:
             return (4 + (self.setup.width if self.setup.autocast else 0)) * most
@@ -257,10 +257,10 @@ class _Run:
         return {**self.resting(0), ACTIVATIONS: 0, HEAD: 0, TO_DISK: max(learnt, self.states())}
 
     def merging(self) -> Moment:
-        """Return what merging an adapter needs; QLoRA loads the base again, in the format of the arithmetic."""
+        """Return what merging an adapter needs; a quantised base is loaded again, in the format of the arithmetic."""
         model, setup = self.model, self.setup
         base = self.weights()
-        if setup.method == "qlora":
+        if setup.facts.bits is not None:
             base[WEIGHTS] += setup.width * model.num_params
         widest = max((rows * columns for _, rows, columns in model.linear_shapes), default=0)
         # `safe_merge` works on a copy of the weight and adds a float32 product to it.

@@ -1,13 +1,13 @@
 """What decides on the memory of a run, and how many weights learn in it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from engine.catalog.methods import Learns, Method, MethodName, find_method
 from engine.planning.profiles import ModelProfile
 
 LinearShape = tuple[str, int, int]
-Method = Literal["full", "lora", "qlora"]
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 Strategy = Literal["single", "ddp", "fsdp", "zero3"]
@@ -48,7 +48,7 @@ class Setup:
     """
 
     device: Literal["cuda", "cpu"]
-    method: Method
+    method: MethodName
     precision: str
     micro_batch: int
     max_length: int
@@ -81,9 +81,14 @@ class Setup:
         return self.width < 4
 
     @property
+    def facts(self) -> Method:
+        """Return the facts of the method."""
+        return find_method(self.method)
+
+    @property
     def full(self) -> bool:
-        """Return whether every weight learns."""
-        return self.method == "full"
+        """Return whether weights of the base model learn, and are held in float32."""
+        return self.facts.trains_base
 
     @property
     def tokens(self) -> int:
@@ -109,14 +114,21 @@ def feeds_forward(shape: LinearShape, model: ModelProfile) -> bool:
 
 
 def adapter_params(model: ModelProfile, setup: Setup) -> int:
-    """Return the number of weights that the adapters add."""
+    """Return the number of weights that the matrices of LoRA add."""
     per_block = sum(setup.rank * (rows + columns) for _, rows, columns in adapted_shapes(model, setup.targets))
     return model.num_layers * per_block
 
 
 def trainable_params(model: ModelProfile, setup: Setup) -> int:
     """Return the number of weights that learn."""
-    return model.num_params if setup.full else adapter_params(model, setup)
+    return _COUNTS[setup.facts.learns](model, setup)
+
+
+_COUNTS: dict[Learns, Callable[[ModelProfile, Setup], int]] = {
+    "whole": lambda model, setup: model.num_params,
+    "low-rank": adapter_params,
+}
+"""What each kind of method learns, counted from the shapes of the model."""
 
 
 def linear_params(model: ModelProfile) -> int:

@@ -4,17 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from engine.planning.capabilities import STRATEGY_TITLES, Capability, reason_against
-from engine.planning.case import ADAPTER_FIELDS, Case
-from engine.planning.memory import Method, Optimizer, Setup, Strategy, trainable_params
+from engine.catalog.methods import AUTOMATIC, METHOD_SETTINGS, METHODS, MethodName, find_method
+from engine.planning.capabilities import STRATEGY_TITLES, Capability, quantization_of, reason_against
+from engine.planning.case import Case
+from engine.planning.memory import Optimizer, Setup, Strategy, trainable_params
 from engine.planning.plan import MemoryEstimate, PlanOption
 from engine.planning.search import SMALL_PARAMS, Choice, Space, find_setup, shared_gpus
 from engine.planning.sharing import EACH_GPU, divides, share_work
 from engine.text import human_bytes, human_duration
 
 _VERDICT_ORDER = ("chosen", "fits", "tight", "too_large", "impossible")
-_METHODS: tuple[Method, ...] = ("full", "lora", "qlora")
-TITLES: dict[Method, str] = {"full": "Full", "lora": "LoRA", "qlora": "QLoRA, 4-bit"}
 EIGHT_BIT: dict[str, Optimizer] = {"cpu": "adamw_8bit", "cuda": "paged_adamw_8bit"}
 _HARDLY = 0.05
 """Differences below a twentieth are no reason."""
@@ -47,7 +46,9 @@ def make_options(case: Case) -> list[PlanOption]:
     """
     taken = _taken(case)
     rows = [taken, *(_option(case, row, taken) for row in _rows(case, taken))]
-    preferred = _METHODS if case.plan.model.num_params <= SMALL_PARAMS else ("lora", "qlora", "full")
+    small = case.plan.model.num_params <= SMALL_PARAMS
+    first = AUTOMATIC if small else sorted(AUTOMATIC, key=lambda name: find_method(name).trains_base)
+    preferred = [*first, *(method.name for method in METHODS if method.name not in AUTOMATIC)]
 
     def rank(row: PlanOption) -> tuple[int, bool, bool, int, float]:
         changed = any(not path.startswith("method.") for path in row.changes)
@@ -58,24 +59,26 @@ def make_options(case: Case) -> list[PlanOption]:
     return sorted(rows, key=rank)
 
 
-def method_changes(case: Case, method: Method) -> dict[str, Any]:
-    """Return the answers that take a method; adapter settings of the person's own give way to full fine-tuning."""
+def method_changes(case: Case, method: MethodName) -> dict[str, Any]:
+    """Return the answers that take a method; settings of the person's own that it does not read give way."""
     changes: dict[str, Any] = {"method.name": method}
-    if method == "full":
-        yours = case.plan.sources
-        changes |= {path: None for path in ADAPTER_FIELDS if path in case.given and yours[path].kind == "you"}
+    unread = [path for path in METHOD_SETTINGS if path not in find_method(method).settings]
+    yours = case.plan.sources
+    changes |= {
+        path: None for path in unread if path.startswith("method.") and path in case.given and yours[path].kind == "you"
+    }
     return changes
 
 
-def method_space(case: Case, method: Method) -> Space:
+def method_space(case: Case, method: MethodName) -> Space:
     """Return the space of a method, everything else as it is."""
     return case.space.changed(methods=(method,), demand_comfort=False)
 
 
 def _rows(case: Case, taken: PlanOption) -> Iterator[_Row]:
-    for method in _METHODS:
+    for method in AUTOMATIC:
         if method != taken.method:
-            yield _Row(TITLES[method], method_space(case, method), method_changes(case, method))
+            yield _Row(find_method(method).short, method_space(case, method), method_changes(case, method))
     yield from _eight_bit(case, taken)
     yield from _packed(case, taken)
     yield from _other_kernels(case, taken)
@@ -88,7 +91,11 @@ def _eight_bit(case: Case, taken: PlanOption) -> Iterator[_Row]:
     if "training.optimizer" in case.given or case.plan.machine.num_gpus > 1:
         return
     space = method_space(case, "full").changed(optimizers=(optimizer,))
-    already = taken.optimizer if taken.method == "full" else find_setup(method_space(case, "full")).setup.optimizer
+    already = (
+        taken.optimizer
+        if find_method(taken.method).trains_whole
+        else find_setup(method_space(case, "full")).setup.optimizer
+    )
     if already != optimizer:
         changes = {**method_changes(case, "full"), "training.optimizer": optimizer}
         yield _Row("Full, 8-bit optimizer", space, changes, quality="States rounded to 8 bits; rarely noticed.")
@@ -98,7 +105,7 @@ def _packed(case: Case, taken: PlanOption) -> Iterator[_Row]:
     """Yield packing for conversations; plain text is packed as it is."""
     if case.space.work.text or case.plan.data.lengths is None:
         return
-    space = case.space.changed(methods=(cast(Method, taken.method),), packed=not taken.packing, demand_comfort=False)
+    space = case.space.changed(methods=(taken.method,), packed=not taken.packing, demand_comfort=False)
     work, batch = space.work, space.work.effective_batch
     rows = work.tokens_per_step(space.max_length, packing=True) / max(
         1.0, work.tokens_per_step(space.max_length, packing=False)
@@ -106,7 +113,7 @@ def _packed(case: Case, taken: PlanOption) -> Iterator[_Row]:
     note = f"About {rows:.1f} rows share a sequence: a step learns from about {rows * batch:.0f} rows."
     packed = space.packed
     yield _Row(
-        f"{TITLES[cast(Method, taken.method)].split(',')[0]}, {'packed' if packed else 'not packed'}",
+        f"{find_method(taken.method).brief}, {'packed' if packed else 'not packed'}",
         space,
         {"method.name": taken.method, "training.packing": packed},
         quality=note if packed else f"A step learns from {batch} rows, each in a sequence of its own.",
@@ -114,8 +121,8 @@ def _packed(case: Case, taken: PlanOption) -> Iterator[_Row]:
 
 
 def _other_kernels(case: Case, taken: PlanOption) -> Iterator[_Row]:
-    method = cast(Method, taken.method)
-    short = TITLES[method].split(",")[0]
+    method = taken.method
+    short = find_method(method).brief
     space = method_space(case, method)
     if taken.attention != "flash_attention_2":
         yield _Row(
@@ -134,14 +141,13 @@ def _shared(case: Case, taken: PlanOption) -> Iterator[_Row]:
     if machine.num_gpus < 2:
         return
     if taken.num_gpus > 1:
-        method = cast(Method, taken.method)
-        alone = case.alone.changed(methods=(method,), demand_comfort=False)
-        changes = {"method.name": method, "training.num_gpus": 1}
-        title = f"{TITLES[method].split(',')[0]}, one GPU"
+        alone = case.alone.changed(methods=(taken.method,), demand_comfort=False)
+        changes = {"method.name": taken.method, "training.num_gpus": 1}
+        title = f"{find_method(taken.method).brief}, one GPU"
         yield _Row(title, alone, changes, quality="The same numbers to rounding.", fixed_gpus=True)
     num_gpus = shared_gpus(len(machine.alike_free_bytes), batch)
-    ways: tuple[tuple[Strategy, Method], ...] = (
-        ("ddp", cast(Method, taken.method)),
+    ways: tuple[tuple[Strategy, MethodName], ...] = (
+        ("ddp", taken.method),
         ("fsdp", "full"),
         ("zero3", "full"),
     )
@@ -153,7 +159,7 @@ def _shared(case: Case, taken: PlanOption) -> Iterator[_Row]:
             available_bytes=min(machine.alike_free_bytes[:num_gpus], default=None),
             where=EACH_GPU,
         )
-        title = f"{TITLES[method].split(',')[0]}, {num_gpus} GPUs ({STRATEGY_TITLES[strategy]})"
+        title = f"{find_method(method).brief}, {num_gpus} GPUs ({STRATEGY_TITLES[strategy]})"
         reason = reason_against(strategy, case.surroundings)
         if len(machine.alike_free_bytes) < 2:
             reason = "the GPUs are of different kinds, or parts of one"
@@ -178,10 +184,10 @@ def _taken(case: Case) -> PlanOption:
 
 def _taken_title(case: Case) -> str:
     setup = case.setup
-    title = TITLES[setup.method]
+    title = setup.facts.short
     if setup.num_gpus > 1:
         return f"{title}, {setup.num_gpus} GPUs"
-    return f"{title}, 8-bit optimizer" if setup.method == "full" and setup.optimizer != "adamw" else title
+    return f"{title}, 8-bit optimizer" if setup.facts.trains_whole and setup.optimizer != "adamw" else title
 
 
 def _option(case: Case, row: _Row, taken: PlanOption) -> PlanOption:
@@ -212,8 +218,8 @@ def _with_gpus(case: Case, row: _Row) -> tuple[_Row, Choice]:
 def _against_setup(case: Case, setup: Setup) -> str:
     """Return why a setup cannot run on this machine, whatever its size."""
     wanted: list[Capability] = [cast(Capability, setup.precision), setup.optimizer]
-    if setup.method == "qlora":
-        wanted.insert(0, "4-bit")
+    if quantizing := quantization_of(setup.facts):
+        wanted.insert(0, quantizing)
     return next((reason for one in wanted if (reason := reason_against(one, case.surroundings))), "")
 
 
@@ -277,25 +283,22 @@ def _reason(case: Case, option: PlanOption, taken: PlanOption) -> str:
     you = case.plan.sources.get("method.name")
     if option.method != taken.method and you is not None and you.kind in ("you", "preset"):
         return f"{taken.title} was asked for"
-    match option.method, taken.method:
-        case "full", "lora" | "qlora":
-            share = trainable_params(case.plan.model, case.setup) / max(1, case.plan.model.num_params)
-            return f"{taken.title} forgets less and trains {share:.1%} as many weights"
-        case "lora", "full":
-            return "So small a model learns more when all its weights do, and that fits with room to spare"
-        case "qlora", "lora" | "full":
-            return f"{taken.title} fits, so nothing has to be lost by rounding to 4 bits"
-        case _, _ if option.num_gpus > taken.num_gpus:
-            given = "training.num_gpus" in case.given
-            return "One GPU was asked for" if given else "It would save less than it takes to start"
-        case _, _ if option.num_gpus < taken.num_gpus:
-            return f"{taken.num_gpus} GPUs are there"
-        case _, _ if option.packing != taken.packing:
-            return "It changes how many rows a step learns from"
-        case _:
-            return (
-                f"{taken.title} needs nothing besides torch" if option.attention != taken.attention else "Not asked for"
-            )
+    row, own = find_method(option.method), find_method(taken.method)
+    if row.bits is not None and own.bits is None:
+        return f"{taken.title} fits, so nothing has to be lost by rounding to {row.bits} bits"
+    if row.trains_whole and own.makes_adapter:
+        share = trainable_params(case.plan.model, case.setup) / max(1, case.plan.model.num_params)
+        return f"{taken.title} forgets less and trains {share:.1%} as many weights"
+    if row.makes_adapter and own.trains_whole:
+        return "So small a model learns more when all its weights do, and that fits with room to spare"
+    if option.num_gpus > taken.num_gpus:
+        given = "training.num_gpus" in case.given
+        return "One GPU was asked for" if given else "It would save less than it takes to start"
+    if option.num_gpus < taken.num_gpus:
+        return f"{taken.num_gpus} GPUs are there"
+    if option.packing != taken.packing:
+        return "It changes how many rows a step learns from"
+    return f"{taken.title} needs nothing besides torch" if option.attention != taken.attention else "Not asked for"
 
 
 def _slower(option: PlanOption, taken: PlanOption) -> str:
@@ -316,12 +319,10 @@ def _larger(option: PlanOption, taken: PlanOption) -> str:
 
 def _quality(case: Case, setup: Setup) -> str:
     model = case.plan.model
-    match setup.method:
-        case "full":
-            size = human_bytes(4 * model.num_params)
-            return f"Learns the most and forgets the most; the result is a whole model of {size}."
-        case "qlora":
-            return "As LoRA, less what rounding the base model to 4 bits loses."
-        case _:
-            size = human_bytes(4 * trainable_params(model, setup))
-            return f"Close to full fine-tuning for most tasks; the result is an adapter of {size}."
+    if setup.facts.trains_whole:
+        size = human_bytes(4 * model.num_params)
+        return f"Learns the most and forgets the most; the result is a whole model of {size}."
+    if setup.facts.bits is not None:
+        return f"As LoRA, less what rounding the base model to {setup.facts.bits} bits loses."
+    size = human_bytes(4 * trainable_params(model, setup))
+    return f"Close to full fine-tuning for most tasks; the result is an adapter of {size}."

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from engine.catalog.methods import MethodName
 from engine.planning.calibration import Calibration
 from engine.planning.profiles import DataProfile, Finding, ModelProfile, Profile
 from engine.recipe.schema import Recipe
@@ -180,7 +181,7 @@ class PlanOption(Profile):
     """
 
     title: str
-    method: str
+    method: MethodName
     changes: dict[str, Any] = Field(default_factory=dict)
     micro_batch: int
     accumulation: int

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from engine.catalog.methods import METHOD_SETTINGS, find_method
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import known
 from engine.planning import derive
@@ -11,7 +12,7 @@ from engine.planning import findings as find
 from engine.planning.advice import ways_that_fit
 from engine.planning.calibration import Calibration
 from engine.planning.capabilities import Surroundings
-from engine.planning.case import ADAPTER_FIELDS, Facts, case_of, space_of
+from engine.planning.case import Facts, case_of, space_of
 from engine.planning.duration import estimate_time
 from engine.planning.few_shot import affordable, choose_few_shot
 from engine.planning.lengths import length_choices
@@ -160,9 +161,11 @@ def _derive_frame(facts: _Facts) -> None:
     metrics = ["perplexity", "token_accuracy"] + ([] if facts.text else ["exact_match", "rouge"])
     settings.derive("evaluation.metrics", metrics, "plain text" if facts.text else "conversations")
     settings.derive("evaluation.max_new_tokens", *derive.choose_answer_tokens(data, model))
-    if settings.set_by_person("method.name") and settings["method.name"] == "full":
-        for path in ADAPTER_FIELDS:
-            settings.clear_preset(path, "full fine-tuning has no adapters")
+    if settings.set_by_person("method.name"):
+        method = find_method(settings["method.name"])
+        for path in METHOD_SETTINGS:
+            if path.startswith("method.") and path not in method.settings:
+                settings.clear_preset(path, f"{method.words} does not read it")
 
 
 def _derive_sharing(facts: _Facts, space: Space, alone: Choice) -> tuple[Space, Choice]:
@@ -185,7 +188,7 @@ def _device(facts: _Facts, num_gpus: int) -> Device:
 def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
     settings, setup = facts.settings, choice.setup
     settings.derive("method.name", setup.method, _method_reason(facts, choice))
-    if setup.method != "full":
+    if "method.rank" in setup.facts.settings:
         rank = settings.derive("method.rank", space.rank, "enough for most tasks")
         settings.derive("method.alpha", float(2 * rank), "twice the rank")
         settings.derive("method.dropout", 0.0, "short fine-tunes gain nothing from it")
@@ -208,17 +211,12 @@ def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
 def _method_reason(facts: _Facts, choice: Choice) -> str:
     count = human_count(facts.model.num_params)
     need = human_bytes(choice.memory.expected_bytes)
-    match choice.setup.method:
-        case "full":
-            return f"{count} weights all train in {need}"
-        case "lora":
-            return (
-                f"{count} weights fit in {choice.setup.precision} ({need})"
-                if choice.fits
-                else "the only method at hand"
-            )
-        case _:
-            return f"{count} weights fit in 4 bits only ({need})" if choice.fits else "needs the least memory"
+    method = choice.setup.facts
+    if method.trains_whole:
+        return f"{count} weights all train in {need}"
+    if method.bits is not None:
+        return f"{count} weights fit in {method.bits} bits only ({need})" if choice.fits else "needs the least memory"
+    return f"{count} weights fit in {choice.setup.precision} ({need})" if choice.fits else "the only method at hand"
 
 
 def _recomputing_reason(space: Space, choice: Choice) -> str:

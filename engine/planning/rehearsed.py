@@ -106,7 +106,7 @@ def _with_holes(result: RehearsalResult, plan: Plan, times: int) -> int:
         plan: Says how the weights learn; its own estimate says what stays.
         times: How many times the holes count.
     """
-    share = _HOLES_FULL if plan.recipe.method.name == "full" else _HOLES_ADAPTER
+    share = _HOLES_FULL if plan.recipe.method.facts.trains_base else _HOLES_ADAPTER
     moving = sum(size for name, size in result.components.items() if name not in STANDING + WHOLE)
     peak = result.peaks[result.peak_phase]
     reached = [peak + times * (share * moving + 0.02 * (peak - moving))]

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from engine.catalog.methods import MethodName, find_method
 from engine.planning.calibration import Calibration
 from engine.planning.duration import Rate, Work, step_seconds
-from engine.planning.memory import Attention, Method, Optimizer, Setup, Strategy, estimate_memory
+from engine.planning.memory import Attention, Optimizer, Setup, Strategy, estimate_memory
 from engine.planning.plan import MemoryEstimate
 from engine.planning.profiles import ModelProfile
 
@@ -51,7 +52,7 @@ class Space:
     max_length: int
     rank: int
     targets: str | tuple[str, ...]
-    methods: tuple[Method, ...]
+    methods: tuple[MethodName, ...]
     work: Work
     rate: Rate
     micro_batch: int | None = None
@@ -176,7 +177,7 @@ def _fastest(choices: Sequence[Choice]) -> Choice:
     return best
 
 
-def _largest(space: Space, method: Method, optimizer: Optimizer, checkpointing: bool) -> Choice | None:
+def _largest(space: Space, method: MethodName, optimizer: Optimizer, checkpointing: bool) -> Choice | None:
     """Return the largest micro-batch that fits, found by halving: memory grows with it. None when none fits."""
     sizes = space.micro_batches
     first, last, best = 0, len(sizes) - 1, None
@@ -208,10 +209,10 @@ def _choice(space: Space, setup: Setup) -> Choice:
 
 def _budget(space: Space, setup: Setup) -> float:
     available = space.available_bytes or 0
-    return available * COMFORTABLE if space.demand_comfort and setup.method == "full" else available
+    return available * COMFORTABLE if space.demand_comfort and setup.facts.trains_whole else available
 
 
-def space_setup(space: Space, method: Method, optimizer: Optimizer, checkpointing: bool, micro_batch: int) -> Setup:
+def space_setup(space: Space, method: MethodName, optimizer: Optimizer, checkpointing: bool, micro_batch: int) -> Setup:
     """Return one point of the space."""
     return Setup(
         device=space.device,
@@ -226,26 +227,23 @@ def space_setup(space: Space, method: Method, optimizer: Optimizer, checkpointin
         packed=space.packed,
         accumulates=space.work.effective_batch > micro_batch * space.num_gpus,
         attention=space.attention,
-        dropout=0.0 if method == "full" else space.dropout,
+        dropout=space.dropout if find_method(method).makes_adapter else 0.0,
         generate=space.generate,
         examples=space.examples,
-        merge=space.merge and method != "full",
+        merge=space.merge and find_method(method).mergeable,
         num_gpus=space.num_gpus,
         strategy=space.strategy,
     )
 
 
-def optimizers_for(method: Method, device: str) -> tuple[Optimizer, ...]:
+def optimizers_for(method: MethodName, device: str) -> tuple[Optimizer, ...]:
     """Return the optimizers that suit a method, preferred first."""
     if device == "cpu":
         return ("adamw",)
-    match method:
-        case "qlora":
-            return ("paged_adamw_8bit",)
-        case "full":
-            return ("adamw", "paged_adamw_8bit")
-        case _:
-            return ("adamw",)
+    facts = find_method(method)
+    if facts.bits == 4:
+        return ("paged_adamw_8bit",)
+    return ("adamw", "paged_adamw_8bit") if facts.trains_whole else ("adamw",)
 
 
 def micro_batches(effective_batch: int, max_length: int, device: str) -> tuple[int, ...]:

@@ -40,7 +40,7 @@ def estimate_disk(
     """
     checkpoints = checkpoint_bytes(model, setup) * (keep + 1)
     whole = model.num_params * _WIDTH.get(model.weights_dtype, 2)
-    if setup.method == "full":
+    if setup.full:
         export = model.num_params * max(4, _WIDTH.get(model.weights_dtype, 4))
     else:
         export = 4 * trainable_params(model, setup) + (whole if delivery.merge else 0)

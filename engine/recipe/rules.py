@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from engine.catalog.builtin import is_builtin
 from engine.catalog.exports import find_format
-from engine.catalog.methods import METHOD_SETTINGS, METHODS, find_method
+from engine.catalog.methods import METHOD_SETTINGS, find_method, readers_of
 from engine.catalog.metrics import GENERATING_CHOICES
 from engine.catalog.objectives import OBJECTIVES, find_objective
 from engine.recipe.check import ACCESS_TOKEN
@@ -85,12 +85,12 @@ def _method_settings(facts: _Facts) -> Iterator[Problem]:
     if name is None:
         return
     method = find_method(name)
-    readers = " or ".join(other.name for other in METHODS if other.makes_adapter)
     for path in METHOD_SETTINGS:
         harmless = path in _HARMLESS_VALUES and facts.values[path] == _HARMLESS_VALUES[path]
         if facts.is_set(path) and path not in method.settings and not harmless:
-            fix = f"Remove {path}, or set method.name to {readers}."
-            yield _no_effect(path, f"the method {name} makes no adapter", fix)
+            why = "does not read it" if method.makes_adapter else "makes no adapter"
+            fix = f"Remove {path}, or set method.name to {' or '.join(readers_of(path))}."
+            yield _no_effect(path, f"the method {name} {why}", fix)
 
 
 def _targets(facts: _Facts) -> Iterator[Problem]:

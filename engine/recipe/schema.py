@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from engine.catalog.methods import Method, MethodName, find_method
 from engine.recipe.schema_data import DataSection
 from engine.recipe.section import Section, why
 
@@ -48,7 +49,7 @@ class ModelSection(Section):
 class MethodSection(Section):
     """Which weights learn."""
 
-    name: Literal["full", "lora", "qlora"] | None = Field(
+    name: MethodName | None = Field(
         None,
         title="Method",
         description="full trains every weight, lora small added matrices, qlora the same on a 4-bit base model.",
@@ -83,6 +84,11 @@ class MethodSection(Section):
         description="Layers that get an adapter: all-linear, attention, or a list of module names.",
         json_schema_extra=why("all-linear comes closest to full fine-tuning.", level="advanced"),
     )
+
+    @property
+    def facts(self) -> Method:
+        """Facts of the method; of LoRA while none is named."""
+        return find_method(self.name or "lora")
 
 
 class TrainingSection(Section):

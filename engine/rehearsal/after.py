@@ -135,7 +135,7 @@ def export(rehearsed: Rehearsed, mode: HollowMode, tracer: Tracer) -> None:
         kept = [_logits(rehearsed.model, prompt, on_cuda=on_cuda)]
         if not isinstance(rehearsed.model, PeftModel):
             model = store_as(causal_model(rehearsed.model), narrower(dtype, rehearsed.model.dtype))
-        elif not rehearsed.recipe.delivery.merge or (on_cuda and rehearsed.recipe.method.name == "qlora"):
+        elif not rehearsed.recipe.delivery.merge or (on_cuda and rehearsed.recipe.method.facts.bits is not None):
             # The export takes host memory for the second base model where the GPU has no room for it.
             return
         else:
@@ -147,7 +147,7 @@ def export(rehearsed: Rehearsed, mode: HollowMode, tracer: Tracer) -> None:
 
 def _whole(rehearsed: Rehearsed, mode: HollowMode) -> PeftModel:
     """Return the adapter on the base model in full precision: of a 4-bit model, beside the trained one."""
-    if rehearsed.recipe.method.name != "qlora":
+    if rehearsed.recipe.method.facts.bits is None:
         return rehearsed.model
     method = rehearsed.recipe.method.model_copy(update={"name": "lora"})
     recipe = rehearsed.recipe.model_copy(update={"method": method})

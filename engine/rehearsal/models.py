@@ -16,6 +16,7 @@ from transformers import (
 )
 from transformers.quantizers.auto import AutoHfQuantizer
 
+from engine.catalog.methods import Bits, Method
 from engine.models.loading import attention_of, quantization, settle, weights_dtype
 from engine.planning.plan import Plan
 from engine.planning.profiles import ModelProfile
@@ -82,23 +83,23 @@ def build_model(plan: Plan, config: PretrainedConfig, mode: HollowMode) -> PreTr
         mode: Makes the weights.
     """
     recipe = plan.recipe
-    quantized = recipe.method.name == "qlora"
+    bits = recipe.method.facts.bits
     with torch.utils._python_dispatch._disable_current_modes(), torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             config, dtype=weights_dtype(recipe), attn_implementation=attention_of(recipe)
         )
-        quantizer = _quantize(model, recipe) if quantized else None
+        quantizer = None if bits is None else _quantize(model, recipe, bits)
     _give_weights(model, mode)
     model.tie_weights()
     if quantizer is not None:
         model.hf_quantizer = quantizer
         quantizer.postprocess_model(model)
-    settle(model, quantized=quantized)
+    settle(model, bits=bits)
     return model
 
 
-def _quantize(model: PreTrainedModel, recipe: Recipe) -> Any:
-    quantizer = AutoHfQuantizer.from_config(quantization(recipe), pre_quantized=False)
+def _quantize(model: PreTrainedModel, recipe: Recipe, bits: Bits) -> Any:
+    quantizer = AutoHfQuantizer.from_config(quantization(recipe, bits), pre_quantized=False)
     quantizer.preprocess_model(model=model, device_map={"": "cpu"})
     return quantizer
 
@@ -129,11 +130,12 @@ def _hollow_parameter(parameter: torch.nn.Parameter, mode: HollowMode) -> torch.
     return quantized
 
 
-def weight_components(model: torch.nn.Module) -> dict[str, list[torch.Tensor]]:
+def weight_components(model: torch.nn.Module, method: Method) -> dict[str, list[torch.Tensor]]:
     """Return the standing tensors of a model with its method applied, by component."""
     components: dict[str, list[torch.Tensor]] = {MODEL_WEIGHTS: list(model.buffers()), ADAPTER: [], CONSTANTS: []}
-    for name, parameter in model.named_parameters():
-        components[ADAPTER if "lora_" in name else MODEL_WEIGHTS].append(parameter)
+    for parameter in model.parameters():
+        added = method.makes_adapter and parameter.requires_grad
+        components[ADAPTER if added else MODEL_WEIGHTS].append(parameter)
         state = getattr(parameter, "quant_state", None)
         if state is not None:
             components[CONSTANTS] += _constants(state)

@@ -102,7 +102,7 @@ def _remarks(plan: Plan) -> list[str]:
     remarks = []
     if plan.device.kind == "cuda" and recipe.training.optimizer == "paged_adamw_8bit":
         remarks.append("Paged optimizer states are counted as host memory; the driver moves them when a GPU is full.")
-    if plan.device.kind == "cuda" and recipe.method.name == "qlora" and recipe.delivery.merge:
+    if plan.device.kind == "cuda" and recipe.method.facts.bits is not None and recipe.delivery.merge:
         needed = 2 * plan.model.num_params
         remarks.append(
             f"Merging loads the base model again in 16 bits ({human_bytes(needed)}): on the GPU where that fits, "

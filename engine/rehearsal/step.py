@@ -79,7 +79,7 @@ def train(plan: Plan, config: PretrainedConfig, mode: HollowMode, tracer: Tracer
     tracer.phase("loading")
     with tracer.part("model weights"):
         model = apply_method(build_model(plan.model_copy(update={"recipe": recipe}), config, mode), recipe)
-    for component, tensors in weight_components(model).items():
+    for component, tensors in weight_components(model, recipe.method.facts).items():
         tracer.name(tensors, component)
     mode.arena.keep()
     tokenizer = stand_in_tokenizer()

@@ -60,7 +60,7 @@ def check_coverage(context: RunContext) -> Verdict:
     adapted = {id(module.get_base_layer()) for module in base.modules() if isinstance(module, BaseTunerLayer)}
     modules = dict(base.named_modules())
     # An adapted layer is named twice: as its wrapper, and as the layer inside.
-    layers = {id(modules[name]) for name in linear_layers(base) if "lora_" not in name}
+    layers = {id(modules[name]) for name in linear_layers(base)}
     share = len(adapted & layers) / max(1, len(layers))
     measured = {"adapted": float(len(adapted)), "linear_layers": float(len(layers)), "share": share}
     message = f"{len(adapted & layers)} of {len(layers)} linear layers carry an adapter"
@@ -82,7 +82,7 @@ def check_what_learns(context: RunContext) -> Verdict:
         return Verdict(
             "blocked", "All weights are frozen: nothing would learn.", "Choose another method.", (), measured
         )
-    if context.recipe.method.name == "full" and summary.trainable_params < summary.num_params:
+    if context.recipe.method.facts.trains_whole and summary.trainable_params < summary.num_params:
         frozen = summary.num_params - summary.trainable_params
         message = f"{human_count(frozen)} of {human_count(summary.num_params)} weights are frozen in full fine-tuning."
         return Verdict("blocked", message, "Choose the method lora, or another base model.", (), measured)

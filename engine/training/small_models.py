@@ -57,14 +57,16 @@ def small_learner(folder: Path, plan: Plan, layers: int) -> PreTrainedModel:
     """
     recipe = plan.recipe
     device = torch.device("cuda:0" if plan.device.kind == "cuda" else "cpu")
-    quantized = recipe.method.name == "qlora"
+    bits = recipe.method.facts.bits
     document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = AutoConfig.for_model(**small_config(document, layers))
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             config, dtype=weights_dtype(recipe), attn_implementation=attention_of(recipe)
         )
-        quantizer = AutoHfQuantizer.from_config(quantization(recipe), pre_quantized=False) if quantized else None
+        quantizer = (
+            None if bits is None else AutoHfQuantizer.from_config(quantization(recipe, bits), pre_quantized=False)
+        )
         if quantizer is not None:
             quantizer.preprocess_model(model=model, device_map={"": str(device)})
     set_seed(recipe.training.seed)
@@ -73,7 +75,7 @@ def small_learner(folder: Path, plan: Plan, layers: int) -> PreTrainedModel:
     if quantizer is not None:
         model.hf_quantizer = quantizer
         quantizer.postprocess_model(model)
-    settle(model, quantized=quantized)
+    settle(model, bits=bits)
     return apply_method(model, recipe)
 
 

@@ -36,7 +36,7 @@ def gpt2() -> GPT2LMHeadModel:
 
 def prepared(name: str, folder, **options):
     chosen = recipe(name, folder, **options)
-    return apply_method(load_model(chosen, "cpu", quantized=name == "qlora"), chosen)
+    return apply_method(load_model(chosen, "cpu", bits=chosen.method.facts.bits), chosen)
 
 
 def train(model, steps: int = 3, *, autocast: bool = False) -> list[float]:
@@ -81,7 +81,7 @@ class TestSummary:
 
     @pytest.mark.parametrize("name", ["lora", "qlora"])
     def test_adapters_count_the_base_model_whole(self, tiny_model_folder, name):
-        base = load_model(recipe("lora", tiny_model_folder), "cpu", quantized=False).num_parameters()
+        base = load_model(recipe("lora", tiny_model_folder), "cpu", bits=None).num_parameters()
         summary = trainable_summary(prepared(name, tiny_model_folder, rank=4))
         # 2 blocks, hidden 32, inner 64: four 32x32, two 32x64 and one 64x32 layer.
         assert summary.trainable_params == 2 * 4 * (4 * (32 + 32) + 3 * (32 + 64))

@@ -37,7 +37,7 @@ def folder(tiny_model_folder: Path, tmp_path: Path) -> Path:
 
 def refused(folder: Path, pattern: str, *, code: str | None = None, **model) -> None:
     with pytest.raises(ProblemError, match=pattern) as caught:
-        load_model(recipe(folder, **model), "cpu", quantized=False)
+        load_model(recipe(folder, **model), "cpu", bits=None)
     assert all(problem.fix for problem in caught.value.problems)
     assert code in (None, caught.value.problems[0].code)
 
@@ -54,32 +54,32 @@ def refused(folder: Path, pattern: str, *, code: str | None = None, **model) -> 
 )
 def test_number_format(folder, method, precision, dtype):
     assert weights_dtype(recipe(folder, method, precision)) == dtype
-    model = load_model(recipe(folder, method, precision), "cpu", quantized=False)
+    model = load_model(recipe(folder, method, precision), "cpu", bits=None)
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
     assert not model.config.use_cache
 
 
 def test_weights_are_those_of_the_file(folder):
-    model = load_model(recipe(folder), "cpu", quantized=False)
+    model = load_model(recipe(folder), "cpu", bits=None)
     for name, tensor in load_file(folder / "model.safetensors").items():
         assert torch.equal(model.state_dict()[name], tensor)
 
 
 def test_quantized_layers_are_close_to_the_file(folder):
-    model = load_model(recipe(folder, "qlora"), "cpu", quantized=True)
+    model = load_model(recipe(folder, "qlora"), "cpu", bits=4)
     layer = model.model.layers[0].mlp.up_proj
     assert type(layer.weight).__name__ == "Params4bit"
     assert layer.weight.quant_state.nested
     assert layer.weight.quant_state.quant_type == "nf4"
     assert model.get_input_embeddings().weight.dtype == torch.float32
     ids = torch.arange(12)[None]
-    whole = load_model(recipe(folder), "cpu", quantized=False)
+    whole = load_model(recipe(folder), "cpu", bits=None)
     left, right = model.train()(ids).logits.flatten(), whole.train()(ids).logits.flatten()
     assert torch.nn.functional.cosine_similarity(left, right, dim=0) > 0.9
 
 
 def test_measuring_leaves_4bit_weights_as_they_were_loaded(tmp_path):
-    model = load_model(recipe(save_tiny_model(tmp_path / "wide", hidden_size=64), "qlora"), "cpu", quantized=True)
+    model = load_model(recipe(save_tiny_model(tmp_path / "wide", hidden_size=64), "qlora"), "cpu", bits=4)
     ids = torch.arange(12)[None]
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     trained = model.train()(ids).logits
@@ -171,13 +171,13 @@ class TestVocabulary:
 
     def test_fitting_one(self, folder):
         loaded = load_tokenizer(folder, recipe(folder))
-        check_vocabulary(loaded.tokenizer, load_model(recipe(folder), "cpu", quantized=False))
+        check_vocabulary(loaded.tokenizer, load_model(recipe(folder), "cpu", bits=None))
 
 
 def test_other_families_load(tmp_path):
     config = GPT2Config(vocab_size=64, n_embd=16, n_layer=1, n_head=2, n_positions=32)
     GPT2LMHeadModel(config).save_pretrained(tmp_path)
-    model = load_model(recipe(tmp_path), "cpu", quantized=False)
+    model = load_model(recipe(tmp_path), "cpu", bits=None)
     assert model.num_parameters() > 0
 
 

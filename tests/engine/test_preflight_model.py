@@ -120,7 +120,7 @@ def test_sound_models_raise_no_alarm(name: str, method: str, tmp_path: Path) -> 
 def test_a_sound_4bit_model_raises_no_alarm(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "model", hidden_size=64)
     recipe = made_recipe(folder, "made.jsonl", method={"name": "qlora"}, training={"packing": True})
-    learner = apply_method(load_model(recipe, "cpu", quantized=True), recipe)
+    learner = apply_method(load_model(recipe, "cpu", bits=4), recipe)
     events = checked(made_context(tmp_path / "run", recipe, model=learner))
     assert set(events.status().values()) == {"passed"}, events.checks
 
@@ -339,12 +339,12 @@ def test_layers_without_weights_are_a_verdict(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "model")
     recipe = made_recipe(folder, "made.jsonl")
     clean = Events()
-    loaded_whole(Preflight(clean), lambda: load_model(recipe, "cpu", quantized=False))
+    loaded_whole(Preflight(clean), lambda: load_model(recipe, "cpu", bits=None))
     assert clean.status() == {"P20": "passed"}
     respoiled(folder, lambda tensors: tensors.pop("model.layers.0.mlp.up_proj.weight"))
     events = Events()
     with pytest.raises(ProblemError, match="up_proj"):
-        loaded_whole(Preflight(events), lambda: load_model(recipe, "cpu", quantized=False))
+        loaded_whole(Preflight(events), lambda: load_model(recipe, "cpu", bits=None))
     assert events.status() == {"P20": "blocked"}
 
 
@@ -430,10 +430,10 @@ def starter_context(folder: Path, model: PreTrainedModel) -> RunContext:
 
 def test_a_vocabulary_of_another_model_blocks(tmp_path: Path) -> None:
     recipe = made_recipe(builtin_path(BUILTIN_MODEL), "made.jsonl")
-    clean = starter_context(tmp_path / "clean", load_model(recipe, "cpu", quantized=False))
+    clean = starter_context(tmp_path / "clean", load_model(recipe, "cpu", bits=None))
     assert not looks_untrained(clean.model)
     assert check_first_loss(clean).status == "passed"
-    model = load_model(recipe, "cpu", quantized=False)
+    model = load_model(recipe, "cpu", bits=None)
     with torch.no_grad():
         weight = model.get_input_embeddings().weight
         weight.copy_(weight[torch.randperm(len(weight), generator=torch.Generator().manual_seed(3))])

@@ -61,7 +61,7 @@ def test_metrics_of_objectives_can_be_chosen():
 
 def test_entries_are_found_by_name():
     assert find_objective("chat").title
-    assert find_method("qlora").quantizes
+    assert find_method("qlora").bits == 4
     assert find_metric("rougeL").choice == "rouge"
     assert find_base_model("nobody/nothing") is None
     for find in (find_objective, find_method, find_metric):

@@ -47,7 +47,7 @@ def plan_content(plan: "Plan", problems: list[Problem], width: int, *, xray: str
 
 def _what_lines(plan: "Plan") -> list[Content]:
     recipe, data = plan.recipe, plan.data
-    rank = f", rank {recipe.method.rank}" if recipe.method.rank and recipe.method.name != "full" else ""
+    rank = f", rank {recipe.method.rank}" if recipe.method.rank and recipe.method.facts.learns == "low-rank" else ""
     base = tail(recipe.model.base, 48)
     return [
         _line("Model", (base, "bold"), f"  {human_count(plan.model.num_params)} weights"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from textual.content import Content
 
+from engine.catalog.methods import METHOD_NAMES, METHOD_SETTINGS, find_method
 from engine.recipe.problems import Problem
 from engine.text import clean_line
 from tui.widgets.labels import SEVERITY_MARKS, fit, hanging
@@ -30,7 +31,6 @@ SECTION_TITLES = {
     "delivery": "Delivery",
 }
 FOLD = "fold"
-_ADAPTER_ONLY = ("method.rank", "method.alpha", "method.dropout", "method.targets", "delivery.merge")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class SettingRow:
 def editable_fields(fields: "tuple[RecipeField, ...]", draft: Draft, facts: Facts) -> "list[RecipeField]":
     """Return the fields that this step shows: those no other step asks for and that the method reads."""
     method = draft.value("method.name") or (facts.plan.recipe.method.name if facts.plan is not None else None)
-    hidden = _ADAPTER_ONLY if method == "full" else ()
+    read = find_method(method).settings if method in METHOD_NAMES else METHOD_SETTINGS
+    hidden = [path for path in METHOD_SETTINGS if path not in read]
     return [
         field
         for field in fields
