@@ -30,7 +30,7 @@ from engine.evaluation.report import write_report
 from engine.methods.apply import apply_method, trainable_summary
 from engine.models.loading import check_vocabulary, load_model
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
-from engine.objectives.sequences import cut_sequences
+from engine.objectives.build import make_examples
 from engine.planning.plan import MemoryEstimate, Plan
 from engine.planning.profiles import PreflightCheck
 from engine.recipe.problems import Problem, ProblemError
@@ -155,7 +155,8 @@ def prepare_context(carried: Carried) -> RunContext:
         plan = without_packing(plan)
     recipe = plan.recipe
     loaded = load_tokenizer(folder, recipe)
-    renderer = Renderer(loaded.tokenizer, _filled(recipe.training.max_length, "max_length"), recipe.data.system_prompt)
+    max_length = _filled(recipe.training.max_length, "max_length")
+    renderer = Renderer(loaded.tokenizer, max_length, recipe.data.system_prompt, plan.task)
     tokens = tokenize(rows.train, renderer, rows_sha256=rows.train_sha256, cache=cache, watch=watch)
     rendered = tokens.cut(renderer.max_length)
     counts = {"num_train": len(rows.train), "num_held_out": len(rows.held_out), "num_test": len(rows.test)}
@@ -262,9 +263,7 @@ def probe_run(
         run=carried.run,
         plan=plan,
         folder=folder,
-        sequences=cut_sequences(
-            rendered, _filled(plan.recipe.training.max_length, "max_length"), packed=bool(plan.recipe.training.packing)
-        ),
+        sequences=make_examples(plan.recipe, rendered, _filled(plan.recipe.training.max_length, "max_length")),
         held_out_rows=held_out_rows,
         events=carried.events,
         desk=carried.desk,

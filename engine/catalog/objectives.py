@@ -1,6 +1,13 @@
 """Objectives: what a model can learn, in plain words. Each is done by a module of `engine.objectives`."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+ModelKind = Literal["decoder", "encoder", "encoder-decoder", "vision", "audio"]
+Head = Literal["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification", "token-classification"]
+"""What a model gives out: the next token, a hidden token, a text made from a text, labels of a text or of its words."""
+Signal = Literal["answers", "text", "labels", "tags", "preferences", "rewards"]
+"""What the loss is taken from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +21,8 @@ class Objective:
         when: When to take it.
         when_not: When another choice is better.
         needs: What the data must look like.
+        signal: What the loss is taken from.
+        heads: Kinds of models that it trains, the usual one first, each with the head that it takes.
         formats: Shapes of rows that it reads, as in `data.format`.
         metrics: Names for `evaluation.metrics` that make sense with it, all of them the default.
         metrics_why: Why the others are left out; empty when none is.
@@ -25,9 +34,30 @@ class Objective:
     when: str
     when_not: str
     needs: str
+    signal: Signal
+    heads: tuple[tuple[ModelKind, Head], ...]
     formats: tuple[str, ...]
     metrics: tuple[str, ...]
     metrics_why: str = ""
+
+    @property
+    def kinds(self) -> tuple[ModelKind, ...]:
+        """Kinds of models that it trains, the usual one first."""
+        return tuple(kind for kind, _ in self.heads)
+
+    @property
+    def plain_text(self) -> bool:
+        """Whether the rows are running text, which is read whole and cut into windows."""
+        return self.signal == "text"
+
+    @property
+    def converses(self) -> bool:
+        """Whether the rows are conversations, which a chat template writes out."""
+        return self.signal in ("answers", "preferences", "rewards")
+
+    def head_of(self, kind: ModelKind) -> Head:
+        """Return the head that a kind of model takes; that of the usual kind for one that it does not train."""
+        return dict(self.heads).get(kind, self.heads[0][1])
 
 
 OBJECTIVES: tuple[Objective, ...] = (
@@ -38,6 +68,8 @@ OBJECTIVES: tuple[Objective, ...] = (
         when="You have requests with the answers that you want: support, extraction, a house style, commands.",
         when_not="You only have running text without questions; take domain adaptation.",
         needs="Conversations, prompt and completion pairs, or instruction rows; a few hundred good ones are enough.",
+        signal="answers",
+        heads=(("decoder", "causal-lm"),),
         formats=("messages", "prompt_completion", "alpaca", "source_target"),
         metrics=("perplexity", "token_accuracy", "exact_match", "rouge"),
     ),
@@ -48,6 +80,8 @@ OBJECTIVES: tuple[Objective, ...] = (
         when="You have much text of a field or a language that the base model knows little of.",
         when_not="You want answers of a certain kind; text alone teaches no answering, and can weaken it.",
         needs="Plain text, or rows with one text column; a megabyte is little, ten are better.",
+        signal="text",
+        heads=(("decoder", "causal-lm"),),
         formats=("text",),
         metrics=("perplexity", "token_accuracy"),
         metrics_why="plain text has no expected answer to compare with",

@@ -46,7 +46,7 @@ class CutRows(RenderedSequences):
             if after > first:
                 mask[first:after] = [1] * (after - first)
         is_cut = not store.is_text[place] and whole > end
-        return Rendered(ids, mask, bool(is_cut), store.row_id(place), whole)
+        return Rendered(ids, mask, bool(is_cut), store.row_id(place), whole, store.targets(place))
 
     def only(self, indices: Ints) -> "CutRows":
         """Return some of the sequences, in the order of `indices`."""

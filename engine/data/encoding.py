@@ -25,10 +25,13 @@ class Tokens:
     Attributes:
         ids: Token ids.
         runs: Where it is trained: first token and the one after the last of each stretch, in order, apart.
+        targets: What is learnt besides tokens: the numbers of a text's classes, a tag for each trained token, the ids
+            of the text to write, 1 for a good answer and 0 for a bad one.
     """
 
     ids: list[int]
     runs: list[Span]
+    targets: tuple[int, ...] = ()
 
 
 class Encoder:

@@ -9,6 +9,7 @@ from engine.data.cleaning.personal import hide
 from engine.data.cleaning.texts import with_texts
 from engine.data.conversations import change_findings, counted
 from engine.data.formats import Shape
+from engine.data.label_names import count_names, has_several, ordered
 from engine.data.lengths import estimate_lengths
 from engine.data.progress import WorkWatch
 from engine.data.rows import Row, Tally, last_answer, spoken_text, turns
@@ -75,6 +76,7 @@ def profile_of(
     num_rows = sum(file.num_rows for file in files)
     lengths, answers = estimate_lengths(watch.each("Measuring the rows", train))
     held_answers = estimate_lengths(held)[1]
+    counts = count_names(train)
     told = [finding for outcome in found.outcomes if (finding := outcome.finding())]
     return DataProfile(
         format=shape.format,
@@ -95,6 +97,10 @@ def profile_of(
         sha256=hash_of(files),
         bytes=sum(file.num_bytes for file in files),
         examples=examples_of(train),
+        # A class that only rows to be judged on have is numbered too: the model is judged by it.
+        labels=ordered({*counts, *count_names(held), *count_names(test)}),
+        label_counts=dict(counts),
+        multi_label=has_several(train),
         checks=[outcome.result() for outcome in found.outcomes],
         findings=[
             *_remarks(files, {outcome.name for outcome in found.outcomes}),

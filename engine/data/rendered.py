@@ -29,6 +29,7 @@ class Rendered:
         cut: Whether tokens were cut off at `max_length`.
         id: `file:line` of the row.
         num_before_cut: Tokens before cutting.
+        targets: What is learnt besides tokens, as `engine.data.encoding.Tokens.targets` has it.
     """
 
     input_ids: list[int]
@@ -36,6 +37,7 @@ class Rendered:
     cut: bool
     id: str = ""
     num_before_cut: int = 0
+    targets: tuple[int, ...] = ()
 
     @property
     def num_trained(self) -> int:

@@ -9,15 +9,18 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
+from engine.catalog.tasks import Task
 from engine.data.chat_template import CALL_PROBE, PROBE, ChatTemplate, Message, TemplateRefusedError, shared_alarm
 from engine.data.encoding import Encoder, Tokens
 from engine.data.rendered import ListedSequences, Rendered, RenderedRows, windows
+from engine.data.row_encoders import RowEncoder, row_encoder
 from engine.data.rows import Row, spoken_text, turns
-from engine.data.spans import Marked, mark_conversation
+from engine.data.spans import Marked, mark_conversation, mark_sides
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
 
@@ -35,38 +38,53 @@ class UncutRow:
     Attributes:
         row: The row.
         number: Its place among the rows, from 0.
-        sequences: One of plain text; of a conversation one, or one for each answer.
+        sequences: One of plain text; of a conversation one, or one for each answer; the sides of a pair.
         refused: Why the chat template refuses it; empty when it does not.
+        is_text: Whether it is plain text, which is cut into windows instead of losing its end.
     """
 
     row: Row
     number: int
     sequences: list[Tokens] = field(default_factory=list)
     refused: str = ""
-
-    @property
-    def is_text(self) -> bool:
-        """Whether it is plain text, which is cut into windows instead of losing its end."""
-        return "text" in self.row
+    is_text: bool = False
 
 
 class Renderer:
     """Turns rows into sequences, the same way for training, evaluation and the X-ray."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int, system_prompt: str | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        system_prompt: str | None = None,
+        task: Task | None = None,
+    ) -> None:
         """Prepare rendering.
 
         Args:
             tokenizer: As returned by `engine.models.tokenizers.load_tokenizer`.
             max_length: Longest sequence in tokens.
             system_prompt: Put in front of conversations without a system message.
+            task: What the model is asked to give out; None for writing text.
         """
+        self.task = Task() if task is None else task
+        self._encode_rows: RowEncoder | None = row_encoder(self.task, tokenizer)
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.system_prompt = system_prompt
         self._control = _control_pattern(tokenizer)
         self._template: ChatTemplate | None = None
-        self._encoder = Encoder(tokenizer)
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        """What turns texts into ids as they are trained to be written; encoders are never asked to write."""
+        return Encoder(self.tokenizer)
+
+    @property
+    def keeps_rows_whole(self) -> bool:
+        """Whether a row is of no use without all of its sequences, as the sides of a pair are."""
+        return self.task.signal in ("preferences", "rewards")
 
     @property
     def template(self) -> ChatTemplate:
@@ -103,7 +121,7 @@ class Renderer:
             ProblemError: The chat template refuses the row.
         """
         sequences = self.render_all(row)
-        return replace(sequences[0], cut=len(sequences) > 1) if "text" in row else sequences[-1]
+        return replace(sequences[0], cut=len(sequences) > 1) if self._is_text(row) else sequences[-1]
 
     def render_all(self, row: Row) -> list[Rendered]:
         """Return every sequence of a row, so that each of its trained tokens is trained once.
@@ -134,6 +152,8 @@ class Renderer:
                 result.spelled.add(token, row_id)
             sequences = self._cut(uncut)
             taught = [sequence for sequence in sequences if sequence.teaches]
+            if self.keeps_rows_whole and len(taught) < len(sequences):
+                taught = []
             if len(taught) < len(sequences) or not sequences:
                 result.dropped.add("answer_cut_off" if sequences and not uncut.is_text else "no_tokens", row_id)
             kept.extend(taught)
@@ -190,26 +210,37 @@ class Renderer:
         num_chars = 0
         with shared_alarm():
             for number, row in numbered:
-                uncut = UncutRow(row, number)
-                marked = [] if uncut.is_text else self._marked(uncut)
+                uncut = UncutRow(row, number, is_text=self._is_text(row))
+                marked = self._marked(uncut) if self._encode_rows is None and not uncut.is_text else []
                 batch.append((uncut, marked))
-                num_chars += len(row["text"]) if uncut.is_text else sum(len(each.text) for each in marked)
+                num_chars += sum(len(each.text) for each in marked) or len(_spoken(row))
                 if len(batch) == BATCH_ROWS or num_chars >= BATCH_CHARS:
                     break
         return batch
 
     def _marked(self, uncut: UncutRow) -> list[Marked]:
         try:
-            return mark_conversation(self.template, self._messages(uncut.row), uncut.row.get("tools"))
+            row = uncut.row
+            if "messages" in row:
+                return mark_conversation(self.template, self._messages(row), row.get("tools"))
+            return mark_sides(self.template, row, self.system_prompt)
         except TemplateRefusedError as error:
             uncut.refused = str(error)
             return []
 
+    def _is_text(self, row: Row) -> bool:
+        return self.task.signal == "text" or (self.task.signal == "answers" and "text" in row)
+
     def _encoded(self, batch: Sequence[tuple[UncutRow, list[Marked]]]) -> list[UncutRow]:
+        if self._encode_rows is not None:
+            encoded = self._encode_rows([uncut.row for uncut, _ in batch])
+            for (uncut, _), sequences in zip(batch, encoded, strict=True):
+                uncut.sequences = sequences
+            return [uncut for uncut, _ in batch]
         texts = iter(self._encoder.texts([uncut.row["text"] for uncut, _ in batch if uncut.is_text]))
         conversations = iter(self._encoder.conversations([each for _, marked in batch for each in marked]))
         for uncut, marked in batch:
-            uncut.sequences = [next(texts)] if uncut.is_text else list(islice(conversations, len(marked)))
+            uncut.sequences = [next(texts)] if uncut.is_text else _sides(uncut.row, islice(conversations, len(marked)))
         return [uncut for uncut, _ in batch]
 
     def _cut(self, uncut: UncutRow) -> list[Rendered]:
@@ -219,9 +250,18 @@ class Renderer:
             spans = windows(len(ids), limit)
             return [Rendered(ids[at:end], [1] * (end - at), False, row_id, len(ids)) for at, end in spans]
         return [
-            Rendered(each.ids[:limit], _mask(each, limit), len(each.ids) > limit, row_id, len(each.ids))
+            Rendered(each.ids[:limit], _mask(each, limit), len(each.ids) > limit, row_id, len(each.ids), each.targets)
             for each in uncut.sequences
         ]
+
+
+def _sides(row: Row, tokens: Iterable[Tokens]) -> list[Tokens]:
+    """Return the sequences of a conversation, those of answers that are judged with what was said of them."""
+    if "chosen" in row:
+        return [replace(each, targets=(good,)) for each, good in zip(tokens, (1, 0), strict=True)]
+    if "completion" in row and isinstance(row.get("label"), bool):
+        return [replace(each, targets=(int(row["label"]),)) for each in tokens]
+    return list(tokens)
 
 
 def _mask(tokens: Tokens, limit: int) -> list[int]:
@@ -241,5 +281,8 @@ def _control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
 def _spoken(row: Row) -> str:
     if "text" in row:
         return str(row["text"])
+    if "tokens" in row:
+        return " ".join(row["tokens"])
     tools = [json.dumps(row["tools"], ensure_ascii=False)] if row.get("tools") else []
-    return "\n".join([*tools, *map(spoken_text, turns(row))])
+    spoken = [turn for key in ("prompt", "chosen", "rejected", "completion") for turn in row.get(key, ())]
+    return "\n".join([*tools, *map(spoken_text, [*turns(row), *spoken])])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.data.chat_template import ChatTemplate, Message, TemplateRefusedError
+from engine.data.rows import Row
 
 Span = tuple[int, int]
 # Private-use characters: no template trims or splits at them, and no sane text holds them.
@@ -75,6 +76,39 @@ def mark_conversation(
         if template.has_markers:
             return [_mark_by_template(template, messages)]
         raise
+
+
+def mark_sides(template: ChatTemplate, row: Row, system_prompt: str | None = None) -> list[Marked]:
+    """Return one text for each answer of a row that prefers or judges answers, or the prompt of one that has none.
+
+    Only the answers are marked, and of conversations that go on only what follows the prompt. A prompt without an
+    answer is marked whole, as nothing of it may be lost.
+
+    Args:
+        template: Template of the model.
+        row: With `prompt`, and `chosen` and `rejected`, or `completion`, or neither.
+        system_prompt: Put in front of a prompt without a system message.
+
+    Raises:
+        TemplateRefusedError: The template refuses it, or the answers cannot be told from the rest.
+    """
+    prompt: list[Message] = list(row["prompt"])
+    if system_prompt and (not prompt or prompt[0]["role"] != "system"):
+        prompt.insert(0, {"role": "system", "content": system_prompt})
+    sides = [row[key] for key in ("chosen", "rejected", "completion") if key in row]
+    if not sides:
+        text = template.with_tools(row.get("tools"), prompt).render(prompt, prompt=True)
+        return [Marked(text, [(0, len(text))], includes_end=True)]
+    return [_mark_side(template, prompt, side, row.get("tools")) for side in sides]
+
+
+def _mark_side(
+    template: ChatTemplate, prompt: list[Message], side: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None
+) -> Marked:
+    whole = mark_conversation(template, [*prompt, *side], tools)[-1]
+    num_answers = sum(message["role"] == "assistant" for message in side)
+    # Where the template rewrites earlier answers, the last text marks the last answer alone.
+    return Marked(whole.text, whole.spans[-num_answers:], whole.includes_end)
 
 
 def _mark_turns(template: ChatTemplate, messages: Sequence[Message]) -> list[Marked]:

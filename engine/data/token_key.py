@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 from collections.abc import Iterable
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ def token_key(renderer: Renderer, rows_sha256: str, code: str) -> str:
     """
     tokenizer = renderer.tokenizer
     libraries = [version(library) for library in _LIBRARIES]
-    return content_key(rows_sha256, _tokenizer_facts(tokenizer), renderer.system_prompt, libraries, code)
+    facts = _tokenizer_facts(tokenizer)
+    return content_key(rows_sha256, facts, renderer.system_prompt, asdict(renderer.task), libraries, code)
 
 
 def _tokenizer_facts(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -7,7 +7,7 @@ to 40 bytes a sequence; the ids stay in the file.
 
 import contextlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,8 @@ _SCHEMA = pa.schema(
         ("input_ids", _INT_LIST),
         # First token and the one after the last of each trained stretch, one pair behind another.
         ("trained", _INT_LIST),
+        # What is learnt besides tokens.
+        ("targets", _INT_LIST),
     ]
 )
 _BATCH_ROWS = 4096
@@ -64,6 +66,7 @@ class TokenWriter:
             # An array of four bytes a token instead of a list, because a batch waits until it is large.
             self._ids.append(np.array(tokens.ids, dtype=np.int32))
             self._trained.append(tokens.runs)
+            self._targets.append(tokens.targets)
             self._num_tokens += len(tokens.ids)
         if len(self._ids) >= _BATCH_ROWS or self._num_tokens >= _BATCH_TOKENS:
             self._flush()
@@ -72,17 +75,20 @@ class TokenWriter:
         self._rows: list[tuple[int, str, bool]] = []
         self._ids: list[np.ndarray[Any, np.dtype[np.int32]]] = []
         self._trained: list[list[tuple[int, int]]] = []
+        self._targets: list[Sequence[int]] = []
         self._num_tokens = 0
 
     def _flush(self) -> None:
         numbers, ids, texts = zip(*self._rows, strict=True)
         runs = np.fromiter(chain.from_iterable(chain.from_iterable(self._trained)), dtype=np.int32)
+        targets = np.fromiter(chain.from_iterable(self._targets), dtype=np.int32)
         columns = [
             pa.array(numbers, pa.int64()),
             pa.array(ids, pa.string()),
             pa.array(texts, pa.bool_()),
             _lists(np.concatenate(self._ids), map(len, self._ids)),
             _lists(runs, (2 * len(each) for each in self._trained)),
+            _lists(targets, map(len, self._targets)),
         ]
         self._out.write_batch(pa.record_batch(columns, schema=_SCHEMA))
         self._clear()
@@ -111,6 +117,7 @@ class TokenStore:
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
         columns = [(_list_column(batch.column(3)), _list_column(batch.column(4))) for batch in batches]
         self._batches = [(batch.column(1), ids) for batch, (ids, _) in zip(batches, columns, strict=True)]
+        self._targets = [_list_column(batch.column(5)) for batch in batches]
         self._firsts = [int(first) for first in np.cumsum([0, *(batch.num_rows for batch in batches)])]
         self.row_numbers = _joined(batch.column(0).to_numpy() for batch in batches)
         self.is_text = _joined((batch.column(2).to_numpy(zero_copy_only=False) for batch in batches), np.bool_)
@@ -135,6 +142,12 @@ class TokenStore:
         values, offsets = self._batches[batch][1]
         first = int(offsets[within])
         return values[first + begin : first + end]
+
+    def targets(self, place: int) -> tuple[int, ...]:
+        """Return what is learnt of a sequence besides its tokens."""
+        batch, within = self._find(place)
+        values, offsets = self._targets[batch]
+        return tuple(values[offsets[within] : offsets[within + 1]].tolist())
 
     def runs(self, place: int) -> Iterator[tuple[int, int]]:
         """Yield where a sequence is trained."""

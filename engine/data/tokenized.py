@@ -28,7 +28,18 @@ STAGE = "Counting tokens"
 """What people read while they wait."""
 _KIND = "tokens"
 _TOKENS_FILE, _FACTS_FILE = "tokens.arrow", "facts.json"
-_CODE = ("chat_template", "encoding", "rendering", "rows", "spans", "token_key", "token_store", "tokenized")
+_CODE = (
+    "chat_template",
+    "encoding",
+    "label_names",
+    "rendering",
+    "row_encoders",
+    "rows",
+    "spans",
+    "token_key",
+    "token_store",
+    "tokenized",
+)
 
 
 @dataclass(slots=True)
@@ -65,10 +76,14 @@ class TokenizedRows:
         store: The sequences.
         left: Rows without a sequence at any length, by reason.
         spelled: Rows whose text spells a special token.
+        keeps_rows_whole: A row is of no use without all of its sequences.
     """
 
-    def __init__(self, store: TokenStore, left: dict[str, Left], spelled: Tally) -> None:
+    def __init__(
+        self, store: TokenStore, left: dict[str, Left], spelled: Tally, *, keeps_rows_whole: bool = False
+    ) -> None:
         self._store = store
+        self._keeps_rows_whole = keeps_rows_whole
         self._left = left
         self._spelled = spelled
         self._whole = CutRows(store, np.arange(len(store)), np.zeros_like(store.lengths), store.lengths)
@@ -95,6 +110,8 @@ class TokenizedRows:
         """
         rows = cut_rows(self._store, max_length)
         teaches = rows.num_learnt > 0
+        if self._keeps_rows_whole:
+            teaches &= ~np.isin(rows.row_numbers, rows.row_numbers[~teaches])
         kept = rows.only(np.flatnonzero(teaches))
         return RenderedRows(
             sequences=kept,
@@ -190,7 +207,11 @@ def _write(folder: Path, rows: Sequence[Row], renderer: Renderer, watch: WorkWat
             if not uncut.sequences:
                 left.setdefault("no_tokens", Left()).add(uncut.number, row_id)
             tokens.add(uncut)
-    facts = {"left": {reason: asdict(each) for reason, each in left.items()}, "spelled": asdict(spelled)}
+    facts: dict[str, Any] = {
+        "left": {reason: asdict(each) for reason, each in left.items()},
+        "spelled": asdict(spelled),
+    }
+    facts["keeps_rows_whole"] = renderer.keeps_rows_whole
     (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -200,4 +221,5 @@ def _open(folder: Path) -> TokenizedRows:
         reason: Left(each["count"], [(number, row_id) for number, row_id in each["first"]], each["detail"])
         for reason, each in facts["left"].items()
     }
-    return TokenizedRows(TokenStore(folder / _TOKENS_FILE), left, Tally(**facts["spelled"]))
+    store, spelled = TokenStore(folder / _TOKENS_FILE), Tally(**facts["spelled"])
+    return TokenizedRows(store, left, spelled, keeps_rows_whole=facts["keeps_rows_whole"])

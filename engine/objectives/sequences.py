@@ -4,7 +4,7 @@ Legend of shape suffixes: B micro-batch, S sequence length.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -26,11 +26,13 @@ class Segment:
         row_id: `file:line` of the row.
         input_ids: Token ids.
         labels: Token ids where the model learns, `IGNORED` elsewhere; the first is always ignored, nothing predicts it.
+        targets: What is learnt besides tokens, as `engine.data.encoding.Tokens.targets` has it.
     """
 
     row_id: str
     input_ids: list[int]
     labels: list[int]
+    targets: tuple[int, ...] = ()
 
     @property
     def num_trained(self) -> int:
@@ -38,13 +40,24 @@ class Segment:
         return sum(label != IGNORED for label in self.labels)
 
 
+def sequence_row(segments: Sequence[Segment]) -> dict[str, Any]:
+    """Return segments behind each other with the columns that TRL takes as already prepared."""
+    return {
+        "input_ids": [token for segment in segments for token in segment.input_ids],
+        "labels": [label for segment in segments for label in segment.labels],
+        "seq_lengths": [len(segment.input_ids) for segment in segments],
+    }
+
+
 class Sequences:
-    """What the trainer draws from; each sequence holds one segment, or several when packed.
+    """What the trainer draws from; each is made of one segment, or of several: packed rows, the sides of a pair.
 
     Args:
-        segments: The segments of each sequence; they may be made when they are asked for.
-        lengths: Tokens of each sequence, where that is known without looking at them.
+        segments: The segments of each; they may be made when they are asked for.
+        lengths: Tokens of each, where that is known without looking at them.
         num_trained: Tokens of each that the model learns to predict, likewise.
+        as_row: What the objective's collator reads of the segments of one.
+        weights: How much each counts in the mean that is a step's loss; None for its trained tokens.
     """
 
     def __init__(
@@ -52,10 +65,15 @@ class Sequences:
         segments: Sequence[Sequence[Segment]],
         lengths: Ints | None = None,
         num_trained: Ints | None = None,
+        *,
+        as_row: Callable[[Sequence[Segment]], dict[str, Any]] = sequence_row,
+        weights: Ints | None = None,
     ) -> None:
         self.segments = segments
+        self._as_row = as_row
         self._lengths = lengths
         self._num_trained = num_trained
+        self._weights = weights
 
     def __len__(self) -> int:
         return len(self.segments)
@@ -74,41 +92,53 @@ class Sequences:
             self._num_trained = np.array([sum(each.num_trained for each in row) for row in self.segments], np.int64)
         return self._num_trained
 
+    @property
+    def weights(self) -> Ints:
+        """How much each counts in the loss of a step: trained tokens, rows or pairs."""
+        return self.num_trained if self._weights is None else self._weights
+
+    def only(self, indices: Sequence[int]) -> "Sequences":
+        """Return some of the sequences."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        weights = None if self._weights is None else self._weights[chosen]
+        return Sequences([self.segments[index] for index in indices], as_row=self._as_row, weights=weights)
+
     def row_ids(self, indices: Iterable[int]) -> list[str]:
         """Return the rows behind sequences, without repeats and in order."""
         return list(dict.fromkeys(segment.row_id for index in indices for segment in self.segments[index]))
 
     def dataset(self) -> "SequenceRows":
         """Return the rows as a loader takes them."""
-        return SequenceRows(self.segments)
+        return SequenceRows(self.segments, self._as_row)
 
 
 class SequenceRows(Dataset[dict[str, Any]]):
-    """Rows with the columns that TRL takes as already prepared: `input_ids`, `labels`, `seq_lengths`.
+    """Rows with the columns that the objective's collator reads.
 
     Args:
         segments: The segments of each row.
+        as_row: Makes the columns.
     """
 
-    def __init__(self, segments: Sequence[Sequence[Segment]]) -> None:
+    def __init__(
+        self,
+        segments: Sequence[Sequence[Segment]],
+        as_row: Callable[[Sequence[Segment]], dict[str, Any]] = sequence_row,
+    ) -> None:
         self._segments = segments
+        self._as_row = as_row
 
     def __len__(self) -> int:
         return len(self._segments)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        segments = self._segments[index]
-        return {
-            "input_ids": [token for segment in segments for token in segment.input_ids],
-            "labels": [label for segment in segments for label in segment.labels],
-            "seq_lengths": [len(segment.input_ids) for segment in segments],
-        }
+        return self._as_row(self._segments[index])
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[index] for index in range(len(self)))
 
 
-class PackedSegments(Sequence[Sequence[Segment]]):
+class SegmentGroups(Sequence[Sequence[Segment]]):
     """Rendered sequences, one or several to a sequence of the trainer, made into segments when they are asked for.
 
     Args:
@@ -133,10 +163,12 @@ class PackedSegments(Sequence[Sequence[Segment]]):
         if isinstance(index, slice):
             return [self[each] for each in range(len(self))[index]]
         rows = (self._rendered[int(at)] for at in self._order[self._bounds[index] : self._bounds[index + 1]])
-        return [make_segment(row.id, row.input_ids, row.trained_mask) for row in rows]
+        return [make_segment(row.id, row.input_ids, row.trained_mask, row.targets) for row in rows]
 
 
-def make_segment(row_id: str, input_ids: Sequence[int], trained_mask: Sequence[Any]) -> Segment:
+def make_segment(
+    row_id: str, input_ids: Sequence[int], trained_mask: Sequence[Any], targets: tuple[int, ...] = ()
+) -> Segment:
     """Return a segment whose labels follow the mask exactly, except for the first token.
 
     The trainers shift labels by one, so the label of a first token would be learnt from the end of whatever stands in
@@ -145,7 +177,7 @@ def make_segment(row_id: str, input_ids: Sequence[int], trained_mask: Sequence[A
     labels = [token if trained else IGNORED for token, trained in zip(input_ids, trained_mask, strict=True)]
     if labels:
         labels[0] = IGNORED
-    return Segment(row_id, list(input_ids), labels)
+    return Segment(row_id, list(input_ids), labels, targets)
 
 
 def pack(lengths: Sequence[int] | Ints, max_length: int) -> tuple[Ints, Ints]:
@@ -187,7 +219,7 @@ def cut_sequences(rendered: RenderedRows, max_length: int, *, packed: bool) -> S
     rows = rendered.sequences
     lengths, learnt = rows.lengths, rows.num_learnt
     order, bounds = pack(lengths, max_length) if packed else (np.arange(len(rows)), np.arange(len(rows) + 1))
-    segments = PackedSegments(rows, order, bounds)
+    segments = SegmentGroups(rows, order, bounds)
     if not len(segments):
         return Sequences(segments)
     return Sequences(

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from engine.catalog.methods import MethodName
+from engine.catalog.tasks import Task, task_of
 from engine.planning.calibration import Calibration
 from engine.planning.profiles import DataProfile, Finding, ModelProfile, Profile
 from engine.recipe.schema import Recipe
@@ -263,6 +264,12 @@ class Plan(Profile):
     ways: list[Way] = Field(default_factory=list)
     lengths: list[LengthChoice] = Field(default_factory=list)
     machine: Machine = Field(default_factory=Machine)
+
+    @property
+    def task(self) -> Task:
+        """What the model is asked to give out."""
+        data = self.data
+        return task_of(self.recipe.objective, self.model.kind, data.labels, multi_label=data.multi_label)
 
     @property
     def blocked(self) -> bool:

@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from engine.catalog.objectives import ModelKind
+
 RowFormat = Literal[
     "messages",
     "prompt_completion",
@@ -16,7 +18,6 @@ RowFormat = Literal[
     "prompts",
 ]
 """Shapes of rows, as `engine.data` reads them."""
-ModelKind = Literal["decoder", "encoder", "encoder-decoder", "vision", "audio"]
 
 
 class Profile(BaseModel):
@@ -230,6 +231,9 @@ class DataProfile(Profile):
         checks: What each check of the rows found.
         cuts: What a few sequence lengths would take from the training rows; empty without a tokenizer.
         preflight: What the checks of the rendered rows found; empty without a tokenizer.
+        labels: Names of the classes, or of the tags of words, in the order of their numbers; empty for other rows.
+        label_counts: Training rows, or words in them, with each.
+        multi_label: A row can have several classes.
         findings: What is wrong, with file and line.
     """
 
@@ -255,4 +259,7 @@ class DataProfile(Profile):
     checks: list[CheckResult] = Field(default_factory=list)
     cuts: list[LengthCut] = Field(default_factory=list)
     preflight: list[PreflightCheck] = Field(default_factory=list)
+    labels: list[str] = Field(default_factory=list)
+    label_counts: dict[str, int] = Field(default_factory=dict)
+    multi_label: bool = False
     findings: list[Finding] = Field(default_factory=list)

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 
 from engine.evaluation.evaluate import DEFAULT_MAX_LENGTH
+from engine.objectives.build import OBJECTIVES
 from engine.objectives.sequences import Segment, Sequences, make_segment
 from engine.planning.plan import Plan
 from engine.planning.profiles import LengthProfile
@@ -47,10 +48,11 @@ def training_sequences(plan: Plan, micro_batch: int, accumulation: int, num_step
         num_steps: Steps rehearsed.
     """
     rows = micro_batch * accumulation
+    gathered = OBJECTIVES[plan.recipe.objective].gathered
     if plan.recipe.training.packing:
-        return Sequences([_packed(plan) for _ in range(rows * num_steps)])
+        return gathered([_packed(plan) for _ in range(rows * num_steps)])
     trained = _longest_trained(plan)
-    return Sequences([[_segment(length, trained)] for length in longest_lengths(plan, rows)] * num_steps)
+    return gathered([[_segment(length, trained)] for length in longest_lengths(plan, rows)] * num_steps)
 
 
 def _longest_trained(plan: Plan) -> int:

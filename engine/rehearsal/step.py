@@ -18,7 +18,7 @@ from transformers import (
 
 from engine.evaluation.scoring import causal_model
 from engine.methods.apply import apply_method
-from engine.objectives.supervised import make_trainer
+from engine.objectives.build import make_trainer
 from engine.planning.plan import Device, Plan
 from engine.recipe.schema import Recipe
 from engine.rehearsal.hollow import HollowMode
@@ -26,7 +26,7 @@ from engine.rehearsal.models import build_model, stand_in_tokenizer, weight_comp
 from engine.rehearsal.rows import training_sequences
 from engine.rehearsal.tracer import Tracer
 from engine.training.batching import Batching
-from engine.training.trainer import RunTrainer
+from engine.training.trainer import RunTrainer, StepTrainer
 
 NUM_STEPS = 2
 """The second step is the first with states of the optimizer beside gradients and activations."""
@@ -51,7 +51,7 @@ class Rehearsed:
     recipe: Recipe
     config: PretrainedConfig
     model: Any
-    trainer: RunTrainer
+    trainer: StepTrainer
     tokenizer: PreTrainedTokenizerBase
 
 
@@ -86,6 +86,7 @@ def train(plan: Plan, config: PretrainedConfig, mode: HollowMode, tracer: Tracer
     sequences = training_sequences(plan, batching.micro_batch, batching.accumulation, NUM_STEPS)
     built = make_trainer(
         recipe,
+        plan.task,
         Device(kind="cpu"),
         batching,
         sequences,
@@ -95,7 +96,8 @@ def train(plan: Plan, config: PretrainedConfig, mode: HollowMode, tracer: Tracer
         folder=Path(tempfile.gettempdir()),
     )
     trainer = built.trainer
-    trainer.fused_head = plan.device.kind == "cuda"
+    if isinstance(trainer, RunTrainer):
+        trainer.fused_head = plan.device.kind == "cuda"
     _watch(trainer, tracer)
     tracer.phase("training")
     trainer.train()
@@ -103,7 +105,7 @@ def train(plan: Plan, config: PretrainedConfig, mode: HollowMode, tracer: Tracer
     return Rehearsed(plan, recipe, config, model, trainer, tokenizer)
 
 
-def _watch(trainer: RunTrainer, tracer: Tracer) -> None:
+def _watch(trainer: StepTrainer, tracer: Tracer) -> None:
     """Let the tracer know what storages are for."""
     trainer.add_callback(_OptimizerParts(trainer, tracer))
     trainer.before_micro_step = lambda: setattr(tracer, "component", ACTIVATIONS)
@@ -136,7 +138,7 @@ class _LossBegins:
 class _OptimizerParts(TrainerCallback):
     """Names the optimizer's states."""
 
-    def __init__(self, trainer: RunTrainer, tracer: Tracer) -> None:
+    def __init__(self, trainer: StepTrainer, tracer: Tracer) -> None:
         self._trainer = trainer
         self._tracer = tracer
 

@@ -24,7 +24,7 @@ from engine.text import clean_line
 from engine.training.event_log import EventLog
 from engine.training.random_state import restore_random_state
 from engine.training.state_files import load_tree, save_tree
-from engine.training.trainer import RunTrainer
+from engine.training.trainer import StepTrainer
 
 WEIGHTS = "weights.safetensors"
 STATE = "state"
@@ -55,7 +55,7 @@ class TrainingCheckpoints:
         last_step: Step of the newest whole checkpoint; 0 when there is none.
     """
 
-    def __init__(self, store: CheckpointStore, events: EventLog, trainer: RunTrainer) -> None:
+    def __init__(self, store: CheckpointStore, events: EventLog, trainer: StepTrainer) -> None:
         self._store = store
         self._events = events
         self._trainer = trainer
@@ -116,7 +116,7 @@ class TrainingCheckpoints:
         trainer.state.save_to_json(str(folder / TRAINER_STATE))
 
 
-def load_trainer_state(trainer: RunTrainer, folder: Path) -> Progress:
+def load_trainer_state(trainer: StepTrainer, folder: Path) -> Progress:
     """Put back what a checkpoint holds besides weights: optimizer, schedule, scaler and random generators."""
     state = load_tree(folder, STATE)
     trainer.optimizer.load_state_dict(state["optimizer"])

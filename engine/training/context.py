@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from engine.catalog.tasks import Task
 from engine.data.rendered import RenderedRows
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
@@ -78,6 +79,11 @@ class RunContext:
     def recipe(self) -> Recipe:
         """The recipe with every value filled in."""
         return self.plan.recipe
+
+    @property
+    def task(self) -> Task:
+        """What the model is asked to give out."""
+        return self.renderer.task
 
     @property
     def on_gpu(self) -> bool:

@@ -20,7 +20,6 @@ import torch
 import torch.distributed as dist
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
-from engine.data.rendered import Ints
 from engine.training.order import StepOrder
 
 MEET_LIMIT_S = 180.0
@@ -155,7 +154,6 @@ class Share:
     Args:
         links: The connection to the others; connected.
         order: Which rows this process reads.
-        num_trained: Trained tokens of each sequence.
         parameters: What learns, in the same order in all processes.
         seed: Of the run.
         announce: Called before the sum of a step (from 0): the worker tells the others, the others wait to be told.
@@ -165,7 +163,6 @@ class Share:
         self,
         links: Links,
         order: StepOrder,
-        num_trained: Sequence[int] | Ints,
         parameters: Sequence[torch.nn.Parameter],
         *,
         seed: int,
@@ -173,7 +170,6 @@ class Share:
     ) -> None:
         self.links = links
         self._order = order
-        self._num_trained = num_trained
         self._parameters = list(parameters)
         self._seed = seed
         self._announce = announce
@@ -183,10 +179,6 @@ class Share:
         """Give every process the weights of rank 0."""
         with torch.no_grad():
             self.links.share([parameter.data for parameter in self._parameters])
-
-    def tokens_of_step(self, step: int) -> int:
-        """Return the trained tokens of optimizer step `step` (from 0), whoever computes them."""
-        return sum(int(self._num_trained[row]) for row in self._order.rows_of_step(step))
 
     def part_of_step(self, step: int) -> float:
         """Return which part of the micro-batches of a step (from 0) this process computes."""

@@ -147,6 +147,10 @@ class FixedOrder(StepOrder):
     def __len__(self) -> int:
         return sum(map(len, self._steps))
 
+    def rows_of_step(self, step: int) -> list[int]:
+        """Return the row indices of optimizer step `step` (from 0)."""
+        return [row for rows in self.micro_batches(step) for row in rows]
+
     def micro_batches(self, step: int) -> list[list[int]]:
         """Return the row indices of each micro-batch of optimizer step `step` (from 0)."""
         return self._steps[step % len(self._steps)]

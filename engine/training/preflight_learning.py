@@ -23,8 +23,8 @@ from engine.data.preflight_case import Verdict
 from engine.data.rendered import ListedSequences, RenderedRows
 from engine.methods.apply import trainable_summary
 from engine.methods.targets import linear_layers
-from engine.objectives.sequences import Sequences, cut_sequences
-from engine.objectives.supervised import make_trainer
+from engine.objectives.build import make_examples, make_trainer
+from engine.objectives.sequences import Sequences
 from engine.out_of_memory import give_back_memory, is_out_of_memory
 from engine.text import human_bytes, human_count, human_duration
 from engine.training.context import RunContext
@@ -32,7 +32,7 @@ from engine.training.device_memory import device_free_bytes
 from engine.training.preflight_chance import looks_untrained
 from engine.training.random_state import capture_random_state, restore_random_state
 from engine.training.settings import CHECKPOINTING
-from engine.training.trainer import RunTrainer
+from engine.training.trainer import StepTrainer
 
 LEAST_COVERAGE = 0.3
 STEPS_OF_A_RATE = 10
@@ -208,6 +208,7 @@ def run_trial(context: RunContext, limit_s: float) -> Trial:
     sequences = _one_batch(context)
     built = make_trainer(
         context.recipe,
+        context.task,
         context.plan.device,
         context.batching,
         sequences,
@@ -219,7 +220,7 @@ def run_trial(context: RunContext, limit_s: float) -> Trial:
     # Set by the training loop of transformers, which is not taken here; the loss of mixtures of experts reads it.
     trainer.current_gradient_accumulation_steps = 1
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(len(sequences))])
-    num_trained = torch.tensor(sum(sequences.num_trained), device=trainer.args.device)
+    num_trained = torch.tensor(sum(sequences.weights), device=trainer.args.device)
     trial = Trial(row_ids=sequences.row_ids(range(len(sequences))))
     weights = [(name, weight) for name, weight in context.model.named_parameters() if weight.requires_grad]
     kept = [weight.detach().to("cpu", copy=True) for _, weight in weights]
@@ -242,18 +243,20 @@ def _one_batch(context: RunContext) -> Sequences:
     sequences = context.rendered.sequences
     teaching = [int(index) for index in np.flatnonzero(sequences.num_learnt)]
     drawn = random.Random(context.recipe.training.seed).sample(teaching, min(_DRAWN, len(teaching)))
+    if context.renderer.keeps_rows_whole:
+        # A drawn side brings the other one along.
+        names = {sequences.row_id(index) for index in drawn}
+        drawn = [index for index in teaching if sequences.row_id(index) in names]
     rows = RenderedRows(ListedSequences([sequences[index] for index in drawn]))
-    packed = bool(context.recipe.training.packing)
-    cut = cut_sequences(rows, context.renderer.max_length, packed=packed)
-    segments = cut.segments[: context.batching.micro_batch]
-    sizes = accumulate(sum(len(segment.input_ids) for segment in sequence) for sequence in segments)
+    examples = make_examples(context.recipe, rows, context.renderer.max_length)
+    sizes = accumulate(int(length) for length in examples.lengths[: context.batching.micro_batch])
     few = sum(size <= ENOUGH_TOKENS for size in sizes)
-    return Sequences(segments[: max(1, few)])
+    return examples.only(range(max(1, few)))
 
 
 def _take_steps(
     context: RunContext,
-    trainer: RunTrainer,
+    trainer: StepTrainer,
     batch: dict[str, torch.Tensor],
     num_trained: torch.Tensor,
     weights: list[tuple[str, nn.Parameter]],
@@ -292,7 +295,7 @@ def _take_steps(
     optimizer.zero_grad(set_to_none=True)
 
 
-def _loss(trainer: RunTrainer, batch: dict[str, torch.Tensor], num_trained: torch.Tensor) -> torch.Tensor:
+def _loss(trainer: StepTrainer, batch: dict[str, torch.Tensor], num_trained: torch.Tensor) -> torch.Tensor:
     inputs = trainer._prepare_inputs(dict(batch))
     with trainer.accelerator.autocast():
         loss: torch.Tensor = trainer.compute_loss(trainer.model, inputs, num_items_in_batch=num_trained)

@@ -17,8 +17,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from engine.data.rows import Row
-from engine.objectives.sequences import Sequences
-from engine.objectives.supervised import count_steps
+from engine.objectives.build import count_steps
+from engine.objectives.sequences import Segment, Sequences
 from engine.planning.calibration import Calibration
 from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
@@ -155,13 +155,7 @@ class Probe:
             folder=str(self.folder),
             scratch=str(self.run.path / SCRATCH),
             micro_batch=batching.micro_batch,
-            sequences=[
-                [
-                    ProbeSegment(row_id=part.row_id, input_ids=part.input_ids, labels=part.labels)
-                    for part in self.sequences.segments[row]
-                ]
-                for row in wanted
-            ],
+            sequences=[[_probe_segment(part) for part in self.sequences.segments[row]] for row in wanted],
             steps=[[[place[row] for row in rows] for rows in step] for step in _even(steps)],
             held_out=longest_rows(self.held_out_rows, EVALUATION_ROWS),
             small_layers=list(SMALL_LAYERS) if small and self.plan.device.kind == "cuda" else [],
@@ -224,6 +218,10 @@ class Probe:
             "Choose a shorter sequence length, activation checkpointing, or QLoRA, then start a new run.",
             "training.max_length",
         )
+
+
+def _probe_segment(part: Segment) -> ProbeSegment:
+    return ProbeSegment(row_id=part.row_id, input_ids=part.input_ids, labels=part.labels, targets=list(part.targets))
 
 
 def longest_rows(rows: Sequence[Row], limit: int) -> list[Row]:

@@ -13,8 +13,8 @@ from typing import Any
 from engine.data.rendering import Renderer
 from engine.evaluation.evaluate import measure
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
-from engine.objectives.sequences import Segment, Sequences
-from engine.objectives.supervised import BuiltTrainer, make_trainer
+from engine.objectives.build import OBJECTIVES, BuiltTrainer, make_trainer
+from engine.objectives.sequences import Segment
 from engine.out_of_memory import give_back_memory
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
@@ -74,15 +74,16 @@ class ProbedRun:
 
     def trainer(self, model: Any, steps: list[list[list[int]]]) -> BuiltTrainer:
         """Return a trainer of these steps."""
-        sequences = Sequences(
+        sequences = OBJECTIVES[self.recipe.objective].gathered(
             [
-                [Segment(part.row_id, part.input_ids, part.labels) for part in sequence]
+                [Segment(part.row_id, part.input_ids, part.labels, tuple(part.targets)) for part in sequence]
                 for sequence in self.request.sequences
             ]
         )
         training = self.recipe.training.model_copy(update={"max_steps": len(steps)})
         built = make_trainer(
             self.recipe.model_copy(update={"training": training}),
+            self.request.plan.task,
             self.request.plan.device,
             self.batching,
             sequences,

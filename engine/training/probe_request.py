@@ -19,6 +19,7 @@ class ProbeSegment(Profile):
     row_id: str
     input_ids: list[int]
     labels: list[int]
+    targets: list[int] = Field(default_factory=list)
 
 
 class ProbeRequest(Profile):

@@ -10,8 +10,7 @@ from engine.data.rendering import Renderer
 from engine.data.run_rows import RowLines
 from engine.data.tokenized import tokenize
 from engine.models.tokenizers import load_tokenizer
-from engine.objectives.sequences import cut_sequences
-from engine.objectives.supervised import BuiltTrainer, make_trainer
+from engine.objectives.build import BuiltTrainer, make_examples, make_trainer
 from engine.runs.directory import RunDirectory
 from engine.runs.home import home_folders
 from engine.stages import load_learner
@@ -105,8 +104,8 @@ def take_part(job: RankJob, progress: Progress, orders: Orders, *, tell: Callabl
         tell: Says something to the worker.
     """
     built = progress.built = build(job)
-    trainer, num_trained = built.trainer, built.sequences.num_trained
-    tell({"ready": fingerprint_of(built.sequences.lengths, num_trained)})
+    trainer = built.trainer
+    tell({"ready": fingerprint_of(built.sequences.lengths, built.sequences.weights)})
     orders.next()
     # Nobody has to be watched from here: the worker watches all, and its end is the end of this process.
     links = Links(job.rank, job.num_gpus, Path(job.meeting), trainer.args.device, check=lambda: None)
@@ -114,7 +113,6 @@ def take_part(job: RankJob, progress: Progress, orders: Orders, *, tell: Callabl
     trainer.share = Share(
         links,
         built.order,
-        num_trained,
         learning(trainer.model),
         seed=job.plan.recipe.training.seed,
         announce=orders.await_step,
@@ -132,14 +130,15 @@ def build(job: RankJob) -> BuiltTrainer:
     recipe = plan.recipe
     loaded = load_tokenizer(Path(job.folder), recipe)
     max_length = recipe.training.max_length or plan.model.context_length
-    renderer = Renderer(loaded.tokenizer, max_length, recipe.data.system_prompt)
+    renderer = Renderer(loaded.tokenizer, max_length, recipe.data.system_prompt, plan.task)
     # The worker has tokenised the same rows, so that they are read from the cache.
     rendered = tokenize(RowLines(run.train_file), renderer, cache=home_folders().cache).cut(max_length)
     return make_trainer(
         recipe,
+        plan.task,
         plan.device,
         Batching(job.micro_batch, job.accumulation, job.num_gpus),
-        cut_sequences(rendered, max_length, packed=bool(recipe.training.packing)),
+        make_examples(recipe, rendered, max_length),
         model=load_learner(plan, loaded),
         tokenizer=loaded.tokenizer,
         folder=run.checkpoints_folder,

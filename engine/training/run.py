@@ -1,6 +1,5 @@
 """Stages 3 and 4: train, from the last whole checkpoint to the last step, and leave a checkpoint however it ends."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -9,8 +8,7 @@ import torch
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
 from engine.evaluation.few_shot import FewShot
 from engine.evaluation.measurement import TEST_PHASES, Phase, measurement_file
-from engine.objectives import chat, domain_adaptation
-from engine.objectives.supervised import BuiltTrainer
+from engine.objectives.build import BuiltTrainer, build_trainer
 from engine.out_of_memory import give_back_memory
 from engine.recipe.problems import ProblemError
 from engine.text import clean_line
@@ -21,11 +19,6 @@ from engine.training.faults import Fault, FaultKind, fault_kind
 from engine.training.interrupt import StopRequested
 from engine.training.lookout import Actions, Lookout
 from engine.training.ranks import RankFailedError, Ranks, fingerprint_of
-
-OBJECTIVES: dict[str, Callable[[RunContext], BuiltTrainer]] = {
-    "chat": chat.build_trainer,
-    "domain-adaptation": domain_adaptation.build_trainer,
-}
 
 
 class TrainingFaultError(Exception):
@@ -93,14 +86,13 @@ class Training:
         from engine.training.distributed import Links, Share, learning
 
         context, built = self.context, self.built
-        trainer, num_trained = built.trainer, built.sequences.num_trained
-        meeting = ranks.wait_ready(fingerprint_of(built.sequences.lengths, num_trained), self._check_stop)
+        trainer, weights = built.trainer, built.sequences.weights
+        meeting = ranks.wait_ready(fingerprint_of(built.sequences.lengths, weights), self._check_stop)
         links = Links(0, built.order.num_ranks, meeting, trainer.args.device, ranks.check)
         links.connect()
         trainer.share = Share(
             links,
             built.order,
-            num_trained,
             learning(trainer.model),
             seed=context.recipe.training.seed,
             announce=ranks.announce,
@@ -272,7 +264,7 @@ _WHEN: dict[Phase, str] = {
 
 
 def _set_up(context: RunContext) -> Training:
-    built = OBJECTIVES[context.recipe.objective](context)
+    built = build_trainer(context)
     context.order = built.order
     checkpoints = TrainingCheckpoints(context.store, context.events, built.trainer)
     state = TrainingState(context.stopwatch)

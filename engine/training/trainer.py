@@ -1,4 +1,4 @@
-"""TRL's trainer with our order of rows, our loss path and our look-outs between micro-steps."""
+"""The trainers of the libraries with our order of rows, our schedule and our look-outs between micro-steps."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,24 +11,30 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer
 from trl import SFTTrainer
 
-from engine.objectives.sequences import SequenceCollator, Sequences
+from engine.objectives.sequences import Sequences
 from engine.training.order import StepOrder
 
 if TYPE_CHECKING:
     from engine.training.distributed import Share
 
+RateShare = Callable[[int], float]
+"""Share of the learning rate that a step (from 0) uses."""
 
-class RunTrainer(SFTTrainer):
-    """`SFTTrainer` on sequences that we rendered, in an order that we chose.
+
+class StepTrainer(Trainer):
+    """What the trainers of all objectives share; `steer` has to be called right after the constructor.
+
+    The loss of a step is a mean over all that the step learns from, however it is cut into micro-batches: trained
+    tokens, rows or pairs, as `Sequences.weights` counts them. `compute_loss` of a subclass returns the part of one
+    micro-batch: a sum over what it holds, divided by `num_items_in_batch`, which is the count of the whole step.
 
     Attributes:
-        order: Which rows each step reads.
         sequences: The rows.
+        order: Which rows each step reads.
         rate_share: Share of the learning rate that a step (from 0) uses.
         before_micro_step: Called before each micro-step; may raise to leave training.
         after_micro_step: Called with the micro-step's share of the loss, detached, on the device.
         load_weights: Called when the trainer wants the weights of a checkpoint folder.
-        fused_head: Take the loss from TRL's fused output layer instead of plain cross entropy.
         share: The part that this process takes in each step; None when it computes whole steps.
         others_loss: Called with the other processes' part of a step's loss.
     """
@@ -36,30 +42,22 @@ class RunTrainer(SFTTrainer):
     # Set by the library's own constructor, in a way that mypy cannot follow.
     lr_scheduler: Any
 
-    def __init__(
-        self,
-        *,
-        sequences: Sequences,
-        order: StepOrder,
-        collator: SequenceCollator,
-        rate_share: Callable[[int], float],
-        **arguments: Any,
-    ) -> None:
-        adapter = _float32_adapter(arguments["model"])
-        rows = sequences.dataset()
-        # TRL insists on a data set of its library and looks at one row of it. The rows themselves stay where they are.
-        super().__init__(data_collator=collator, train_dataset=Dataset.from_list([rows[0]]), **arguments)
-        self.train_dataset = rows
-        _restore_adapter(adapter)
-        self.remove_callback(PrinterCallback)
+    sequences: Sequences
+    order: StepOrder
+    rate_share: RateShare
+
+    def steer(self, sequences: Sequences, order: StepOrder, rate_share: RateShare) -> None:
+        """Take the rows, their order and the schedule; from here on nothing is printed."""
         self.sequences = sequences
         self.order = order
         self.rate_share = rate_share
+        self.train_dataset = sequences.dataset()
+        self.remove_callback(PrinterCallback)
+        # The loss that `compute_loss` returns is divided already.
+        self.model_accepts_loss_kwargs = True
         self.before_micro_step: Callable[[], None] = _nothing
         self.after_micro_step: Callable[[torch.Tensor], None] = _ignore
         self.load_weights: Callable[[str], None] = _ignore
-        # The fused head saves memory on a GPU and is 2 to 4 times slower than plain cross entropy on a CPU (measured).
-        self.fused_head = self.args.device.type != "cpu"
         self.share: Share | None = None
         self.others_loss: Callable[[torch.Tensor], None] = _ignore
 
@@ -102,6 +100,51 @@ class RunTrainer(SFTTrainer):
             self.accelerator.scaler.scale(loss)
         return loss
 
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | int | None:
+        """Return what the whole step learns from, also in micro-batches that other processes compute."""
+        return torch.tensor(self.weight_of_step(self.state.global_step), device=device)
+
+    def weight_of_step(self, step: int) -> int:
+        """Return what optimizer step `step` (from 0) learns from: trained tokens, rows or pairs of all its rows."""
+        weights = self.sequences.weights
+        return sum(int(weights[row]) for row in self.order.rows_of_step(step))
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
+        """Sum the gradients over the processes that share the step, then clip them."""
+        if self.share is not None:
+            # Steps are logged one by one, so that this is the loss of this step.
+            others = self.share.sum_up(self.state.global_step, self._tr_loss)
+            self._tr_loss += others
+            self.others_loss(others)
+        return super()._clip_grad_norm(model)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Return 0: counting walks all parameters at each micro-step (8 ms on an 8B model), and we report tokens."""
+        return 0
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Load weights from our own files instead of the trainer's."""
+        self.load_weights(resume_from_checkpoint)
+
+
+class RunTrainer(StepTrainer, SFTTrainer):
+    """`SFTTrainer` on sequences that we rendered: the loss of the next token.
+
+    Attributes:
+        fused_head: Take the loss from TRL's fused output layer instead of plain cross entropy.
+    """
+
+    def __init__(self, *, sequences: Sequences, order: StepOrder, rate_share: RateShare, **arguments: Any) -> None:
+        adapter = float32_adapter(arguments["model"])
+        # TRL insists on a data set of its library and looks at one row of it. The rows themselves stay where they are.
+        super().__init__(train_dataset=Dataset.from_list([sequences.dataset()[0]]), **arguments)
+        restore_adapter(adapter)
+        self._counts_tokens = self.model_accepts_loss_kwargs
+        self.steer(sequences, order, rate_share)
+        self.model_accepts_loss_kwargs = self._counts_tokens
+        # The fused head saves memory on a GPU and is 2 to 4 times slower than plain cross entropy on a CPU (measured).
+        self.fused_head = self.args.device.type != "cpu"
+
     def compute_loss(
         self,
         model: torch.nn.Module,
@@ -133,28 +176,8 @@ class RunTrainer(SFTTrainer):
         return -outputs.log_probs.sum() / torch.as_tensor(num_items).clamp(min=1)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | int | None:
-        """Return the trained tokens of the whole step, also of micro-batches that other processes compute."""
-        if self.share is None or not self.model_accepts_loss_kwargs:
-            num_items: torch.Tensor | int | None = super()._get_num_items_in_batch(batch_samples, device)
-            return num_items
-        return torch.tensor(self.share.tokens_of_step(self.state.global_step), device=device)
-
-    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
-        """Sum the gradients over the processes that share the step, then clip them."""
-        if self.share is not None:
-            # Steps are logged one by one, so that this is the loss of this step.
-            others = self.share.sum_up(self.state.global_step, self._tr_loss)
-            self._tr_loss += others
-            self.others_loss(others)
-        return super()._clip_grad_norm(model)
-
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """Return 0: counting walks all parameters at each micro-step (8 ms on an 8B model), and we report tokens."""
-        return 0
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        """Load weights from our own files instead of the trainer's."""
-        self.load_weights(resume_from_checkpoint)
+        """Return the trained tokens of the whole step; None where the model's own loss takes no such number."""
+        return super()._get_num_items_in_batch(batch_samples, device) if self._counts_tokens else None
 
 
 def _nothing() -> None:
@@ -165,14 +188,18 @@ def _ignore(_: Any) -> None:
     return
 
 
-def _float32_adapter(model: torch.nn.Module) -> list[tuple[torch.nn.Parameter, torch.Tensor]]:
+def float32_adapter(model: torch.nn.Module) -> list[tuple[torch.nn.Parameter, torch.Tensor]]:
+    """Return the adapter's weights before TRL rounds them, for `restore_adapter`."""
     if not isinstance(model, PeftModel):
         return []
     return [(p, p.data) for p in model.parameters() if p.requires_grad and p.dtype == torch.float32]
 
 
-def _restore_adapter(adapter: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
-    # TRL rounds the adapters of quantised models to bfloat16. AdamW's updates at 2e-4 are smaller than bfloat16's
-    # spacing at the adapters' initial values, so they would be lost; the adapters are small enough for float32.
+def restore_adapter(adapter: list[tuple[torch.nn.Parameter, torch.Tensor]]) -> None:
+    """Put back weights that TRL has rounded.
+
+    TRL rounds the adapters of quantised models to bfloat16. AdamW's updates at 2e-4 are smaller than bfloat16's
+    spacing at the adapters' initial values, so they would be lost; the adapters are small enough for float32.
+    """
     for parameter, data in adapter:
         parameter.data = data.to(parameter.device)

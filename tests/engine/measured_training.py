@@ -9,7 +9,7 @@ from torch.profiler import profile
 
 from engine.methods.apply import apply_method
 from engine.models.loading import load_model
-from engine.objectives.supervised import make_trainer
+from engine.objectives.build import make_trainer
 from engine.planning.model_profile import profile_folder
 from engine.planning.plan import Device
 from engine.planning.profiles import LengthProfile
@@ -86,6 +86,7 @@ def measured_training_peak(plan):
     with tempfile.TemporaryDirectory() as folder:
         built = make_trainer(
             recipe,
+            plan.task,
             Device(kind="cpu"),
             batching,
             sequences,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.objectives import chat
+from engine.objectives.build import build_trainer
 from engine.planning import calibration_store
 from engine.planning.case import setup_of
 from engine.planning.duration import STEP_OVERHEAD_S, step_flops, width_share
@@ -23,7 +23,7 @@ MIB = 2**20
 @pytest.fixture
 def context(tmp_path: Path) -> RunContext:
     made = made_context(tmp_path / "run", made_recipe("made/base", "rows.jsonl", training={"micro_batch": 2}))
-    made.order = chat.build_trainer(made).order
+    made.order = build_trainer(made).order
     return made
 
 

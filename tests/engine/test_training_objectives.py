@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from engine.data.rendered import ListedSequences
+from engine.objectives.build import build_trainer, count_steps
 from engine.objectives.sequences import IGNORED, Segment, SequenceCollator, Sequences, make_segment, pack
-from engine.objectives.supervised import build_supervised, count_steps
 from engine.recipe.problems import ProblemError
 from engine.training.order import StepOrder
 from engine.training.run import train
@@ -26,7 +26,7 @@ def segments_of(lengths: list[int]) -> list[Segment]:
 @pytest.mark.parametrize("packing", [False, True])
 def test_labels_are_the_renderers_mask(tmp_path: Path, packing: bool):
     context = made_context(tmp_path / "run", made_recipe("model", "data", training={"packing": packing}))
-    built = build_supervised(context)
+    built = build_trainer(context)
     trained = sum(sum(row.trained_mask[1:]) for row in context.rendered.sequences)
     learnt = 0
     for batch in built.trainer.get_train_dataloader():
@@ -40,7 +40,7 @@ def test_rows_without_anything_to_learn_are_refused(tmp_path: Path):
     context = made_context(tmp_path / "run", made_recipe("model", "data"))
     context.rendered.sequences = ListedSequences([])
     with pytest.raises(ProblemError, match="No row is left to train on"):
-        build_supervised(context)
+        build_trainer(context)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -155,7 +155,7 @@ def test_the_recipe_reaches_the_trainer(tmp_path: Path):
         "optimizer": "adamw_8bit",
         "seed": 5,
     }
-    built = build_supervised(made_context(tmp_path / "run", made_recipe("model", "data", training=training)))
+    built = build_trainer(made_context(tmp_path / "run", made_recipe("model", "data", training=training)))
     settings = built.trainer.args
     assert (settings.learning_rate, settings.weight_decay, settings.max_grad_norm) == (3e-3, 0.25, 0.5)
     assert (settings.max_steps, settings.seed) == (4, 5)

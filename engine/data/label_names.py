@@ -1,0 +1,40 @@
+"""Names of the classes, or of the tags of words, that rows tell apart, in the order in which models number them."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+from engine.data.rows import Row
+
+
+def names_in(row: Row) -> Sequence[str]:
+    """Return the class of a row, its classes, or the tags of its words; nothing for rows without any."""
+    if "tags" in row:
+        tags: Sequence[str] = row["tags"]
+        return tags
+    if "labels" in row:
+        labels: Sequence[str] = row["labels"]
+        return labels
+    label = row.get("label")
+    return (label,) if isinstance(label, str) else ()
+
+
+def count_names(rows: Iterable[Row]) -> Counter[str]:
+    """Return how many rows, or words, carry each name."""
+    return Counter(chain.from_iterable(map(names_in, rows)))
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Return names in the order of their numbers: numbers by size, words by the alphabet.
+
+    The order must not depend on that of the rows: a model trained twice on shuffled rows numbers its classes alike.
+    """
+    found = set(names)
+    if all(name.lstrip("-").isdecimal() for name in found):
+        return sorted(found, key=lambda name: (int(name), name))
+    return sorted(found, key=lambda name: (name.casefold(), name))
+
+
+def has_several(rows: Iterable[Row]) -> bool:
+    """Return whether a row can have several classes: the data writes them as lists."""
+    return any("labels" in row for row in rows)
