@@ -139,16 +139,11 @@ class PlainProgress:
         if payload["phase"] == "few_shot":
             when = f"{when}, {payload.get('num_examples')} examples in the prompt"
         metrics = payload["metrics"]
-        values = [f"{_word(m.title)} {m.format(metrics[m.name])}" for m in METRICS if m.name in metrics]
+        values = [f"{m.word} {m.format(metrics[m.name])}" for m in METRICS if m.name in metrics]
         self.line(f"evaluation {when}: {', '.join(values)}")
 
 
 _PHASES = {"few_shot": "few-shot", "test_before": "test rows, before", "test": "test rows, after"}
-
-
-def _word(title: str) -> str:
-    """Return a title as it is written inside a sentence; names such as ROUGE-L keep their capitals."""
-    return title if title[:2].isupper() else title[0].lower() + title[1:]
 
 
 def follow_plain(run_path: Path, out: TextIO | None = None, *, skip_past: bool = False) -> int:

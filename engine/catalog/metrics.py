@@ -15,9 +15,10 @@ class Metric:
         summary: What the number says, one sentence.
         when: When to look at it first.
         when_not: When it misleads.
-        better: Direction of improvement.
+        better: Direction of improvement; `neither` where a change is good or bad only by what caused it.
         kind: `number` has no upper end; `share` goes from 0 to 1 and is shown in percent.
         choice: Name in `evaluation.metrics` that asks for it; empty for what is always measured.
+        needs: What an objective must have for it, to say why another cannot take it.
         generates: The model must write answers for it, which takes far longer than reading them.
     """
 
@@ -26,9 +27,10 @@ class Metric:
     summary: str
     when: str
     when_not: str
-    better: Literal["lower", "higher"]
+    better: Literal["lower", "higher", "neither"]
     kind: Literal["number", "share"]
     choice: str
+    needs: str
     generates: bool = False
 
     def format(self, value: float | None) -> str:
@@ -42,20 +44,37 @@ class Metric:
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" if abs(value) < 0.1 else f"{value:.2f}"
 
     def improved(self, before: float, after: float) -> bool:
-        """Return whether `after` is strictly better than `before`."""
-        return after < before if self.better == "lower" else after > before
+        """Return whether `after` is strictly better than `before`; never where neither direction is."""
+        match self.better:
+            case "lower":
+                return after < before
+            case "higher":
+                return after > before
+            case _:
+                return False
+
+    @property
+    def word(self) -> str:
+        """Title as it is written inside a sentence; names such as ROUGE-L and F1 keep their capitals."""
+        return self.title[0].lower() + self.title[1:] if self.title[1].islower() else self.title
+
+    @property
+    def better_words(self) -> str:
+        """What a table says of the direction, such as `higher is better`; empty where neither is."""
+        return "" if self.better == "neither" else f"{self.better} is better"
 
 
 METRICS: tuple[Metric, ...] = (
     Metric(
         name="loss",
         title="Loss",
-        summary="Mean surprise per expected token, in nats.",
+        summary="Mean surprise per expected token or label, in nats.",
         when="To compare with the training curve.",
         when_not="Between models with different tokenizers.",
         better="lower",
         kind="number",
         choice="",
+        needs="tokens or labels to expect",
     ),
     Metric(
         name="perplexity",
@@ -66,6 +85,7 @@ METRICS: tuple[Metric, ...] = (
         better="lower",
         kind="number",
         choice="perplexity",
+        needs="a model that expects the next tokens",
     ),
     Metric(
         name="token_accuracy",
@@ -76,6 +96,7 @@ METRICS: tuple[Metric, ...] = (
         better="higher",
         kind="share",
         choice="token_accuracy",
+        needs="a model that expects the next tokens",
     ),
     Metric(
         name="exact_match",
@@ -86,6 +107,7 @@ METRICS: tuple[Metric, ...] = (
         better="higher",
         kind="share",
         choice="exact_match",
+        needs="written answers with expected ones to compare",
         generates=True,
     ),
     Metric(
@@ -97,6 +119,7 @@ METRICS: tuple[Metric, ...] = (
         better="higher",
         kind="share",
         choice="rouge",
+        needs="written answers with expected ones to compare",
         generates=True,
     ),
     Metric(
@@ -108,6 +131,179 @@ METRICS: tuple[Metric, ...] = (
         better="higher",
         kind="share",
         choice="rouge",
+        needs="written answers with expected ones to compare",
+        generates=True,
+    ),
+    Metric(
+        name="bleu",
+        title="BLEU",
+        summary="Overlap of runs of one to four words with the expected answers, over all rows at once.",
+        when="Translation, and to compare with published numbers.",
+        when_not="Few or short answers, and text without spaces between words; take chrF.",
+        better="higher",
+        kind="share",
+        choice="bleu",
+        needs="written answers with expected ones to compare",
+        generates=True,
+    ),
+    Metric(
+        name="chrf",
+        title="chrF",
+        summary="Overlap of runs of one to six characters with the expected answers, over all rows at once.",
+        when="Text in any script, and languages whose words change their endings.",
+        when_not="Long free texts, whose letters overlap by chance.",
+        better="higher",
+        kind="share",
+        choice="chrf",
+        needs="written answers with expected ones to compare",
+        generates=True,
+    ),
+    Metric(
+        name="accuracy",
+        title="Accuracy",
+        summary="Share of rows whose label is right; with several labels a row, all of them.",
+        when="Labels that are about equally frequent.",
+        when_not="One label is most of the rows: always giving that one scores high; take macro F1.",
+        better="higher",
+        kind="share",
+        choice="accuracy",
+        needs="rows with labels",
+    ),
+    Metric(
+        name="f1_macro",
+        title="Macro F1",
+        summary="F1 of each label on its own, then their mean: rare labels weigh as much as frequent ones.",
+        when="Rare labels matter.",
+        when_not="Labels with a handful of held-out rows: one row moves the mean much.",
+        better="higher",
+        kind="share",
+        choice="f1_macro",
+        needs="rows with labels",
+    ),
+    Metric(
+        name="f1_micro",
+        title="Micro F1",
+        summary="F1 with hits and misses of all labels counted together: frequent labels weigh more.",
+        when="Several labels a row.",
+        when_not="One label a row: there it equals accuracy.",
+        better="higher",
+        kind="share",
+        choice="f1_micro",
+        needs="rows with labels",
+    ),
+    Metric(
+        name="entity_f1",
+        title="Entity F1",
+        summary="Balance of precision and recall over entities; type, first and last word must all be right.",
+        when="Always for entities: it is the number that the field compares.",
+        when_not="Parts of an entity are of use too: a span one word short counts as nothing.",
+        better="higher",
+        kind="share",
+        choice="entity_f1",
+        needs="rows with a tag for each word",
+    ),
+    Metric(
+        name="entity_precision",
+        title="Entity precision",
+        summary="Share of the entities found that are right.",
+        when="False finds are costly.",
+        when_not="On its own: finding one sure entity scores 100 %.",
+        better="higher",
+        kind="share",
+        choice="entity_f1",
+        needs="rows with a tag for each word",
+    ),
+    Metric(
+        name="entity_recall",
+        title="Entity recall",
+        summary="Share of the expected entities that are found.",
+        when="Missed entities are costly.",
+        when_not="On its own: tagging everything finds much.",
+        better="higher",
+        kind="share",
+        choice="entity_f1",
+        needs="rows with a tag for each word",
+    ),
+    Metric(
+        name="reward_accuracy",
+        title="Reward accuracy",
+        summary="Share of pairs whose chosen answer is rewarded more than the rejected one; a tie counts half.",
+        when="Always for pairs: 50 % is guessing.",
+        when_not="As a promise of better answers: it judges given ones, and writes none.",
+        better="higher",
+        kind="share",
+        choice="reward_accuracy",
+        needs="pairs of a chosen and a rejected answer",
+    ),
+    Metric(
+        name="reward_margin",
+        title="Reward margin",
+        summary="By how much chosen answers are rewarded more than rejected ones, on average.",
+        when="Accuracy is near 100 % and you want to see how sure the model is.",
+        when_not="Between runs with another beta or loss: its unit differs.",
+        better="higher",
+        kind="number",
+        choice="reward_margin",
+        needs="pairs of a chosen and a rejected answer",
+    ),
+    Metric(
+        name="win_rate",
+        title="Win rate",
+        summary="Share of prompts whose answer scores higher than the base model's; a tie counts half.",
+        when="To see whether written answers became better, not only judged ones.",
+        when_not="The score can be fooled, as by length: read the samples too.",
+        better="higher",
+        kind="share",
+        choice="win_rate",
+        needs="answers of the base model and a score to compare them by",
+        generates=True,
+    ),
+    Metric(
+        name="reward",
+        title="Reward",
+        summary="What the answers to held-out prompts earn on average.",
+        when="Always for reinforcement learning: it is what is learned.",
+        when_not="It rises and the samples get odd: then the reward is fooled.",
+        better="higher",
+        kind="number",
+        choice="reward",
+        needs="a reward for written answers",
+        generates=True,
+    ),
+    Metric(
+        name="solved_rate",
+        title="Solved rate",
+        summary="Share of answers whose reward is that of a right one.",
+        when="Rewards that tell right from wrong, as a rule on the last line does.",
+        when_not="Rewards without a value that means solved, as a reward model's.",
+        better="higher",
+        kind="share",
+        choice="solved_rate",
+        needs="a reward for written answers",
+        generates=True,
+    ),
+    Metric(
+        name="kl",
+        title="KL to the base",
+        summary="How far the model has moved from the base model on its own answers, in nats per token.",
+        when="Reward rises: a large KL says that the language may have changed as well.",
+        when_not="As a goal: 0 means that nothing was learned.",
+        better="neither",
+        kind="number",
+        choice="kl",
+        needs="a reward for written answers",
+        generates=True,
+    ),
+    Metric(
+        name="completion_length",
+        title="Completion length",
+        summary="Mean number of tokens that the model writes for an answer.",
+        when="Answers that grow without end, or shrink to nothing, are a fooled reward.",
+        when_not="As a goal: longer is not better.",
+        better="neither",
+        kind="number",
+        choice="completion_length",
+        needs="a reward for written answers",
         generates=True,
     ),
 )

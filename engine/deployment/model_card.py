@@ -203,10 +203,8 @@ def _scores(facts: CardFacts) -> str:
 
 def _score_row(metric: Metric, before: float | None, after: float | None) -> str:
     verdict = direction(metric, before, after)
-    return (
-        f"| {metric.title} ({metric.better} is better) | {metric.format(before)} | {metric.format(after)} "
-        f"| {'' if verdict == 'unknown' else verdict} |"
-    )
+    title = f"{metric.title} ({metric.better_words})" if metric.better_words else metric.title
+    return f"| {title} | {metric.format(before)} | {metric.format(after)} | {'' if verdict == 'unknown' else verdict} |"
 
 
 def _training(facts: CardFacts) -> str:

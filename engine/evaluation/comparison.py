@@ -15,7 +15,7 @@ NOISE_ERRORS = 2.0
 """Differences within so many standard errors are what another draw of rows could show too (about 95 %)."""
 SAME_PERPLEXITY = 1.02
 """Perplexities closer than this factor are called the same: how much of it is noise is not known without answers."""
-_JUDGED = ("exact_match", "rougeL")
+_JUDGED = ("exact_match", "rougeL", "chrf", "bleu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,7 @@ def _sentence(
     verdict: Verdict, prompt: str, name: str, few_shot: Mapping[str, float], after: Mapping[str, float], count: int
 ) -> str:
     metric = find_metric(name)
-    title = metric.title if "-" in metric.title else metric.title.lower()
-    numbers = f"{title} {metric.format(few_shot[name])} against {metric.format(after[name])}, {count} answers"
+    numbers = f"{metric.word} {metric.format(few_shot[name])} against {metric.format(after[name])}, {count} answers"
     opening = f"{prompt[0].upper()}{prompt[1:]} and no training"
     match verdict:
         case "tuned":

@@ -26,6 +26,21 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Confusion:
+    """Which label was given where which was expected; only what occurs is kept, as there may be thousands of labels.
+
+    Attributes:
+        labels: Names, in the order that the numbers below count in.
+        cells: One label a row: `[expected, given, rows]` for each pair of labels that occurs.
+        per_label: Several labels a row: `[rightly not given, wrongly given, missed, rightly given]` for each label.
+    """
+
+    labels: list[str]
+    cells: list[list[int]] = field(default_factory=list)
+    per_label: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """What was measured at one moment of a run.
 
@@ -42,6 +57,7 @@ class Measurement:
         answers: Every generated answer that was scored, in data order: `{"id", "prompt", "expected", "text"}`.
         remarks: Plain sentences on rows left out and values that are no numbers.
         examples: Training rows that stood in front of every question, in order; only of `few_shot`.
+        confusion: Which labels were mistaken for which; None where rows have no labels.
     """
 
     phase: Phase
@@ -55,6 +71,7 @@ class Measurement:
     answers: list[dict[str, str]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     examples: list[Row] = field(default_factory=list)
+    confusion: Confusion | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the measurement as a JSON-ready dictionary."""

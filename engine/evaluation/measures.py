@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from engine.catalog.metrics import METRICS, Metric
+from engine.catalog.objectives import find_objective
 
 Direction = Literal["better", "worse", "same", "unknown"]
 
@@ -15,14 +16,15 @@ SAME_RELATIVE = 0.001
 
 
 def default_metrics(objective: str) -> tuple[str, ...]:
-    """Return the metrics of an objective: all for conversations, without generated ones for plain text."""
-    if objective == "domain-adaptation":
-        return ("perplexity", "token_accuracy")
-    return ("perplexity", "token_accuracy", "exact_match", "rouge")
+    """Return the metrics that fit an objective, all of which are measured unless the recipe names some."""
+    return find_objective(objective).metrics
 
 
 def direction(metric: Metric, before: float | None, after: float | None) -> Direction:
-    """Say whether a change is an improvement for this metric; an infinite value is worse than any finite one."""
+    """Say whether a change is an improvement for this metric: an infinite perplexity is worse than any finite one.
+
+    A change is `unknown` where a value is missing, and where neither direction is better.
+    """
     if before is None or after is None or math.isnan(before) or math.isnan(after):
         return "unknown"
     if before == after:
@@ -30,6 +32,8 @@ def direction(metric: Metric, before: float | None, after: float | None) -> Dire
     limit = SAME_SHARE if metric.kind == "share" else SAME_RELATIVE * max(abs(before), abs(after))
     if math.isfinite(limit) and abs(after - before) <= limit:
         return "same"
+    if metric.better == "neither":
+        return "unknown"
     return "better" if metric.improved(before, after) else "worse"
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from engine.catalog.metrics import Metric
+from engine.catalog.metrics import Metric, find_metric
 from engine.evaluation.comparison import compare_few_shot
 from engine.evaluation.measurement import load_measurement
 from engine.evaluation.measures import Direction, direction, known_metrics
@@ -29,7 +29,11 @@ _PROBED = (
 )  # fmt: skip
 
 VERDICTS: dict[Direction, str] = {"better": "better", "worse": "worse", "same": "unchanged", "unknown": ""}
-_HEADLINE_ORDER = ("exact_match", "rougeL", "perplexity", "token_accuracy", "loss")
+_OUTCOMES = (
+    "solved_rate", "win_rate", "reward_accuracy", "entity_f1", "accuracy", "exact_match", "rougeL", "chrf", "bleu",
+)  # fmt: skip
+_BESIDE = ("reward", "reward_margin", "f1_macro", "perplexity", "token_accuracy", "loss")
+"""One number of what the model does and one of how sure it is say all that the others repeat; the first of each."""
 
 
 def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) -> dict[str, Any]:
@@ -144,14 +148,11 @@ def metric_row(
 def headline(rows: list[dict[str, Any]]) -> dict[str, str]:
     """Return the one sentence that says what training did, with the direction it took: better, worse, same, mixed.
 
-    Judged are exact match or ROUGE-L (what the model answers) and perplexity (how well it expects); they can disagree.
+    Judged are what the model does (answers, labels, pairs) and how well it expects; they can disagree.
     """
     by_name = {row["name"]: row for row in rows if row["direction"] != "unknown"}
-    told = [by_name[name] for name in _HEADLINE_ORDER if name in by_name]
-    # One number about answers and one about expectation say all that the others repeat.
-    answers = [row for row in told if row["name"] in ("exact_match", "rougeL")][:1]
-    expectation = [row for row in told if row["name"] in ("perplexity", "token_accuracy", "loss")][:1]
-    chosen = sorted(answers + expectation, key=lambda row: row["direction"] == "same")
+    told = [next((by_name[name] for name in names if name in by_name), None) for names in (_OUTCOMES, _BESIDE)]
+    chosen = sorted(filter(None, told), key=lambda row: row["direction"] == "same")
     if not chosen:
         return {
             "direction": "unknown",
@@ -169,7 +170,7 @@ def headline(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def _movement(row: dict[str, Any]) -> str:
-    title = row["title"] if row["title"].isupper() or "-" in row["title"] else row["title"].lower()
+    title = find_metric(row["name"]).word
     if row["direction"] == "same":
         return f"{title} stayed at {row['after_text']}"
     word = "rose" if row["after"] > row["before"] else "fell"

@@ -4,6 +4,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from engine.catalog.metrics import find_metric
 from engine.evaluation.charts import Line, legend, line_chart
 from engine.evaluation.markup import escape_html
 from engine.evaluation.report_markdown import TEST_TITLE, few_shot_title
@@ -182,9 +183,10 @@ def _turns(row: dict[str, Any]) -> str:
 def _metric_row(row: dict[str, Any], *, prompted: bool) -> str:
     verdict = _badge(row["direction"], row["verdict"]) if row["verdict"] else ""
     shown = f'<td class="number">{escape_html(row["few_shot_text"])}</td>' if prompted else ""
+    better = find_metric(row["name"]).better_words.capitalize()
+    note = f"{row['summary']} {better}." if better else str(row["summary"])
     return (
-        f"<tr><td>{escape_html(row['title'])}<small>{escape_html(row['summary'])}"
-        f" {'Lower' if row['better'] == 'lower' else 'Higher'} is better.</small></td>"
+        f"<tr><td>{escape_html(row['title'])}<small>{escape_html(note)}</small></td>"
         f'<td class="number">{escape_html(row["before_text"])}</td>{shown}'
         f'<td class="number after">{escape_html(row["after_text"])}</td>'
         f'<td class="bars">{_bars(row)}</td><td>{verdict}</td></tr>'
@@ -193,7 +195,8 @@ def _metric_row(row: dict[str, Any], *, prompted: bool) -> str:
 
 def _bars(row: dict[str, Any]) -> str:
     before, after = _number(row["before"]), _number(row["after"])
-    if before is None or after is None:
+    # A bar from zero says nothing of a reward below it.
+    if before is None or after is None or before < 0 or after < 0:
         return ""
     # Shares fill up to 100 %; other numbers are drawn against the larger of the two.
     full = 1.0 if row["format"] == "share" else max(before, after)

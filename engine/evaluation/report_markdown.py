@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from engine.catalog.metrics import find_metric
 from engine.evaluation.markup import code_block, escape_markdown, inline_code
 from engine.evaluation.report_memory import memory_words
 from engine.evaluation.report_preflight import preflight_markdown
@@ -34,9 +35,7 @@ def _metrics(content: dict[str, Any]) -> str:
     few_shot = content["few_shot"]
     columns = ["before", *(["few_shot"] if few_shot else []), "after"]
     rows = [
-        f"| {row['title']} ({row['better']} is better) | "
-        + " | ".join(row[f"{column}_text"] for column in columns)
-        + f" | {row['verdict']} |"
+        f"| {_titled(row)} | " + " | ".join(row[f"{column}_text"] for column in columns) + f" | {row['verdict']} |"
         for row in content["metrics"]
     ]
     note = f"{content['evaluated']['num_rows']:,} held-out rows."
@@ -45,15 +44,18 @@ def _metrics(content: dict[str, Any]) -> str:
     return "\n".join(["## Before and after", "", note, "", *table, *_few_shot(few_shot)])
 
 
+def _titled(row: dict[str, Any]) -> str:
+    words = find_metric(row["name"]).better_words
+    return f"{row['title']} ({words})" if words else str(row["title"])
+
+
 def _test(test: dict[str, Any] | None) -> str:
     """Return the table of the test rows."""
     if not test:
         return ""
     note = f"{test['num_rows']:,} rows that decided nothing: neither training nor the choice of a checkpoint saw them."
     rows = [
-        f"| {row['title']} ({row['better']} is better) | {row['before_text']} | {row['after_text']} | "
-        f"{row['verdict']} |"
-        for row in test["metrics"]
+        f"| {_titled(row)} | {row['before_text']} | {row['after_text']} | {row['verdict']} |" for row in test["metrics"]
     ]
     head = ["| | before | after | |", "|---|---:|---:|---|"]
     return "\n".join([f"## {TEST_TITLE}", "", note, "", *head, *rows])

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.catalog.methods import METHOD_SETTINGS, find_method
+from engine.catalog.objectives import find_objective
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import known
 from engine.planning import derive
@@ -158,8 +159,8 @@ def _derive_frame(facts: _Facts) -> None:
     batch = settings["training.effective_batch"]
     settings.derive("training.max_length", *derive.choose_length(settings["objective"], model, data, batch))
     settings.derive("training.packing", facts.text, "plain text fills its sequences" if facts.text else "conversations")
-    metrics = ["perplexity", "token_accuracy"] + ([] if facts.text else ["exact_match", "rouge"])
-    settings.derive("evaluation.metrics", metrics, "plain text" if facts.text else "conversations")
+    metrics = list(find_objective(settings["objective"]).metrics)
+    settings.derive("evaluation.metrics", metrics, "all that fit the objective")
     settings.derive("evaluation.max_new_tokens", *derive.choose_answer_tokens(data, model))
     if settings.set_by_person("method.name"):
         method = find_method(settings["method.name"])

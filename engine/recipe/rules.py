@@ -14,7 +14,7 @@ from typing import Any, Literal
 from engine.catalog.builtin import is_builtin
 from engine.catalog.exports import find_format
 from engine.catalog.methods import METHOD_SETTINGS, find_method, readers_of
-from engine.catalog.metrics import GENERATING_CHOICES
+from engine.catalog.metrics import GENERATING_CHOICES, METRICS
 from engine.catalog.objectives import OBJECTIVES, find_objective
 from engine.recipe.check import ACCESS_TOKEN
 from engine.recipe.problems import Problem
@@ -179,9 +179,10 @@ def _metrics(facts: _Facts) -> Iterator[Problem]:
     asked = list(objective.metrics if metrics is None else metrics)
     for name in dict.fromkeys(asked):
         if name not in objective.metrics:
+            needs = next(metric.needs for metric in METRICS if metric.choice == name)
             yield Problem(
                 "evaluation.metric_objective",
-                f"The metric {name} does not fit the objective {objective.name}: {objective.metrics_why}.",
+                f"The metric {name} does not fit the objective {objective.name}: it needs {needs}.",
                 f"Use {', '.join(objective.metrics)}.",
                 "evaluation.metrics",
             )

@@ -251,14 +251,21 @@ class TrainingSection(Section):
     )
 
 
+MetricChoice = Literal[
+    "perplexity", "token_accuracy", "exact_match", "rouge", "bleu", "chrf",
+    "accuracy", "f1_macro", "f1_micro", "entity_f1", "reward_accuracy", "reward_margin", "win_rate",
+    "reward", "solved_rate", "kl", "completion_length",
+]  # fmt: skip
+
+
 class EvaluationSection(Section):
     """How it is judged, fixed before training."""
 
-    metrics: list[Literal["perplexity", "token_accuracy", "exact_match", "rouge"]] | None = Field(
+    metrics: list[MetricChoice] | None = Field(
         None,
         title="Metrics",
-        description="perplexity, token_accuracy, exact_match, rouge; measured before and after on held-out rows.",
-        json_schema_extra=why("All for conversations; perplexity and token_accuracy for plain text."),
+        description="What is measured on held-out rows before and after training; each objective has its own.",
+        json_schema_extra=why("All that fit the objective."),
     )
     max_rows: int = Field(
         200,

@@ -54,9 +54,17 @@ def test_settings_of_methods_are_fields():
 
 def test_metrics_of_objectives_can_be_chosen():
     for objective in OBJECTIVES:
+        assert objective.metrics
         assert set(objective.metrics) <= set(METRIC_CHOICES)
-        assert (set(objective.metrics) == set(METRIC_CHOICES)) is (objective.metrics_why == "")
-    assert set(GENERATING_CHOICES) == {"exact_match", "rouge"}
+    answers = {"exact_match", "rouge", "bleu", "chrf", "win_rate"}
+    assert set(GENERATING_CHOICES) == answers | {"reward", "solved_rate", "kl", "completion_length"}
+
+
+def test_metrics_of_one_choice_are_made_in_one_way():
+    for choice in METRIC_CHOICES:
+        asked = [metric for metric in METRICS if metric.choice == choice]
+        assert len({(metric.generates, metric.needs) for metric in asked}) == 1
+        assert asked[0].needs
 
 
 def test_entries_are_found_by_name():
@@ -90,6 +98,19 @@ def test_metrics_know_their_direction():
     assert find_metric("perplexity").improved(3.0, 2.0)
     assert not find_metric("perplexity").improved(2.0, 2.0)
     assert find_metric("exact_match").improved(0.1, 0.2)
+    length = find_metric("completion_length")
+    assert not length.improved(10.0, 20.0)
+    assert not length.improved(20.0, 10.0)
+    assert (length.better_words, find_metric("kl").better_words) == ("", "")
+    assert find_metric("loss").better_words == "lower is better"
+
+
+def test_titles_inside_a_sentence_keep_the_capitals_of_names():
+    words = {name: find_metric(name).word for name in ("exact_match", "rougeL", "f1_macro", "kl", "chrf", "bleu")}
+    assert words == {
+        "exact_match": "exact match", "rougeL": "ROUGE-L", "f1_macro": "macro F1", "kl": "KL to the base",
+        "chrf": "chrF", "bleu": "BLEU",
+    }  # fmt: skip
 
 
 CARDS = [card for card in BASE_MODELS if card.architecture is not None]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rouge_score import rouge_scorer
 
-from engine.catalog.metrics import find_metric
+from engine.catalog.metrics import METRIC_CHOICES, METRICS, find_metric
 from engine.evaluation import metrics
 from engine.evaluation.measures import default_metrics, direction, known_metrics
 from engine.evaluation.scores import score_answers, score_sums
@@ -38,6 +38,10 @@ def test_exact_match_looks_past_whitespace_and_nothing_else():
     assert score_answers([], [], ["exact_match", "rouge"]) == {}
 
 
+def test_half_a_surrogate_pair_in_the_data_ends_no_evaluation():
+    assert score_answers(["x \ud800"], ["x \ud800"], ["exact_match", "rouge", "bleu", "chrf"])["exact_match"] == 1.0
+
+
 def test_perplexity_weighs_tokens_and_overflows_to_infinity():
     scores = score_sums([10.0, 1.0], [1, 9], [10, 90])
     assert scores["loss"] == pytest.approx(0.11)
@@ -48,15 +52,37 @@ def test_perplexity_weighs_tokens_and_overflows_to_infinity():
     assert score_sums([], [], []) == {}
 
 
-@pytest.mark.parametrize("name", ["exact_match", "rouge", "perplexity", "token_accuracy"])
+TEXTS = (ANSWERS, EXPECTED)
+LABELS = ([0, 1, 1], [0, 1, 0])
+NUMBERS = ([2.0, 3.0], [4.0, 2.0])
+INPUTS = {
+    "exact_match": TEXTS, "rouge": TEXTS, "bleu": TEXTS, "chrf": TEXTS,
+    "perplexity": ([2, 3], [4, 6]), "token_accuracy": ([2, 3], [4, 6]), "kl": ([2.0, 3.0], [4, 6]),
+    "accuracy": LABELS, "f1_macro": LABELS, "f1_micro": LABELS, "confusion": LABELS,
+    "entity_f1": ([["B-A", "O"]], [["B-A", "I-A"]]),
+    "reward_accuracy": NUMBERS, "reward_margin": NUMBERS, "win_rate": NUMBERS, "solved_rate": NUMBERS,
+    "reward": ([1.0, 2.0], None), "completion_length": ([3, 4], None),
+}  # fmt: skip
+
+
+def test_every_choice_has_a_module():
+    names = {path.stem for path in Path(metrics.__file__).parent.glob("*.py")} - {"__init__"}
+    assert names == set(INPUTS)
+    assert set(METRIC_CHOICES) == names - {"confusion"}
+
+
+@pytest.mark.parametrize("name", INPUTS)
 def test_each_module_loads_through_evaluate_from_the_package(name, tmp_path):
     import evaluate
 
     path = Path(metrics.__file__).parent / f"{name}.py"
     module = evaluate.load(str(path), cache_dir=str(tmp_path), keep_in_memory=True)
-    values = (ANSWERS, EXPECTED) if name in ("exact_match", "rouge") else ([2, 3], [4, 6])
-    result = module.compute(predictions=values[0], references=values[1])
-    assert set(result) & {"exact_match", "rougeL", "perplexity", "token_accuracy"}
+    predictions, references = INPUTS[name]
+    inputs = {"predictions": predictions} | ({} if references is None else {"references": references})
+    result = module.compute(**inputs, **({"num_labels": 2} if name == "confusion" else {}))
+    asked = {metric.name for metric in METRICS if metric.choice == name}
+    assert asked <= set(result)
+    assert result
 
 
 def test_the_direction_of_a_change_depends_on_the_metric():
@@ -70,6 +96,9 @@ def test_the_direction_of_a_change_depends_on_the_metric():
     assert direction(perplexity, 3.0, math.inf) == "worse"
     assert direction(perplexity, math.inf, 3.0) == "better"
     assert direction(perplexity, math.inf, math.inf) == "same"
+    length = find_metric("completion_length")
+    assert direction(length, 10.0, 20.0) == direction(length, 20.0, 10.0) == "unknown"
+    assert direction(length, 10.0, 10.0) == "same"
     assert direction(perplexity, math.nan, 3.0) == direction(perplexity, None, 3.0) == "unknown"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.catalog.metrics import METRIC_CHOICES
 from engine.recipe.fields import fields_by_path, recipe_fields, section_titles
 from engine.recipe.read import check_recipe
 from engine.recipe.schema import RECIPE_SECTIONS, Recipe
@@ -53,7 +54,7 @@ def test_only_three_values_must_be_set():
         ("training.packing", "bool", "true or false, or null"),
         ("training.schedule", "choice", "one of cosine, linear, constant"),
         ("method.targets", "choice", "one of all-linear, attention or a list of texts, or null"),
-        ("evaluation.metrics", "choices", "a list of perplexity, token_accuracy, exact_match, rouge, or null"),
+        ("evaluation.metrics", "choices", f"a list of {', '.join(METRIC_CHOICES)}, or null"),
         ("evaluation.sample_prompts", "list", "a list of texts, or null"),
         ("data.mapping", "mapping", "a section of key: value texts"),
         ("data.held_out", "text", "text or a number, or null"),

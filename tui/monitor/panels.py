@@ -10,7 +10,12 @@ from engine.runs.picture import ENDED_STATES, Picture
 from engine.text import clean, clean_line, human_duration
 from tui.widgets.labels import SEVERITY_MARKS, check_lines, muted, state_label
 
-_TITLES = {"token_accuracy": "token acc", "exact_match": "exact", "rouge1": "rouge-1", "rougeL": "rouge-L"}
+_TITLES = {
+    "token_accuracy": "token acc", "exact_match": "exact", "rouge1": "rouge-1", "rougeL": "rouge-L", "chrf": "chrF",
+    "f1_macro": "macro F1", "f1_micro": "micro F1", "entity_f1": "entity F1", "entity_precision": "precision",
+    "entity_recall": "recall", "reward_accuracy": "reward acc", "reward_margin": "margin", "kl": "KL",
+    "solved_rate": "solved", "completion_length": "length",
+}  # fmt: skip
 _BAR_MOST = 28
 _LABEL_WIDTH, _CELL_WIDTH = 12, 12
 
@@ -132,7 +137,7 @@ def _metric_cell(metric: Metric, value: Any, earlier: dict[str, Any] | None) -> 
         return muted(f"{'·':>{_CELL_WIDTH}}")
     text, style = metric.format(value), ""
     was = earlier["metrics"].get(metric.name) if earlier is not None else None
-    if isinstance(was, int | float) and was != value:
+    if isinstance(was, int | float) and was != value and metric.better != "neither":
         better = metric.improved(was, value)
         text = f"{text} {'▲' if better else '▼'}"
         style = "$success" if better else "$warning"

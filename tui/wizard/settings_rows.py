@@ -1,12 +1,13 @@
 """The rows of the settings step, generated from the fields of the recipe; plain data, no widget."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from textual.content import Content
 
 from engine.catalog.methods import METHOD_NAMES, METHOD_SETTINGS, find_method
+from engine.catalog.objectives import find_objective
 from engine.recipe.problems import Problem
 from engine.text import clean_line
 from tui.widgets.labels import SEVERITY_MARKS, fit, hanging
@@ -183,8 +184,15 @@ class _RowMaker:
     def choices(self, field: "RecipeField") -> list[SettingRow]:
         chosen = resolved_value(field, self.draft, self.facts) or []
         rows: list[SettingRow] = []
-        for option in field.choices:
+        for option in self._offered(field, chosen):
             mark = ("[✓] ", "bold $success") if option in chosen else ("[ ] ", "$text-muted")
             content = Content.assemble("     ", mark, option.replace("_", " "))
             rows.append(SettingRow(f"choice-{field.path}-{option}", "choice", content, field.path, option))
         return rows
+
+    def _offered(self, field: "RecipeField", chosen: Sequence[str]) -> list[str]:
+        """Return the choices worth showing: of metrics those of the objective, and what is chosen in any case."""
+        if field.path != "evaluation.metrics":
+            return list(field.choices)
+        fitting = find_objective(str(self.draft.value("objective", "chat"))).metrics
+        return [option for option in field.choices if option in fitting or option in chosen]
