@@ -13,6 +13,9 @@ from engine.text import clean, clean_line
 from tui.verbs.output import print_table
 
 _SAMPLE_CHARS = 600
+MISTAKES_SHOWN = 5
+_LABEL_CHARS = 28
+NO_MISTAKES = "No label of a held-out row was wrong."
 TEST_ROWS = "test rows (never seen)"
 _CHECK_WORDS = {"passed": "passed", "warning": "with a warning", "skipped": "not made", "blocked": "failed"}
 
@@ -77,6 +80,22 @@ def few_shot_of(report: dict[str, Any]) -> tuple[str, str]:
     return f"few-shot ({clean_line(few_shot.get('num_examples', '?'))})", clean_line(few_shot.get("text") or "")
 
 
+def mistakes_of(report: dict[str, Any]) -> list[tuple[str, str]] | None:
+    """Return the labels that were confused most often as `(expected → given, how often)`; None without labels."""
+    confusion = report.get("confusion")
+    if not isinstance(confusion, dict):
+        return None
+    return [
+        (
+            f"{clean_line(mistake.get('expected', '?'), max_chars=_LABEL_CHARS)} → "
+            f"{clean_line(mistake.get('given', '?'), max_chars=_LABEL_CHARS)}",
+            f"{clean_line(mistake.get('rows', '?'))} of {clean_line(mistake.get('of', '?'))}",
+        )
+        for mistake in (confusion.get("mistakes") or ())[:MISTAKES_SHOWN]
+        if isinstance(mistake, dict)
+    ]
+
+
 def samples_of(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the samples of a report."""
     return [sample for sample in report.get("samples") or () if isinstance(sample, dict)]
@@ -110,6 +129,7 @@ def print_summary(run: RunDirectory) -> None:
     if verdict:
         typer.echo(f"\n{verdict}")
     _print_test(report)
+    _print_mistakes(report)
     _print_sample(report)
     _print_places(run, report)
 
@@ -120,6 +140,15 @@ def _print_test(report: dict[str, Any]) -> None:
         typer.echo()
         heads = (f"{num_rows:,} {TEST_ROWS}", "before", "after", "")
         print_table(heads, [(row.title, row.before, row.after, row.direction) for row in rows], right=range(1, 3))
+
+
+def _print_mistakes(report: dict[str, Any]) -> None:
+    mistakes = mistakes_of(report)
+    if mistakes:
+        typer.echo()
+        print_table(("Confused most: expected → given", "rows"), mistakes, right=(1,))
+    elif mistakes is not None:
+        typer.echo(f"\n{NO_MISTAKES}")
 
 
 def best_sample(report: dict[str, Any]) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from engine.catalog.metrics import Metric, find_metric
 from engine.evaluation.comparison import compare_few_shot
 from engine.evaluation.measurement import load_measurement
 from engine.evaluation.measures import Direction, direction, known_metrics
+from engine.evaluation.report_confusion import confusion_facts
 from engine.planning.plan import Plan
 from engine.recipe.sources import Source, flatten
 from engine.runs.directory import RunDirectory
@@ -69,6 +70,7 @@ def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) ->
         "few_shot": few_shot_facts(few_shot, after),
         "metrics": rows,
         "test": test_facts(test_before, test),
+        "confusion": confusion_facts(after),
         "evaluated": {name: (after or before).get(name, 0) for name in ("num_rows", "num_tokens", "num_generated")},
         "samples": paired_samples(before, after, few_shot),
         "training": _training(plan, picture),

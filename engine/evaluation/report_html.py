@@ -7,6 +7,7 @@ from typing import Any
 from engine.catalog.metrics import find_metric
 from engine.evaluation.charts import Line, legend, line_chart
 from engine.evaluation.markup import escape_html
+from engine.evaluation.report_confusion import confusion_section
 from engine.evaluation.report_markdown import TEST_TITLE, few_shot_title
 from engine.evaluation.report_memory import memory_section
 from engine.evaluation.report_preflight import preflight_section
@@ -36,6 +37,7 @@ def html_report(content: dict[str, Any], curves: dict[str, Curve]) -> str:
             _facts(content),
             _metrics(content),
             _test(content["test"]),
+            confusion_section(content["confusion"]),
             _samples(content["samples"]),
             _curves(curves),
             memory_section(content["memory"], curves),

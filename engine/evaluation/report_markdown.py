@@ -4,6 +4,7 @@ from typing import Any
 
 from engine.catalog.metrics import find_metric
 from engine.evaluation.markup import code_block, escape_markdown, inline_code
+from engine.evaluation.report_confusion import confusion_markdown
 from engine.evaluation.report_memory import memory_words
 from engine.evaluation.report_preflight import preflight_markdown
 from engine.text import clean_line, human_count, human_duration
@@ -19,6 +20,7 @@ def markdown_report(content: dict[str, Any]) -> str:
         escape_markdown(content["headline"]["text"]),
         _metrics(content),
         _test(content["test"]),
+        confusion_markdown(content["confusion"]),
         _samples(content["samples"]),
         _training(content),
         _worth_knowing(content),

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from engine.catalog.metrics import METRICS
+from engine.data.cleaning.personal import hide_secrets
 from engine.evaluation.measurement import Confusion
 
 
@@ -212,6 +213,7 @@ def _indicators(rows: Sequence[Any], order: dict[str, int]) -> list[list[int]]:
 
 def _confusion(labels: list[str], counts: list[Any], *, multi_label: bool) -> Confusion:
     """Return the matrix as it is kept: of many labels few pairs ever occur."""
+    labels = [hide_secrets(label) for label in labels]
     if multi_label:
         return Confusion(labels, per_label=[[*absent, *there] for absent, there in counts])
     cells = [

@@ -2,13 +2,16 @@
 
 import json
 import math
+import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from markdown_it import MarkdownIt
 
-from engine.evaluation.measurement import Measurement, Sample, save_measurement
+from engine.evaluation.measurement import Confusion, Measurement, Sample, save_measurement
 from engine.evaluation.report import write_report
+from engine.evaluation.report_confusion import MAX_MATRIX_LABELS, most_frequent_mistakes
 from engine.runs.events import EventWriter
 from tests.engine.made_plan import made_plan, made_run, write_story
 
@@ -164,6 +167,90 @@ def test_text_from_data_and_models_stays_text(tmp_path):
     assert not kinds & {"html_block", "html_inline", "link_open", "image", "em_open", "hr", "blockquote_open"}
     assert [token.tag for token in tokens if token.type == "heading_open"] == ["h1", "h2", "h2", "h2", "h2"]
     assert all(len(list(row)) == 3 for row in recipe_rows(tokens))
+
+
+def labelled(run, confusion):
+    """Write the report of a run whose finished model was measured with this matrix; return page, Markdown, content."""
+    scores = {"accuracy": 0.7, "f1_macro": 0.6}
+    after = replace(measured("after", scores, ""), samples=[], confusion=confusion)
+    save_measurement(replace(measured("before", {"accuracy": 0.1}, ""), samples=[]), run.evaluation_folder)
+    save_measurement(after, run.evaluation_folder)
+    page = write_report(run).read_text()
+    return page, run.report_markdown_file.read_text(), json.loads(run.report_json_file.read_text())
+
+
+def test_a_planted_confusion_is_shown_where_it_was_planted(run):
+    confusion = Confusion(
+        ["card", "loan", "fee"], cells=[[0, 0, 8], [0, 1, 2], [1, 0, 6], [1, 1, 3], [1, 2, 1], [2, 2, 5]]
+    )
+    page, markdown, report = labelled(run, confusion)
+    assert report["headline"]["text"] == "The model learned: accuracy rose from 10.0 % to 70.0 %."
+    assert report["confusion"]["num_rows"] == 25
+    assert report["confusion"]["mistakes"] == [
+        {"expected": "loan", "given": "card", "rows": 6, "of": 10},
+        {"expected": "card", "given": "loan", "rows": 2, "of": 10},
+        {"expected": "loan", "given": "fee", "rows": 1, "of": 10},
+    ]
+    rows = re.findall(r'<tr><th scope="row"[^>]*>(\w+)</th>(.*?)</tr>', page)
+    cells = {label: [int(text or 0) for text in re.findall(r"<td[^>]*>(\d*)</td>", row)] for label, row in rows}
+    assert cells == {"card": [8, 2, 0, 10], "loan": [6, 3, 1, 10], "fee": [0, 0, 5, 5]}
+    assert '<td class="wrong strong" style="--share:60%">6</td>' in page
+    assert '<td class="right strong" style="--share:100%">5</td>' in page
+    assert "| loan | card | 6 of 10 |" in markdown
+    Page(page)
+
+
+def test_many_labels_are_told_by_the_pairs_confused_most(run):
+    count = MAX_MATRIX_LABELS + 1
+    cells = [[label, label, 4] for label in range(count)] + [[7, 9, 6], [3, 2, 6], [0, 5, 1]]
+    confusion = Confusion([f"label {number}" for number in range(count)], cells=cells)
+    page, markdown, report = labelled(run, confusion)
+    assert 'class="matrix' not in page
+    shown = [(mistake["expected"], mistake["given"]) for mistake in report["confusion"]["mistakes"]]
+    assert shown == [("label 7", "label 9"), ("label 3", "label 2"), ("label 0", "label 5")]
+    assert "<td>label 7</td><td>label 9</td>" in page
+    assert "| label 7 | label 9 | 6 of 10 |" in markdown
+    assert len(most_frequent_mistakes({"labels": confusion.labels, "cells": cells, "per_label": []}, limit=1)) == 1
+    Page(page)
+
+
+def test_several_labels_a_row_are_told_one_by_one(run):
+    confusion = Confusion(["toxic", "rude", "fine"], per_label=[[80, 2, 9, 9], [90, 0, 0, 10], [50, 20, 10, 20]])
+    page, markdown, report = labelled(run, confusion)
+    assert report["confusion"]["num_rows"] == 100
+    assert [tuple(mistake.values()) for mistake in report["confusion"]["mistakes"]] == [
+        ("(not expected)", "fine", 20, 70), ("fine", "(not given)", 10, 30),
+        ("toxic", "(not given)", 9, 18), ("(not expected)", "toxic", 2, 82),
+    ]  # fmt: skip
+    assert re.findall(r"<tr><td>(\w+)</td>", page)[:3] == ["fine", "toxic", "rude"]
+    assert "| toxic | \\(not given\\) | 9 of 18 |" in markdown
+    Page(page)
+
+
+def test_no_mistake_is_said_and_no_label_says_nothing(run):
+    _, markdown, report = labelled(run, Confusion(["card"], cells=[[0, 0, 5]]))
+    assert "No label of the 5 held-out rows was wrong." in markdown
+    assert report["confusion"]["mistakes"] == []
+    page, markdown, report = labelled(run, None)
+    assert report["confusion"] is None
+    assert "mistaken" not in page + markdown
+
+
+@pytest.mark.parametrize("count", [2, MAX_MATRIX_LABELS + 1])
+@pytest.mark.parametrize("several", [False, True])
+def test_labels_from_data_stay_text(run, count, several):
+    labels = [HOSTILE, *(f"{number}" for number in range(1, count))]
+    per_label = [[1, 1, 1, 1]] * count
+    page, markdown, _ = labelled(
+        run, Confusion(labels, per_label=per_label) if several else Confusion(labels, cells=[[0, 1, 2], [1, 0, 2]])
+    )
+    parsed = Page(page)
+    assert "script" not in parsed.elements
+    assert not [name for name in parsed.attributes if name.startswith("on")]
+    assert "\x1b" not in page + markdown
+    tokens = MarkdownIt("commonmark").enable("table").parse(markdown)
+    kinds = {token.type for token in tokens} | {inner.type for token in tokens for inner in token.children or ()}
+    assert not kinds & {"html_block", "html_inline", "link_open", "image"}
 
 
 def recipe_rows(tokens):

@@ -12,6 +12,7 @@ from engine.recipe.problems import Problem, ProblemError
 from engine.runs.control import ControlReader
 from engine.runs.directory import RunDirectory
 from engine.runs.liveness import Lock, acquire
+from engine.runs.picture import Picture
 from tests.tui.conftest import wait_for
 from tests.tui.fake_backend import FakeBackend
 from tests.tui.fake_run import PROMPTS, TOTAL_STEPS, FakeRun
@@ -259,3 +260,15 @@ def test_metrics_that_do_not_fit_are_counted_not_hidden(finished: FakeRun) -> No
     assert "rouge-L" in wide[0].plain
     assert "+3" in narrow[0].plain
     assert all(len(line.plain) <= 40 for line in narrow)
+
+
+def test_a_change_without_a_better_direction_is_marked_neither_way() -> None:
+    picture = Picture()
+    for phase, step, metrics in (
+        ("before", 0, {"reward": 0.1, "completion_length": 40.0}),
+        ("during", 10, {"reward": 0.5, "completion_length": 90.0}),
+    ):
+        picture.evaluations.append({"phase": phase, "step": step, "metrics": metrics})
+    newest = evaluation_lines(picture, 80)[1].plain
+    assert "0.50 ▲" in newest
+    assert newest.rstrip().endswith("90.00")

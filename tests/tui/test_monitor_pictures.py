@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.catalog.metrics import METRICS
+from engine.catalog.metrics import METRICS, find_metric
 from engine.hardware.devices import Gpu, Host
 from engine.hardware.readings import Unavailable
 from engine.runs.liveness import acquire
@@ -162,6 +162,30 @@ async def test_the_result_tells_what_was_checked_before_the_first_step(finished:
         await pilot.press("enter")
         await wait_for(pilot, lambda: "2 passed, 1 with a warning, 1 not made" in shown(app), "the sum")
         assert "! cut answers: 3 rows lose their answer at 256 tokens. Raise training.max_length." in shown(app)
+
+
+async def test_the_result_names_the_labels_confused_most(
+    finished: FakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_paths(finished, monkeypatch)
+    pairs = [("lost_card", "stolen_card", 6, 10), ("[/INST]\x1b[2J", "card", 2, 9), ("card", "(not given)", 1, 4)]
+    mistakes = [{"expected": left, "given": right, "rows": rows, "of": of} for left, right, rows, of in pairs]
+    metrics = [
+        {"title": metric.title, "before_text": metric.format(0.1), "after_text": metric.format(0.7), "direction": said}
+        for metric, said in ((find_metric("accuracy"), "better"), (find_metric("kl"), ""))
+    ]
+    content = report(metrics=metrics, samples=[], preflight=[], confusion={"mistakes": mistakes})
+    finished.run.report_json_file.write_text(json.dumps(content))
+    app = app_for(finished, tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_for(pilot, lambda: "Finished." in shown(app), "the end")
+        await pilot.press("enter")
+        await wait_for(pilot, lambda: "lost_card → stolen_card" in shown(app), "the mistakes")
+        assert "6 of 10 rows" in shown(app)
+        assert "[/INST]" in shown(app)
+        assert "\x1b" not in shown(app)
+        await pilot.pause()
+        check_snapshot(app, "result-labels-80x24", tmp_path)
 
 
 async def test_the_result_pages_through_samples_and_shows_hostile_text_as_written(

@@ -7,7 +7,7 @@ import pytest
 from engine.catalog.metrics import find_metric
 from engine.evaluation.report_data import metric_row
 from engine.runs.directory import RunDirectory
-from tui.summary import best_sample, metric_rows, print_summary
+from tui.summary import MISTAKES_SHOWN, best_sample, metric_rows, print_summary
 
 
 def report(**changes):
@@ -66,3 +66,19 @@ def test_the_sample_shown_is_the_one_that_became_right():
     assert best_sample({"samples": [same, changed]}) == changed
     assert best_sample({"samples": [same]}) == same
     assert best_sample({"samples": []}) is None
+
+
+def mistakes(*pairs):
+    return {"mistakes": [{"expected": left, "given": right, "rows": rows, "of": of} for left, right, rows, of in pairs]}
+
+
+def test_labels_confused_most_are_told_in_short(printed):
+    many = mistakes(("loan", "card", 6, 10), *((f"label {number}", "card", 1, 9) for number in range(9)))
+    lines = printed(report(confusion=many)).splitlines()
+    (place,) = [place for place, line in enumerate(lines) if line.startswith("Confused most")]
+    assert lines[place + 1].split() == ["loan", "→", "card", "6", "of", "10"]
+    assert len([line for line in lines if "→" in line]) == 1 + MISTAKES_SHOWN
+    assert "No label of a held-out row was wrong." in printed(report(confusion=mistakes()))
+    assert "Confused most" not in printed(report(confusion=None))
+    assert "\x1b" not in printed(report(confusion=mistakes(("\x1b[2J", "b" * 500, 1, 1))))
+    printed(report(confusion={"mistakes": [None, {}]}))

@@ -14,12 +14,14 @@ from textual.widgets import Static
 from engine.runs.directory import RunDirectory
 from engine.text import clean, clean_line, human_count, human_duration
 from tui.summary import (
+    NO_MISTAKES,
     TEST_ROWS,
     best_sample,
     checks_of,
     few_shot_of,
     last_test,
     metric_rows,
+    mistakes_of,
     model_places,
     read_report,
     samples_of,
@@ -58,6 +60,7 @@ class ResultScreen(SpokenErrors, Screen[None]):
         yield TopBar("result", self._run.folder_name)
         with VerticalScroll(id="result-body", can_focus=True):
             yield Static(id="metrics")
+            yield Static(id="mistakes")
             yield Static(id="prompt")
             with Horizontal(id="answers"):
                 for name, title in _COLUMNS:
@@ -93,6 +96,9 @@ class ResultScreen(SpokenErrors, Screen[None]):
         self._sample = samples_of(report).index(shown) if shown is not None else 0
         self.query_one("#metrics", Static).update(Content("\n").join(metric_table(report)))
         self.query_one("#places", Static).update(Content("\n").join(place_lines(self._run, report)))
+        mistakes = self.query_one("#mistakes", Static)
+        mistakes.update(Content("\n").join(mistake_lines(report)))
+        mistakes.display = bool(mistake_lines(report))
         checks = self.query_one("#checks", Static)
         checks.update(Content("\n").join(check_lines(checks_of(report))))
         checks.display = bool(checks_of(report))
@@ -151,6 +157,20 @@ def _test_lines(report: dict[str, Any]) -> list[Content]:
         values = f"{row.title:<20}{row.before:>12}"
         lines.append(Content.assemble((values, ""), (f"{row.after:>12}", "bold"), (f"   {words}", style)))
     return lines
+
+
+def mistake_lines(report: dict[str, Any]) -> list[Content]:
+    """Return the labels that were confused most often, one pair a line; nothing where rows have no labels."""
+    mistakes = mistakes_of(report)
+    if mistakes is None:
+        return []
+    if not mistakes:
+        return [Content.styled(NO_MISTAKES, "$success")]
+    width = max(len(pair) for pair, _ in mistakes)
+    return [muted("Confused most: expected → given")] + [
+        Content.assemble((f"  {pair:<{width}}  ", ""), (often, "bold"), (" rows", "$text-muted"))
+        for pair, often in mistakes
+    ]
 
 
 def place_lines(run: RunDirectory, report: dict[str, Any]) -> list[Content]:
