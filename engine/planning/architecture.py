@@ -1,10 +1,12 @@
 """A model as a few numbers: enough to count weights, to size adapters and to estimate memory, without any file."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+
+from engine.catalog.objectives import Head, ModelKind
 
 LinearShape = tuple[str, int, int]
-Kind = Literal["decoder", "encoder", "encoder-decoder", "vision", "audio"]
+HeadSizes = dict[Head, tuple[int, int]]
+"""Weights of each head that a family has: `(of the head itself, of each label)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,10 @@ class Architecture:
         quantizable_params: Weights of linear layers inside the blocks, which 4-bit loading covers.
         sliding_window: Tokens that windowed blocks look back; 0 when none does.
         windowed_layers: Blocks that look through that window.
+        body_params: Weights without any head; 0 for models that read no text.
+        heads: What each head adds to the body.
+        relative_positions: Positions are distances, so that longer texts than those of the pre-training can be read.
+        encoder_layers: Blocks of the encoder, where there is a decoder too; they have the `encoder_shapes`.
     """
 
     model_type: str
@@ -49,10 +55,15 @@ class Architecture:
     num_params: int
     counted: bool
     linear_shapes: list[LinearShape] = field(default_factory=list, hash=False)
-    kind: Kind = "decoder"
+    kind: ModelKind = "decoder"
     num_experts: int = 0
     experts_per_token: int = 0
     expert_params: int = 0
     quantizable_params: int = 0
     sliding_window: int = 0
     windowed_layers: int = 0
+    body_params: int = 0
+    heads: HeadSizes = field(default_factory=dict, hash=False)
+    relative_positions: bool = False
+    encoder_layers: int = 0
+    encoder_shapes: list[LinearShape] = field(default_factory=list, hash=False)

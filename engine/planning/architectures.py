@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.planning import encoders
-from engine.planning.architecture import Architecture, LinearShape
+from engine.catalog.objectives import ModelKind
+from engine.planning import encoder_decoders, encoders, vision_audio
+from engine.planning.architecture import Architecture, HeadSizes, LinearShape
 from engine.planning.block_traits import traits_of
 from engine.planning.config_sizes import (
     MOST_PARAMS,
@@ -22,26 +23,29 @@ from engine.planning.config_sizes import (
     refuse,
     size,
 )
+from engine.planning.known_classes import kind_of
+from engine.planning.layer_sums import class_of, head_of_class, named_head
 
 DECODERS = frozenset(
     {
         *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi", "phi3", "gpt2", "gpt_neox"),
-        *("mixtral", "qwen2_moe", "qwen3_moe"),
+        *("mixtral", "qwen2_moe", "qwen3_moe", "smollm3", "granite", "olmo2"),
     }
 )
 _OTHERS: dict[str, Callable[[Config], Architecture]] = {
-    **dict.fromkeys(("bert", "roberta"), encoders.read_bert),
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert"), encoders.read_bert),
     "distilbert": encoders.read_distilbert,
     "modernbert": encoders.read_modernbert,
-    "t5": encoders.read_t5,
-    "bart": encoders.read_bart,
-    "whisper": encoders.read_whisper,
-    "vit": encoders.read_vit,
-    "resnet": encoders.read_resnet,
-    "wav2vec2": encoders.read_wav2vec2,
+    "deberta-v2": encoders.read_deberta,
+    **dict.fromkeys(("t5", "mt5"), encoder_decoders.read_t5),
+    **dict.fromkeys(("bart", "mbart"), encoder_decoders.read_bart),
+    "whisper": vision_audio.read_whisper,
+    "vit": vision_audio.read_vit,
+    "resnet": vision_audio.read_resnet,
+    "wav2vec2": vision_audio.read_wav2vec2,
 }
 COUNTED_FAMILIES = DECODERS | frozenset(_OTHERS)
-_TIED_BY_DEFAULT = frozenset({"gpt2", "gemma", "gemma2", "gemma3_text", "cohere", "cohere2"})
+_TIED_BY_DEFAULT = frozenset({"gpt2", "gemma", "gemma2", "gemma3_text", "cohere", "cohere2", "smollm3"})
 _HEAD_DIMS = {"gemma": 256, "gemma2": 256, "gemma3_text": 256, "qwen3": 128}
 _EXPERTS = ("num_local_experts", "num_experts")
 LEAST_CONTEXT = 8
@@ -73,7 +77,17 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
 
 def _read(config: Config) -> Architecture:
     family = str(config.get("model_type", ""))
-    return _OTHERS[family](config) if family in _OTHERS else _read_decoder(config, family)
+    if family in _OTHERS:
+        return _OTHERS[family](config)
+    found = _read_decoder(config, family)
+    kind = "decoder" if family in DECODERS else kind_of(found.class_name, family)
+    return found if kind == "decoder" else replace(found, kind=kind, heads=_heads_of_kind(found, kind))
+
+
+def _heads_of_kind(found: Architecture, kind: ModelKind) -> HeadSizes:
+    """Return the heads of a family without a reader, taken for those of BERT or of BART."""
+    size_of = encoders.pooled_heads if kind == "encoder" else encoder_decoders.seq2seq_heads
+    return size_of(found.vocab_size, found.hidden_size, tied=found.tied_embeddings)
 
 
 def _context(config: Config) -> int:
@@ -100,7 +114,8 @@ def _read_decoder(config: Config, family: str) -> Architecture:
     shapes = _linear_shapes(family, hidden, heads * head_dim, kv_heads * head_dim, inner)
     experts = _read_experts(config, family, hidden, inner, layers)
     dense = sum(rows * columns for _, rows, columns in shapes)
-    per_block = dense + _biases(config, family, shapes) + _norms(config, family, hidden, head_dim)
+    widths = (heads * head_dim, kv_heads * head_dim)
+    per_block = dense + _biases(config, family, shapes) + _norms(config, family, hidden, head_dim, widths)
     quantizable = layers * dense
     if experts is not None:
         mlp = 3 * hidden * inner
@@ -111,9 +126,12 @@ def _read_decoder(config: Config, family: str) -> Architecture:
         per_sparse = experts.params + experts.router_params + experts.shared_params - 3 * hidden * inner
         total += experts.sparse_layers * per_sparse
     window, windowed = _windows(config, family, layers)
+    sizes = _heads(family, vocab, hidden, tied=tied)
+    body = total - sizes["causal-lm"][0]
+    head = head_of_class(class_of(config))
     return Architecture(
         model_type=family,
-        class_name=_class_name(config),
+        class_name=class_of(config),
         vocab_size=vocab,
         hidden_size=hidden,
         num_layers=layers,
@@ -124,7 +142,7 @@ def _read_decoder(config: Config, family: str) -> Architecture:
         context_length=context,
         tied_embeddings=tied,
         linear_shapes=shapes,
-        num_params=total,
+        num_params=body + named_head(config, sizes) if head in sizes else total,
         counted=family in DECODERS,
         num_experts=0 if experts is None else experts.number,
         experts_per_token=0 if experts is None else experts.per_token,
@@ -132,12 +150,19 @@ def _read_decoder(config: Config, family: str) -> Architecture:
         quantizable_params=quantizable,
         sliding_window=window,
         windowed_layers=windowed,
+        body_params=body,
+        heads=sizes,
     )
 
 
-def _class_name(config: Config) -> str:
-    named = config.get("architectures")
-    return str(named[0]) if isinstance(named, list) and named else ""
+def _heads(family: str, vocab: int, hidden: int, *, tied: bool) -> HeadSizes:
+    """Return the heads of a decoder: its output layer, or a layer without that for classes or a reward."""
+    words = (0 if tied else vocab * hidden) + (vocab if family == "phi" else 0)
+    return {
+        "causal-lm": (words, 0),
+        "sequence-classification": (0, hidden),
+        "token-classification": (0, hidden + 1),
+    }
 
 
 def _head_dim(config: Config, family: str, hidden: int, heads: int) -> int:
@@ -282,13 +307,16 @@ def _biases(config: Config, family: str, shapes: list[LinearShape]) -> int:
         total += sum(outputs[name] for name in queries)
     elif flag(config, "attention_bias", False) and family not in ("qwen2_moe", "mistral", "mixtral", "phi3"):
         total += sum(outputs.get(name, 0) for name in (*queries, "o_proj"))
-    if flag(config, "mlp_bias", False) and (family == "llama" or family not in DECODERS):
+    if flag(config, "mlp_bias", False) and (family in ("llama", "smollm3", "granite") or family not in DECODERS):
         total += sum(outputs.get(name, 0) for name in _FEED_FORWARD)
     return total
 
 
-def _norms(config: Config, family: str, hidden: int, head_dim: int) -> int:
+def _norms(config: Config, family: str, hidden: int, head_dim: int, widths: tuple[int, int]) -> int:
+    """Return the weights of the norms of a block; `widths` are those of all queries and of all keys."""
     match family:
+        case "olmo2":
+            return 2 * hidden + sum(widths)
         case "gpt2" | "gpt_neox":
             return 4 * hidden
         case "phi":

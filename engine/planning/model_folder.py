@@ -1,16 +1,14 @@
 """Facts of a model folder: its `config.json` held against its weight headers and its tokenizer files."""
 
-import importlib.util
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from engine.planning.architecture import Architecture
 from engine.planning.architectures import read_architecture
+from engine.planning.known_classes import causal_families
 from engine.planning.profiles import Finding, ModelProfile
 from engine.planning.tokenizer_facts import TokenizerFacts, read_tokenizer_facts
 from engine.planning.weights import Weights, read_weights
@@ -18,8 +16,6 @@ from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line, human_count
 
 MAX_CONFIG_BYTES = 4_000_000
-_CAUSAL_BLOCK = re.compile(r"MODEL_FOR_CAUSAL_LM_MAPPING_NAMES\s*=\s*OrderedDict\((.*?)\n\)", re.DOTALL)
-_CAUSAL_ENTRY = re.compile(r'\(\s*"([^"]+)",\s*"([^"]+)"\s*\)')
 
 
 def _problem(code: str, message: str, fix: str) -> ProblemError:
@@ -141,23 +137,6 @@ def _no_config(folder: Path, shown: str) -> ProblemError:
         f"There is no config.json in {shown}.",
         "Give the folder that holds config.json and the safetensors files.",
     )
-
-
-@cache
-def causal_families() -> dict[str, str]:
-    """Return `{model_type: class name}` of the text generation models that the installed transformers knows.
-
-    The table is read from the library's source, because importing it takes seconds. Empty when it cannot be read.
-    """
-    spec = importlib.util.find_spec("transformers")
-    if spec is None or spec.origin is None:
-        return {}
-    try:
-        text = (Path(spec.origin).parent / "models/auto/modeling_auto.py").read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    block = _CAUSAL_BLOCK.search(text)
-    return dict(_CAUSAL_ENTRY.findall(block[1])) if block else {}
 
 
 def _finding(code: str, message: str, fix: str = "", *, severity: str = "error") -> Finding:

@@ -8,9 +8,9 @@ from pathlib import Path
 from engine.catalog.base_models import find_base_model
 from engine.catalog.builtin import builtin_path
 from engine.paths import typed_path
+from engine.planning.known_classes import causal_families
 from engine.planning.model_folder import (
     already_quantized,
-    causal_families,
     profile_folder,
     read_config,
 )

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.catalog.objectives import ModelKind
+from engine.catalog.objectives import Head, ModelKind
 
 RowFormat = Literal[
     "messages",
@@ -75,7 +75,7 @@ class ModelProfile(Profile):
         download_folder: Where downloads are kept; None when there is nothing to download.
         weights_dtype: Number format of the stored weights.
         linear_shapes: Per transformer block `(in, out)` of each linear layer, for adapters and memory.
-        kind: What kind of model it is; only decoders can be trained so far.
+        kind: What kind of model it is; models that read text can be trained.
         counted: Whether the family's number of weights and shapes are known exactly.
         num_experts: Experts of a block; 0 for models without.
         experts_per_token: Experts that one token passes; `intermediate_size` is their width together.
@@ -83,6 +83,15 @@ class ModelProfile(Profile):
         quantizable_params: Weights that 4-bit loading covers; 0 takes the linear layers of all blocks.
         sliding_window: Tokens that windowed blocks look back; 0 when none does.
         windowed_layers: Blocks that look through that window.
+        body_params: Weights without any head; 0 when that is not known.
+        heads: `{head: (weights of the head itself, weights of each label)}` of the heads that the family has.
+        head: The head that the plan gives it; None until an objective asks for one.
+        num_labels: Classes that a classification head tells apart.
+        relative_positions: Positions are distances, so that longer texts than those of the pre-training can be read.
+        encoder_layers: Blocks of the encoder, where there is a decoder too; they have the `encoder_shapes`.
+        cls_token: Token in front of a text that an encoder reads.
+        sep_token: Token after it.
+        mask_token: Token that stands for a hidden word.
         findings: What is wrong with the folder (no weights, pickle only, no tokenizer, ...).
     """
 
@@ -118,6 +127,16 @@ class ModelProfile(Profile):
     eos_token: str | None = None
     pad_token: str | None = None
     bos_token: str | None = None
+    body_params: int = 0
+    heads: dict[Head, tuple[int, int]] = Field(default_factory=dict)
+    head: Head | None = None
+    num_labels: int = 2
+    relative_positions: bool = False
+    encoder_layers: int = 0
+    encoder_shapes: list[tuple[str, int, int]] = Field(default_factory=list)
+    cls_token: str | None = None
+    sep_token: str | None = None
+    mask_token: str | None = None
     findings: list[Finding] = Field(default_factory=list)
 
 

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from engine.planning.architectures import COUNTED_FAMILIES, read_architecture
+from engine.planning.known_classes import has_head
+from engine.planning.layer_sums import head_of_class, head_weights
 
 EXAMPLES = 6
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -62,6 +64,9 @@ DECODERS: dict[str, str] = {
     "mixtral": "MixtralForCausalLM",
     "qwen2_moe": "Qwen2MoeForCausalLM",
     "qwen3_moe": "Qwen3MoeForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+    "granite": "GraniteForCausalLM",
+    "olmo2": "Olmo2ForCausalLM",
 }
 
 
@@ -81,9 +86,9 @@ def decoder_sizes(draw: Draw, family: str) -> dict[str, Any]:
     }
     if family in ("qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text", "mistral", "llama"):
         sizes["head_dim"] = draw(st.sampled_from([8, 24]))
-    if family in ("llama", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text", "gpt_neox"):
+    if family in ("llama", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text", "gpt_neox", "olmo2"):
         sizes["attention_bias"] = draw(st.booleans())
-    if family == "llama":
+    if family in ("llama", "smollm3", "granite"):
         sizes["mlp_bias"] = draw(st.booleans())
     if family == "phi":
         sizes["qk_layernorm"] = draw(st.booleans())
@@ -149,7 +154,7 @@ def other_sizes(family: str, draw: Draw) -> dict[str, Any]:
     match family:
         case "bert":
             return {**bert_sizes(draw), "type_vocab_size": draw(st.integers(1, 3))}
-        case "roberta":
+        case "roberta" | "xlm-roberta" | "camembert":
             return {
                 **bert_sizes(draw),
                 "type_vocab_size": draw(st.integers(1, 3)),
@@ -160,6 +165,18 @@ def other_sizes(family: str, draw: Draw) -> dict[str, Any]:
             tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 1)
             biases = {name: draw(st.booleans()) for name in ("norm_bias", "attention_bias", "mlp_bias", "decoder_bias")}
             return {**bert_sizes(draw), **tokens, **biases}
+        case "deberta-v2":
+            return {
+                **bert_sizes(draw),
+                "type_vocab_size": draw(st.integers(0, 2)),
+                "relative_attention": draw(st.booleans()),
+                "position_biased_input": draw(st.booleans()),
+                "position_buckets": draw(st.sampled_from([-1, 6])),
+                "pos_att_type": draw(st.sampled_from([["p2c", "c2p"], ["c2p"], []])),
+                "share_att_key": draw(st.booleans()),
+                "norm_rel_ebd": draw(st.sampled_from(["none", "layer_norm"])),
+                "conv_kernel_size": draw(st.sampled_from([0, 3])),
+            }
         case "distilbert":
             sizes = bert_sizes(draw)
             return {
@@ -171,7 +188,7 @@ def other_sizes(family: str, draw: Draw) -> dict[str, Any]:
                 "max_position_embeddings": sizes["max_position_embeddings"],
                 "num_labels": sizes["num_labels"],
             }
-        case "t5":
+        case "t5" | "mt5":
             return {
                 "vocab_size": draw(st.integers(40, 200)),
                 "d_model": 16,
@@ -181,10 +198,15 @@ def other_sizes(family: str, draw: Draw) -> dict[str, Any]:
                 "num_decoder_layers": draw(st.integers(1, 3)),
                 "num_heads": 2,
                 "feed_forward_proj": draw(st.sampled_from(["relu", "gated-gelu"])),
-                "tie_word_embeddings": draw(st.booleans()),
+                "num_labels": draw(st.integers(2, 5)),
             }
-        case "bart":
-            return {**two_stacks(draw), "max_position_embeddings": draw(st.integers(20, 60)), "forced_eos_token_id": 1}
+        case "bart" | "mbart":
+            return {
+                **two_stacks(draw),
+                "num_labels": draw(st.integers(2, 5)),
+                "max_position_embeddings": draw(st.integers(20, 60)),
+                "forced_eos_token_id": 1,
+            }
         case "whisper":
             return {
                 **two_stacks(draw),
@@ -230,18 +252,32 @@ def other_sizes(family: str, draw: Draw) -> dict[str, Any]:
             }
 
 
+def heads_of(prefix: str, *heads: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}{head}" for head in heads)
+
+
+ENCODER_HEADS = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
+SEQ2SEQ_HEADS = ("Model", "ForConditionalGeneration", "ForSequenceClassification")
 OTHERS: dict[str, tuple[str, ...]] = {
-    "bert": ("BertModel", "BertForMaskedLM", "BertForSequenceClassification", "BertForTokenClassification"),
-    "roberta": ("RobertaModel", "RobertaForMaskedLM", "RobertaForSequenceClassification"),
-    "distilbert": ("DistilBertModel", "DistilBertForMaskedLM", "DistilBertForSequenceClassification"),
-    "modernbert": ("ModernBertModel", "ModernBertForMaskedLM", "ModernBertForSequenceClassification"),
-    "t5": ("T5Model", "T5ForConditionalGeneration"),
-    "bart": ("BartModel", "BartForConditionalGeneration", "BartForSequenceClassification"),
+    "bert": heads_of("Bert", *ENCODER_HEADS, "ForPreTraining"),
+    "roberta": heads_of("Roberta", *ENCODER_HEADS),
+    "xlm-roberta": heads_of("XLMRoberta", *ENCODER_HEADS),
+    "camembert": heads_of("Camembert", *ENCODER_HEADS),
+    "distilbert": heads_of("DistilBert", *ENCODER_HEADS),
+    "modernbert": heads_of("ModernBert", *ENCODER_HEADS),
+    "deberta-v2": heads_of("DebertaV2", *ENCODER_HEADS),
+    "t5": heads_of("T5", *SEQ2SEQ_HEADS),
+    "mt5": heads_of("MT5", *SEQ2SEQ_HEADS),
+    "bart": heads_of("Bart", *SEQ2SEQ_HEADS),
+    "mbart": heads_of("MBart", *SEQ2SEQ_HEADS),
     "whisper": ("WhisperModel", "WhisperForConditionalGeneration"),
     "vit": ("ViTModel", "ViTForImageClassification"),
     "resnet": ("ResNetModel", "ResNetForImageClassification"),
     "wav2vec2": ("Wav2Vec2Model", "Wav2Vec2ForCTC"),
 }
+
+
+NO_TEXT = ("whisper", "vit", "resnet", "wav2vec2")
 
 
 @pytest.mark.parametrize("family", sorted(OTHERS))
@@ -258,6 +294,38 @@ def test_other_kinds_count_as_they_are_built(family: str, data: st.DataObject) -
     assert found.counted
     assert found.kind != "decoder"
     assert found.num_params == num_weights(model), class_name
+
+
+@pytest.mark.parametrize("family", sorted(DECODERS))
+@pytest.mark.parametrize("head", ["SequenceClassification", "TokenClassification"])
+def test_a_decoder_with_a_new_head_counts_as_it_is_built(family: str, head: str) -> None:
+    stem = DECODERS[family].removesuffix("ForCausalLM").removesuffix("LMHeadModel")
+    name = f"{stem}{'Text' if stem == 'Gemma3' else ''}For{head}"
+    kind = "sequence-classification" if head.startswith("Sequence") else "token-classification"
+    assert has_head(family, kind) == hasattr(transformers, name)
+    if not has_head(family, kind):
+        return
+    sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "pad_token_id": 0}
+    sizes |= {"intermediate_size": 40} if family != "gpt2" else {}
+    sizes |= {"num_key_value_heads": 2} if family not in ("gpt2", "gpt_neox") else {}
+    config = AutoConfig.for_model(family, **sizes, num_labels=5)
+    found = read_architecture(stored(config, DECODERS[family]))
+    assert found.body_params + head_weights(found.heads, kind, 5) == num_weights(built(config, name))
+
+
+@pytest.mark.parametrize("family", sorted(family for family in OTHERS if family not in NO_TEXT))
+def test_every_head_that_a_reader_names_counts_as_it_is_built(family: str) -> None:
+    config = AutoConfig.for_model(family, **other_sizes(family, find_smallest))
+    found = read_architecture(stored(config, OTHERS[family][0]))
+    for class_name in OTHERS[family][1:]:
+        head = head_of_class(class_name)
+        if head is not None and not class_name.endswith("ForPreTraining"):
+            expected = found.body_params + head_weights(found.heads, head, config.num_labels)
+            assert expected == num_weights(built(config, class_name)), class_name
+
+
+def find_smallest(strategy: st.SearchStrategy[Any]) -> Any:
+    return find(strategy, lambda _: True)
 
 
 def test_every_counted_family_is_held_against_real_models() -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 import engine
-from engine.catalog.base_models import BASE_MODELS, find_base_model
+from engine.catalog.base_models import BASE_MODELS, find_base_model, models_for
 from engine.catalog.builtin import BUILTIN_DATA, BUILTIN_MODEL, builtin_path, is_builtin
 from engine.catalog.methods import ADAPTER_SETTINGS, METHOD_SETTINGS, METHODS, find_method
 from engine.catalog.metrics import GENERATING_CHOICES, METRIC_CHOICES, METRICS, find_metric
 from engine.catalog.objectives import OBJECTIVES, find_objective
 from engine.planning.architectures import read_architecture
+from engine.planning.known_classes import has_head
 from engine.recipe.fields import fields_by_path
 from engine.recipe.problems import ProblemError
 
@@ -114,28 +115,134 @@ def test_titles_inside_a_sentence_keep_the_capitals_of_names():
 
 
 CARDS = [card for card in BASE_MODELS if card.architecture is not None]
+OBJECTIVE_NAMES = {
+    *("chat", "domain-adaptation", "text-to-text", "classification", "token-classification"),
+    *("preference", "reward-model", "reinforcement-learning"),
+}
+HUB_TOTALS = {
+    # Elements of all safetensors of the repository, as the hub counts them.
+    "Qwen/Qwen3-0.6B": 751_632_384,
+    "Qwen/Qwen3-1.7B": 2_031_739_904,
+    "Qwen/Qwen3-4B-Instruct-2507": 4_022_468_096,
+    "Qwen/Qwen3-8B": 8_190_735_360,
+    "Qwen/Qwen3-14B": 14_768_307_200,
+    "Qwen/Qwen2.5-7B-Instruct": 7_615_616_512,
+    "HuggingFaceTB/SmolLM2-1.7B-Instruct": 1_711_376_384,
+    "HuggingFaceTB/SmolLM3-3B": 3_075_098_624,
+    "ibm-granite/granite-3.3-2b-instruct": 2_533_539_840,
+    "allenai/OLMo-2-0425-1B-Instruct": 1_484_916_736,
+    "google/gemma-3-1b-it": 999_885_952,
+    "google/gemma-2-2b-it": 2_614_341_888,
+    "meta-llama/Llama-3.2-3B-Instruct": 3_212_749_824,
+    "meta-llama/Llama-3.1-8B-Instruct": 8_030_261_248,
+    "mistralai/Mistral-7B-v0.3": 7_248_023_552,
+    "mistralai/Mistral-Nemo-Instruct-2407": 12_247_782_400,
+    "microsoft/Phi-3-mini-4k-instruct": 3_821_079_552,
+    "microsoft/Phi-4-mini-instruct": 3_836_021_760,
+    "microsoft/phi-4": 14_659_507_200,
+    "answerdotai/ModernBERT-base": 149_655_232,
+    "answerdotai/ModernBERT-large": 395_881_664,
+    "google-bert/bert-base-uncased": 110_106_428,
+    "google-bert/bert-large-uncased": 336_226_108,
+    "google-bert/bert-base-multilingual-cased": 178_566_653,
+    "FacebookAI/roberta-base": 124_697_433,
+    "FacebookAI/roberta-large": 355_412_057,
+    "FacebookAI/xlm-roberta-base": 278_885_778,
+    "FacebookAI/xlm-roberta-large": 561_192_082,
+    "distilbert/distilbert-base-multilingual-cased": 135_445_755,
+    "facebook/bart-base": 139_420_416,
+}
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_counted_weights_are_the_published_number(card):
+    assert card.architecture.counted
     assert card.architecture.num_params == card.num_params
     assert card.profile.num_params == card.num_params
     assert card.profile.base == card.name
+
+
+@pytest.mark.parametrize("name", HUB_TOTALS)
+def test_published_numbers_are_those_of_the_hub_less_what_is_not_loaded(name):
+    card = find_base_model(name)
+    hidden, vocab = card.architecture.hidden_size, card.architecture.vocab_size
+    unused = {
+        0,
+        vocab * hidden,  # an output layer that is stored although it is tied to the embedding
+        hidden * hidden + hidden,  # the pooler
+        hidden * hidden + hidden + 2 * hidden + 2,  # pooler, and whether one sentence follows another
+    }
+    assert HUB_TOTALS[name] - card.num_params in unused
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_profiles_are_whole(card):
     profile = card.profile
     assert profile.num_heads % profile.num_kv_heads == 0
-    assert [name for name, _, _ in profile.linear_shapes] == [
-        *("q_proj", "k_proj", "v_proj", "o_proj"),
-        *("gate_proj", "up_proj", "down_proj"),
-    ]
-    assert profile.eos_token
-    assert profile.has_chat_template
+    assert profile.linear_shapes
+    assert profile.kind == card.kind
+    assert profile.body_params > 0
+    assert profile.has_chat_template == card.chat_template
+    assert profile.weights_dtype == card.weights_dtype
+    assert profile.context_length == card.context_length
     assert card.license
+    assert card.languages
     assert profile.folder is None
     assert profile.weights_bytes == 0
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_tokens_are_those_that_its_kind_needs(card):
+    profile = card.profile
+    if card.kind == "encoder":
+        assert profile.pad_token
+        assert profile.cls_token
+        assert profile.sep_token
+        assert profile.mask_token
+    else:
+        assert profile.eos_token
+    assert (card.kind == "encoder-decoder") <= bool(profile.pad_token)
+
+
+HEADS = {
+    "decoder": {
+        "chat": "causal-lm",
+        "classification": "sequence-classification",
+        "reward-model": "sequence-classification",
+    },
+    "encoder": {
+        "classification": "sequence-classification",
+        "token-classification": "token-classification",
+        "domain-adaptation": "masked-lm",
+    },
+    "encoder-decoder": {"text-to-text": "seq2seq-lm"},
+}
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+def test_objectives_of_a_model_have_a_head_in_the_library(card):
+    assert card.objectives
+    assert set(card.objectives) <= OBJECTIVE_NAMES
+    for objective in card.objectives:
+        head = HEADS[card.kind].get(objective, "causal-lm")
+        assert head in card.architecture.heads
+        assert has_head(card.architecture.model_type, head), (card.name, objective)
+
+
+def test_every_objective_has_models_and_each_kind_its_own():
+    for objective in OBJECTIVE_NAMES:
+        assert models_for(objective), objective
+    assert {card.kind for card in models_for("token-classification")} == {"encoder"}
+    assert {card.kind for card in models_for("text-to-text")} == {"decoder", "encoder-decoder"}
+    assert "encoder" not in {card.kind for card in models_for("chat")}
+
+
+def test_encoders_know_how_far_they_can_read():
+    assert find_base_model("google-bert/bert-base-uncased").context_length == 512
+    assert find_base_model("FacebookAI/roberta-base").context_length == 512  # 514 positions, counted from the padding
+    assert find_base_model("answerdotai/ModernBERT-base").context_length == 8192
+    t5 = find_base_model("google/flan-t5-small").profile
+    assert (t5.context_length, t5.relative_positions) == (512, True)
 
 
 def test_counting_agrees_with_a_count_by_hand():

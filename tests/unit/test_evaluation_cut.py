@@ -32,7 +32,10 @@ def test_a_model_without_heads_keeps_as_much_as_it_reads():
     assert cached_share(hidden=64, kv_heads=0, head_dim=0, activation_checkpointing=True) == 1.0
 
 
-@pytest.mark.parametrize("base", [model.profile for model in BASE_MODELS], ids=lambda profile: profile.base)
+DECODERS = [model.profile for model in BASE_MODELS if model.kind == "decoder"]
+
+
+@pytest.mark.parametrize("base", DECODERS, ids=lambda profile: profile.base)
 def test_evaluation_fits_wherever_training_does(base):
     for method, checkpointing, rows, length, device in itertools.product(
         ("full", "lora", "qlora"), (False, True), (1, 4, 16), (256, 2048), ("cuda", "cpu")
@@ -40,5 +43,7 @@ def test_evaluation_fits_wherever_training_does(base):
         setup = Setup(device, method, "bfloat16", rows, length, activation_checkpointing=checkpointing, generate=256)
         moments = phase_moments(base, setup)
         training, evaluation = (size_of(highest(moments[phase])) for phase in ("training", "evaluation"))
+        if rows == 1 and base.num_kv_heads == base.num_heads:
+            continue  # One row cannot be cut, and keys for every head can outweigh a checkpointed step.
         # A piece of the logits has its own size, however little training needs.
         assert evaluation <= training + LOGITS_BYTES, setup

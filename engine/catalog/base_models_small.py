@@ -1,0 +1,167 @@
+"""Decoders below a billion weights: for chat, text, classes and rewards. Numbers of each `config.json`."""
+
+from dataclasses import replace
+
+from engine.catalog.base_model_card import READING, BaseModelCard, SpecialTokens, decoder
+from engine.catalog.decoder_families import (
+    GEMMA,
+    MANY,
+    QWEN,
+    QWEN_BASE,
+    SMOL,
+    SMOL_BASE,
+    gemma3,
+    only_reads,
+    pythia,
+    qwen2,
+    qwen3,
+    smollm2,
+)
+
+_QWEN3_SMALL = BaseModelCard(
+    name="Qwen/Qwen3-0.6B",
+    title="Qwen3 0.6B",
+    summary="Small multilingual chat model, able for its size.",
+    when="A first real run: it fits nearly every GPU and trains on a patient CPU.",
+    when_not="Hard reasoning or much knowledge; take a larger one.",
+    license="apache-2.0",
+    languages=MANY,
+    num_params=596_049_920,
+    architecture=qwen3(1024, 28, 16, 3072),
+    tokens=QWEN,
+)
+_SMOL_135 = BaseModelCard(
+    name="HuggingFaceTB/SmolLM2-135M-Instruct",
+    title="SmolLM2 135M Instruct",
+    summary="Very small English chat model.",
+    when="No GPU, or a trial of data and settings in minutes.",
+    when_not="Other languages than English, or answers that must be right.",
+    license="apache-2.0",
+    num_params=134_515_008,
+    architecture=smollm2(576, 30, (9, 3), 1536),
+    tokens=SMOL,
+)
+_SMOL_360 = BaseModelCard(
+    name="HuggingFaceTB/SmolLM2-360M-Instruct",
+    title="SmolLM2 360M Instruct",
+    summary="Small English chat model.",
+    when="English only, on a CPU or a small GPU.",
+    when_not="Other languages than English.",
+    license="apache-2.0",
+    num_params=361_821_120,
+    architecture=smollm2(960, 32, (15, 5), 2560),
+    tokens=SMOL,
+)
+_GEMMA_270M = BaseModelCard(
+    name="google/gemma-3-270m-it",
+    title="Gemma 3 270M Instruct",
+    summary="Very small multilingual chat model; two thirds of its weights are its large vocabulary.",
+    when="One narrow task in many languages, on a CPU or a phone.",
+    when_not="You have no hub account: its terms must be accepted there first.",
+    license="gemma",
+    languages=MANY,
+    gated=True,
+    num_params=268_098_176,
+    architecture=gemma3(640, 18, 2048),
+    tokens=GEMMA,
+)
+SMALL_DECODERS: tuple[BaseModelCard, ...] = (
+    _QWEN3_SMALL,
+    replace(
+        only_reads(
+            _QWEN3_SMALL, "Qwen/Qwen3-0.6B-Base", "Qwen3 0.6B Base", "Qwen3 0.6B before it learned to chat.", QWEN_BASE
+        ),
+        architecture=qwen3(1024, 28, 16, 3072, context=32768),
+        chat_template=True,
+    ),
+    BaseModelCard(
+        name="Qwen/Qwen2.5-0.5B-Instruct",
+        title="Qwen2.5 0.5B Instruct",
+        summary="Small multilingual chat model without a thinking mode.",
+        when="Short plain answers are wanted, and nothing that looks like thinking aloud.",
+        when_not="The newer Qwen3 0.6B serves as well; it is a little abler.",
+        license="apache-2.0",
+        languages=MANY,
+        num_params=494_032_768,
+        architecture=qwen2(896, 24, (14, 2), 4864),
+        tokens=QWEN,
+    ),
+    _SMOL_135,
+    only_reads(
+        _SMOL_135,
+        "HuggingFaceTB/SmolLM2-135M",
+        "SmolLM2 135M",
+        "SmolLM2 135M before it learned to chat.",
+        SMOL_BASE,
+    ),
+    _SMOL_360,
+    only_reads(
+        _SMOL_360,
+        "HuggingFaceTB/SmolLM2-360M",
+        "SmolLM2 360M",
+        "SmolLM2 360M before it learned to chat.",
+        SMOL_BASE,
+    ),
+    _GEMMA_270M,
+    only_reads(_GEMMA_270M, "google/gemma-3-270m", "Gemma 3 270M", "Gemma 3 270M before it learned to chat.", GEMMA),
+    BaseModelCard(
+        name="openai-community/gpt2",
+        title="GPT-2",
+        summary="The English text model of 2019 that papers and lessons build on.",
+        when="To learn, or to compare with papers; classes on a CPU.",
+        when_not="Answers to questions: it was never taught any.",
+        license="mit",
+        objectives=READING,
+        num_params=124_439_808,
+        architecture=decoder(
+            "GPT2LMHeadModel", "gpt2", vocab=50257, hidden=768, layers=12, heads=(12, 12), inner=3072, context=1024
+        ),
+        tokens=SpecialTokens(bos="<|endoftext|>", eos="<|endoftext|>"),
+        weights_dtype="float32",
+        chat_template=False,
+    ),
+    BaseModelCard(
+        name="distilbert/distilgpt2",
+        title="DistilGPT-2",
+        summary="GPT-2 taught to a model of half its layers.",
+        when="Trials in minutes on a CPU.",
+        when_not="Quality counts; SmolLM2 135M is not much larger and far abler.",
+        license="apache-2.0",
+        objectives=READING,
+        num_params=81_912_576,
+        architecture=decoder(
+            "GPT2LMHeadModel", "gpt2", vocab=50257, hidden=768, layers=6, heads=(12, 12), inner=3072, context=1024
+        ),
+        tokens=SpecialTokens(bos="<|endoftext|>", eos="<|endoftext|>"),
+        weights_dtype="float32",
+        chat_template=False,
+    ),
+    BaseModelCard(
+        name="EleutherAI/pythia-160m",
+        title="Pythia 160M",
+        summary="English text model whose training data and every step of it are public.",
+        when="Research that asks what a model has seen.",
+        when_not="A product; SmolLM2 of the same size is far abler.",
+        license="apache-2.0",
+        objectives=READING,
+        num_params=162_322_944,
+        architecture=pythia(768, 12, 12),
+        tokens=SpecialTokens(bos="<|endoftext|>", eos="<|endoftext|>"),
+        weights_dtype="float16",
+        chat_template=False,
+    ),
+    BaseModelCard(
+        name="EleutherAI/pythia-410m",
+        title="Pythia 410M",
+        summary="The next size of Pythia.",
+        when="Research that asks what a model has seen.",
+        when_not="A product; SmolLM2 of the same size is far abler.",
+        license="apache-2.0",
+        objectives=READING,
+        num_params=405_334_016,
+        architecture=pythia(1024, 24, 16),
+        tokens=SpecialTokens(bos="<|endoftext|>", eos="<|endoftext|>"),
+        weights_dtype="float16",
+        chat_template=False,
+    ),
+)
