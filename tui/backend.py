@@ -84,6 +84,9 @@ class ModelOffer:
         fit: How it fits this machine, in a few words, such as `fits with LoRA` or `does not fit`.
         blocked: Why it cannot be taken here; empty when it can.
         gated: The hub asks for an account that accepted the licence.
+        unsuited: Why the objective does not train it; empty when it does.
+        context_length: Longest text in tokens; 0 when nobody knows.
+        languages: Which languages it knows, in a word or two.
     """
 
     reference: str
@@ -96,6 +99,9 @@ class ModelOffer:
     fit: str = ""
     blocked: str = ""
     gated: bool = False
+    unsuited: str = ""
+    context_length: int = 0
+    languages: str = ""
 
 
 XrayOrder = Literal["file", "longest", "cut", "odd"]
@@ -258,8 +264,11 @@ class Backend(Protocol):
     def methods(self) -> list[Choice]:
         """Return which weights can learn."""
 
-    def model_offers(self, machine: Machine | None) -> list[ModelOffer]:
-        """Return the base models of the catalogue, judged for `machine` once that was read."""
+    def model_offers(self, machine: Machine | None, objective: str | None = None) -> list[ModelOffer]:
+        """Return the base models of the catalogue, judged for `machine` once that was read.
+
+        Those that the objective trains come first, of these the ones that fit; the others say why they do not suit.
+        """
 
     def builtin_data(self) -> list[Choice]:
         """Return the data sets that ship with ftwizard; `name` is what the recipe says."""

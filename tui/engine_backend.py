@@ -108,34 +108,11 @@ class EngineBackend:
 
         return [Choice(one.name, one.title, one.summary, one.when, one.when_not, one.needs) for one in METHODS]
 
-    def model_offers(self, machine: Machine | None) -> list[ModelOffer]:
-        """Return the base models of the catalogue, judged for `machine`."""
-        from engine.catalog.base_models import BASE_MODELS
-        from engine.planning.model_profile import read_model_profile
+    def model_offers(self, machine: Machine | None, objective: str | None = None) -> list[ModelOffer]:
+        """Return the base models of the catalogue, judged for `machine` and for `objective`."""
+        from tui.model_offers import model_offers
 
-        offers: list[ModelOffer] = []
-        for card in BASE_MODELS:
-            try:
-                profile = read_model_profile(card.name)
-            except ProblemError as error:
-                offers.append(_broken_offer(card.name, card.title, card.summary, error))
-                continue
-            fit, blocked = _first_look(profile, machine)
-            offers.append(
-                ModelOffer(
-                    reference=card.name,
-                    title=card.title,
-                    summary=f"{card.summary} {card.when}",
-                    num_params=profile.num_params,
-                    weights_bytes=profile.weights_bytes or profile.num_params * 2,
-                    licence=card.license,
-                    where="built in" if card.builtin else "on this machine" if profile.weights_bytes else "download",
-                    fit=fit,
-                    blocked=blocked,
-                    gated=card.gated,
-                )
-            )
-        return offers
+        return model_offers(machine, objective)
 
     def builtin_data(self) -> list[Choice]:
         """Return the data sets that ship with ftwizard."""
@@ -356,27 +333,6 @@ def no_tokenizer() -> Problem:
     message = "The sequences cannot be shown as tokens: the model's tokenizer is not on this machine."
     fix = "Go on; the run fetches it and makes the checks before its first step."
     return Problem("xray.no_tokenizer", message, fix, "model.base", "warning")
-
-
-def _broken_offer(name: str, title: str, summary: str, error: ProblemError) -> ModelOffer:
-    return ModelOffer(name, title, summary, fit="not available", blocked=str(error))
-
-
-def _first_look(profile: "ModelProfile", machine: Machine | None) -> tuple[str, str]:
-    """Return which methods probably fit and why none does; the plan decides later with the real data."""
-    from engine.catalog.methods import find_method
-    from engine.planning.first_look import look
-
-    found = look(profile, machine.hardware) if machine is not None and machine.hardware is not None else None
-    if found is None:
-        return "", ""
-    if found.method is not None:
-        method = find_method(found.method)
-        return "fits, even full" if method.trains_whole else f"fits with {method.brief}", ""
-    if not found.hopeless:
-        return "fits short rows", ""
-    need, free = human_bytes(found.memory.low_bytes), human_bytes(found.free_bytes)
-    return "does not fit", f"Needs {need} or more in the leanest way; {free} of {found.memory.where} is free."
 
 
 def machine_of(hardware: "Hardware") -> Machine:

@@ -16,6 +16,7 @@ from engine.planning.capabilities import Surroundings
 from engine.planning.case import Facts, case_of, space_of
 from engine.planning.duration import estimate_time
 from engine.planning.few_shot import affordable, choose_few_shot
+from engine.planning.heads import with_head
 from engine.planning.lengths import length_choices
 from engine.planning.options import make_options
 from engine.planning.pins import with_commits
@@ -37,6 +38,8 @@ from engine.runs.home import HomeFolders
 from engine.runs.logind import logout_problem
 from engine.text import human_bytes, human_count
 
+SMALLER = 0.8
+"""A base model to fall back on has at most this share of the weights of the last one; less would save little."""
 SAME_DISK_BYTES = 64 * 2**20
 
 
@@ -64,6 +67,7 @@ def make_plan(
     """
     recipe = check_recipe(layered.tree, name="")
     settings = Settings(recipe, layered)
+    model = with_head(model, recipe.objective, data)
     device, gpu = derive.choose_device(hardware)
     machine = _machine(hardware, gpu, calibration)
     facts = _Facts(settings, hardware, gpu, Facts(device, machine, model, data, *hardware.training_memory()))
@@ -86,7 +90,7 @@ def with_memory(plan: Plan, estimate: MemoryEstimate) -> Plan:
     """
     plan = plan.model_copy(update={"memory": estimate})
     case = case_of(plan)
-    ways = [] if find.fits(estimate) else ways_that_fit(case, smaller=lambda: _smaller_models(plan.model))
+    ways = [] if find.fits(estimate) else ways_that_fit(case, smaller=lambda: _smaller_models(plan))
     others = [finding for finding in plan.findings if finding.code not in find.MEMORY_CODES]
     return plan.model_copy(
         update={
@@ -98,13 +102,20 @@ def with_memory(plan: Plan, estimate: MemoryEstimate) -> Plan:
     )
 
 
-def _smaller_models(model: ModelProfile) -> list[ModelProfile]:
-    """Return the catalogue's models below a size, the largest first."""
-    from engine.catalog.base_models import BASE_MODELS
+def _smaller_models(plan: Plan) -> list[ModelProfile]:
+    """Return the catalogue's models of the same kind below a size that the objective can start from, largest first."""
+    from engine.catalog.base_models import models_for
 
-    # The starter model is no stand-in for a model that somebody wants to use.
-    cards = [card for card in BASE_MODELS if not card.builtin and (card.num_params or 0) < model.num_params]
-    return [card.profile for card in sorted(cards, key=lambda card: -(card.num_params or 0))]
+    model, objective = plan.model, plan.recipe.objective
+    # The starter model is no stand-in for a model that somebody wants to use, and a gated one may not be had.
+    cards = [card for card in models_for(objective) if not card.builtin and not card.gated and card.kind == model.kind]
+    found: list[ModelProfile] = []
+    least = float(model.num_params)
+    for card in sorted(cards, key=lambda card: -(card.num_params or 0)):
+        if (size := card.num_params or 0) < least:
+            found.append(with_head(card.profile, objective, plan.data))
+            least = SMALLER * size
+    return found
 
 
 def _machine(hardware: Hardware, gpu: Gpu | None, calibration: Calibration | None) -> Machine:

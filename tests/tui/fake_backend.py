@@ -215,7 +215,7 @@ class FakeBackend:
     def methods(self) -> list[Choice]:
         return self._real.methods()
 
-    def model_offers(self, machine: Machine | None) -> list[ModelOffer]:
+    def model_offers(self, machine: Machine | None, objective: str | None = None) -> list[ModelOffer]:
         return [
             ModelOffer(
                 "Qwen/Qwen3-0.6B",

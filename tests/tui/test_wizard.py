@@ -644,9 +644,9 @@ async def test_models_are_judged_anew_when_the_machine_is_known(backend: FakeBac
     judged_for: list[object] = []
     offers = backend.model_offers
 
-    def spied(machine: Machine | None) -> list[ModelOffer]:
+    def spied(machine: Machine | None, objective: str | None = None) -> list[ModelOffer]:
         judged_for.append(machine)
-        return offers(machine)
+        return offers(machine, objective)
 
     backend.model_offers = spied  # type: ignore[method-assign]
     app = wizard_app(backend)

@@ -20,9 +20,12 @@ from tui.wizard.step_view import Answered, Asked, Explained, StepView
 TYPED = "typed"
 CHOSEN = "chosen"
 WIDE_COLUMNS = 96
-TITLE_WIDTH = 25
+TITLE_WIDTH = 24
+LICENCE_WIDTH = 15
 FULL_COLUMNS = 78
 """From here on a row has room for size and licence."""
+CONTEXT_COLUMNS = 112
+LANGUAGE_COLUMNS = 136
 
 
 class ModelStep(StepView):
@@ -39,7 +42,7 @@ class ModelStep(StepView):
 
     def _judge_offers(self) -> None:
         self._judged_for = self.facts.machine
-        self._offers = self.backend.model_offers(self._judged_for)
+        self._offers = self.backend.model_offers(self._judged_for, self.draft.value("objective"))
 
     def on_mount(self) -> None:
         """Show every offer, the cursor on the answer given."""
@@ -95,7 +98,9 @@ class ModelStep(StepView):
             base = clean_line(self.draft.value("model.base"))
             rows.append(PickRow(CHOSEN, Content.assemble((" (●) ", "bold $success"), (base, "bold"))))
         for index, offer in enumerate(self._offers):
-            if not wanted or wanted.lower() in f"{offer.title} {offer.reference}".lower():
+            asked = wanted.lower() in f"{offer.title} {offer.reference} {offer.languages}".lower()
+            # What the objective does not train is found by its name, with the reason, and else left out.
+            if asked if wanted else not offer.unsuited:
                 rows.append(PickRow(f"offer-{index}", self._offer_row(offer)))
         if not rows:
             hint = "   No such model in the catalogue. Type a folder (~/models/mine) or a hub id (owner/name)."
@@ -104,21 +109,40 @@ class ModelStep(StepView):
 
     def _offer_row(self, offer: ModelOffer) -> Content:
         chosen = offer.reference == self.draft.value("model.base")
-        weight = "$text-disabled" if offer.blocked else ""
+        refused = bool(offer.blocked or offer.unsuited)
+        weight = "$text-disabled" if refused else ""
+        dim = weight or "$text-muted"
         mark = (" (●) ", "bold $success") if chosen else (" ( ) ", "$text-muted")
-        if offer.blocked:
+        if refused:
             mark = ("  ✗  ", "$error")
         size = human_bytes(offer.weights_bytes) if offer.weights_bytes else ""
-        roomy = self.size.width >= FULL_COLUMNS
+        fit_words = "other objective" if offer.unsuited else clean_line(offer.fit)
         return Content.assemble(
             mark,
             (fit(clean_line(offer.title), TITLE_WIDTH), f"bold {weight}".strip()),
             (f"{human_count(offer.num_params) if offer.num_params else '':>7} ", weight),
-            (f"{size:>9}  " if roomy else " ", weight or "$text-muted"),
-            (fit(offer.where, 16) if self.size.width >= WIDE_COLUMNS else "", weight or "$text-muted"),
-            (fit(clean_line(offer.licence), 11) + " " if roomy else "", weight or "$text-muted"),
-            (clean_line(offer.fit), "$error" if offer.blocked else "$success"),
+            (f"{size:>8}  " if self.size.width >= FULL_COLUMNS else " ", dim),
+            *((text, dim) for text in self._wide_columns(offer)),
+            (self._licence(offer), dim),
+            (fit_words, "$error" if refused else "$success"),
         )
+
+    def _wide_columns(self, offer: ModelOffer) -> list[str]:
+        width, columns = self.size.width, []
+        if width >= WIDE_COLUMNS:
+            columns.append(fit(offer.where, 16))
+        if width >= CONTEXT_COLUMNS:
+            columns.append(f"{human_count(offer.context_length) if offer.context_length else '':>6} tok  ")
+        if width >= LANGUAGE_COLUMNS:
+            columns.append(fit(clean_line(offer.languages), 24))
+        return columns
+
+    def _licence(self, offer: ModelOffer) -> str:
+        """Return the licence, with a word about models that ask for an account."""
+        if self.size.width < FULL_COLUMNS:
+            return ""
+        gated = " gated" if offer.gated else ""
+        return fit(clean_line(offer.licence, max_chars=LICENCE_WIDTH - len(gated) - 1) + gated, LICENCE_WIDTH)
 
     def _facts(self) -> Content:
         problems = [problem_label(problem) for problem in step_problems("model", self.draft, self.facts)[:3]]
@@ -155,17 +179,15 @@ class ModelStep(StepView):
         if not row_id.startswith("offer-"):
             text = "A folder with config.json and safetensors weights, or a model of the hub by its id."
             return Explanation("Base model", text)
-        offer = self._offers[int(row_id.removeprefix("offer-"))]
-        text = f"{offer.blocked} " if offer.blocked else ""
-        return Explanation(offer.reference, text + offer.summary)
+        return _explained(self._offers[int(row_id.removeprefix("offer-"))])
 
     @on(PickList.Picked)
     def _picked(self, event: PickList.Picked) -> None:
         row_id = event.row_id
         if row_id.startswith("offer-"):
             offer = self._offers[int(row_id.removeprefix("offer-"))]
-            if offer.blocked:
-                self.post_message(Explained(Explanation(offer.title, offer.blocked)))
+            if reason := offer.unsuited or offer.blocked:
+                self.post_message(Explained(Explanation(offer.title, reason)))
                 self.app.bell()
                 return
             self._choose(offer.reference)
@@ -188,6 +210,17 @@ class ModelStep(StepView):
             self._read_again()
         known = any(offer.reference == base for offer in self._offers)
         self.post_message(Answered({"model.base": base}, ("model.revision",), advance=known))
+
+
+def _explained(offer: ModelOffer) -> Explanation:
+    """Return what a row has no room for: why not, what it is, how much it reads and in which languages."""
+    facts = [f"Reads {offer.context_length:,} tokens."] if offer.context_length else []
+    if offer.languages:
+        facts.append(f"Languages: {offer.languages}.")
+    if offer.gated:
+        facts.append("Its licence must be accepted on the hub first.")
+    text = " ".join(part for part in (offer.unsuited or offer.blocked, offer.summary, *facts) if part)
+    return Explanation(offer.reference, text)
 
 
 def typed_base(text: str) -> str:
