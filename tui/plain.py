@@ -16,8 +16,9 @@ import typer
 from engine.paths import typed_path
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema_data import source_paths
-from engine.text import clean, clean_line, human_bytes, human_count
+from engine.text import clean, clean_line, human_bytes
 from tui.plain_data import PlainProgress, print_data, print_offers
+from tui.plain_model import first_choice, offer_details, offer_summary, suited_offers
 from tui.plain_plan import HEADERS, PlainOption, plain_options
 from tui.plain_xray import PLAIN_LEGEND, page_lines, read_page
 from tui.plan_text import WIDTH, length_line
@@ -116,14 +117,12 @@ def _ask_objective(draft: Draft) -> Draft:
 
 
 def _ask_model(draft: Draft, helper: "InspectionHelper") -> Draft:
-    from engine.catalog.base_models import BASE_MODELS
-
-    choices = [
-        Choice(m.name, m.title, _model_summary(m), f"When: {m.when}\nWhen not: {m.when_not}\nLicence: {m.license}")
-        for m in BASE_MODELS
-    ]
+    offers, too_large = suited_offers(draft.value("objective"))
+    if too_large:
+        _say(f"{too_large} more of the catalogue do not fit this machine.")
+    choices = [Choice(one.reference, one.title, offer_summary(one), offer_details(one)) for one in offers]
     while True:
-        base = _ask_choice(choices, draft.value("model.base", "builtin:starter"), other="a folder or another hub id")
+        base = _ask_choice(choices, draft.value("model.base", first_choice(offers)), other="a folder or another hub id")
         typer.echo(f"Reading {clean_line(base)} ...")
         try:
             profile = model_profile(base, draft.value("model.revision"), helper)
@@ -137,11 +136,6 @@ def _ask_model(draft: Draft, helper: "InspectionHelper") -> Draft:
         print_problems(profile.findings)
         if not any(finding.severity == "error" for finding in profile.findings):
             return draft.with_value("model.base", base)
-
-
-def _model_summary(card: Any) -> str:
-    size = f"{human_count(card.num_params)} weights. " if card.num_params else ""
-    return f"{size}{card.summary}"
 
 
 def _ask_data(draft: Draft, helper: "InspectionHelper") -> Draft:

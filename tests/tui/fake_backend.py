@@ -226,6 +226,8 @@ class FakeBackend:
                 "apache-2.0",
                 "on this machine",
                 "fits with LoRA",
+                context_length=40960,
+                languages="Many",
             ),
             ModelOffer(
                 "HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -236,6 +238,8 @@ class FakeBackend:
                 "apache-2.0",
                 "download",
                 "fits, even full",
+                context_length=8192,
+                languages="English",
             ),
             ModelOffer(
                 "Qwen/Qwen3-8B",
@@ -247,6 +251,8 @@ class FakeBackend:
                 "download",
                 "does not fit",
                 "Needs about 5.2 GiB even with QLoRA; 5.2 GiB of host RAM is free.",
+                context_length=40960,
+                languages="Many",
             ),
             ModelOffer(
                 "builtin:starter",
@@ -257,6 +263,8 @@ class FakeBackend:
                 "apache-2.0",
                 "built in",
                 "fits, even full",
+                context_length=1024,
+                languages="English",
             ),
         ]
 
