@@ -117,6 +117,8 @@ def _ask_objective(draft: Draft) -> Draft:
 
 
 def _ask_model(draft: Draft, helper: "InspectionHelper") -> Draft:
+    from engine.planning.model_findings import model_findings
+
     offers, too_large = suited_offers(draft.value("objective"))
     if too_large:
         _say(f"{too_large} more of the catalogue do not fit this machine.")
@@ -133,8 +135,9 @@ def _ask_model(draft: Draft, helper: "InspectionHelper") -> Draft:
         except ProblemError as error:
             print_problems(error.problems)
             continue
-        print_problems(profile.findings)
-        if not any(finding.severity == "error" for finding in profile.findings):
+        found = list(model_findings(profile, draft.value("objective", "chat")))
+        print_problems(found)
+        if not any(finding.severity == "error" for finding in found):
             return draft.with_value("model.base", base)
 
 

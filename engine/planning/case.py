@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.catalog.methods import AUTOMATIC, METHOD_SETTINGS, MethodName, find_method
 from engine.catalog.metrics import GENERATING_CHOICES
+from engine.catalog.objectives import find_objective
 from engine.planning.capabilities import Surroundings, is_allowed, quantization_of
 from engine.planning.duration import Work, training_rate
 from engine.planning.few_shot import example_tokens
@@ -61,7 +62,7 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
             effective_batch=values["training.effective_batch"],
             epochs=values["training.epochs"],
             max_steps=values["training.max_steps"],
-            text=values["objective"] == "domain-adaptation",
+            text=find_objective(values["objective"]).plain_text,
         ),
         rate=training_rate(facts.device, facts.machine, precision),
         micro_batch=decided("training.micro_batch"),

@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from engine.catalog.methods import MethodName, Rates, find_method
+from engine.catalog.objectives import find_objective
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import known
 from engine.planning.capabilities import Surroundings, native_precision
@@ -69,7 +70,7 @@ def choose_length(objective: str, model: ModelProfile, data: DataProfile, effect
     """Return the sequence length and why.
 
     Args:
-        objective: `chat` or `domain-adaptation`.
+        objective: A name of the catalogue.
         model: Its context length is never exceeded.
         data: Lengths of the rows.
         effective_batch: Rows per optimizer step.
@@ -78,7 +79,7 @@ def choose_length(objective: str, model: ModelProfile, data: DataProfile, effect
     if data.lengths is None or not data.lengths.count:
         length = min(context, DEFAULT_LENGTH)
         return length, "the lengths of the rows are not known yet"
-    if objective == "domain-adaptation":
+    if find_objective(objective).plain_text:
         return _packed_length(context, data.lengths.total, effective_batch)
     lengths = data.lengths
     # A little more that spares every row from being cut is worth it.

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from engine.catalog.exports import EXPORT_FORMATS, find_format
+from engine.catalog.objectives import find_objective
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.nvml import NO_DRIVER, NOT_INSTALLED
 from engine.hardware.readings import Unavailable, known, shown
@@ -86,21 +87,11 @@ def disk_findings(disk: DiskEstimate) -> Iterator[Finding]:
         )
 
 
-def model_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
-    """Yield the model's own findings, without those that this recipe settles."""
-    for finding in model.findings:
-        if finding.code == "model.remote_code" and recipe.model.trust_remote_code:
-            continue  # `check_rules` says what that consent means
-        if finding.code == "model.no_chat_template" and recipe.objective != "chat":
-            continue
-        yield finding
-
-
 def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterator[Finding]:
     """Yield the data's own findings, and what its size and lengths mean for this run."""
     for finding in data.findings:
         # `suitability_findings` says the same with the better tool.
-        if finding.code != "data.few_rows" or recipe.objective != "chat" or data.lengths is None:
+        if finding.code != "data.few_rows" or find_objective(recipe.objective).plain_text or data.lengths is None:
             yield finding
     blocked = any(finding.severity == "error" for finding in data.findings)
     if not data.num_train:
@@ -120,7 +111,7 @@ def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Ite
             path="data.held_out",
             severity="warning",
         )
-    if recipe.training.effective_batch > data.num_train and recipe.objective == "chat":
+    if recipe.training.effective_batch > data.num_train and not find_objective(recipe.objective).plain_text:
         yield _finding(
             "plan.batch_exceeds_rows",
             f"A step takes {recipe.training.effective_batch} rows, and there are only {data.num_train}.",
@@ -128,7 +119,7 @@ def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Ite
             path="training.effective_batch",
             severity="warning",
         )
-    if recipe.objective == "chat":
+    if not find_objective(recipe.objective).plain_text:
         yield from _cut_rows(recipe, model, data)
 
 
@@ -151,14 +142,23 @@ def _cut_rows(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterato
 def length_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
     """Yield whether the sequences are longer than the model can read."""
     length = recipe.training.max_length
-    reads_words = model.kind not in ("vision", "audio")
-    if reads_words and length is not None and length > model.context_length:
+    if model.kind in ("vision", "audio") or length is None or length <= model.context_length:
+        return
+    if model.relative_positions:
         yield _finding(
-            "plan.length_exceeds_context",
-            f"training.max_length is {length}; the model reads at most {model.context_length} tokens.",
-            f"Set training.max_length to {model.context_length} or less.",
+            "plan.length_beyond_training",
+            f"training.max_length is {length}; the model was pre-trained on {model.context_length} tokens. It knows "
+            "distances instead of places and reads further, but it has not learned to.",
             path="training.max_length",
+            severity="note",
         )
+        return
+    yield _finding(
+        "plan.length_exceeds_context",
+        f"training.max_length is {length}; the model reads at most {model.context_length} tokens.",
+        f"Set training.max_length to {model.context_length} or less.",
+        path="training.max_length",
+    )
 
 
 def method_findings(recipe: Recipe, model: ModelProfile, where: Surroundings) -> Iterator[Finding]:

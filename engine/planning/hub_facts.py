@@ -78,7 +78,9 @@ def apply_hub_facts(profile: ModelProfile, facts: HubFacts) -> ModelProfile:
 
 
 def _num_params(profile: ModelProfile, total: int, *, counted: bool) -> int:
-    """Return the hub's count without an output layer that is stored although it is tied to the embedding."""
+    """Return the hub's count without what is stored and not loaded: a tied output layer, heads of the pre-training."""
+    if profile.kind != "decoder" and counted:
+        return profile.num_params
     once = total - profile.vocab_size * profile.hidden_size
     return once if profile.tied_embeddings and counted and once == profile.num_params else total
 

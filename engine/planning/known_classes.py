@@ -24,7 +24,12 @@ _ENTRY = re.compile(r'\(\s*"([^"]+)",\s*"([^"]+)"\s*\)')
 @cache
 def families_with(head: Head) -> dict[str, str]:
     """Return `{model_type: class name}` of the models that can carry a head; empty when the table cannot be read."""
-    block = re.search(rf"MODEL_FOR_{_TABLES[head]}_MAPPING_NAMES\s*=\s*OrderedDict\((.*?)\n\)", _source(), re.DOTALL)
+    return _table(f"MODEL_FOR_{_TABLES[head]}_MAPPING_NAMES")
+
+
+@cache
+def _table(name: str) -> dict[str, str]:
+    block = re.search(rf"^{name}\s*=\s*OrderedDict\((.*?)\n\)", _source(), re.DOTALL | re.MULTILINE)
     return dict(_ENTRY.findall(block[1])) if block else {}
 
 
@@ -45,13 +50,29 @@ def causal_families() -> dict[str, str]:
 
 
 def is_known(family: str) -> bool:
-    """Return whether the installed transformers has a class for a family with any head; True when nobody can tell."""
-    return not causal_families() or any(family in families_with(head) for head in _TABLES)
+    """Return whether the installed transformers has a class for a family of any kind; True when nobody can tell."""
+    bare = _table("MODEL_MAPPING_NAMES")
+    return not bare or family in bare or any(family in families_with(head) for head in _TABLES)
 
 
 def has_head(family: str, head: Head) -> bool:
     """Return whether the installed transformers has a class for a family with a head; True when nobody can tell."""
     return not causal_families() or family in families_with(head)
+
+
+def reads_text(class_name: str, family: str) -> bool:
+    """Return whether a class of a known family reads text; of a bare model, whether the family has a head for words.
+
+    Args:
+        class_name: What a configuration names, such as `BertForMaskedLM`.
+        family: Its `model_type`.
+    """
+    named = any(class_name in families_with(head).values() for head in _TABLES)
+    writing = any(family in families_with(head) for head in ("causal-lm", "masked-lm", "seq2seq-lm"))
+    # Images and sound have classes with the same endings; their families are in tables of their own.
+    return named or (
+        writing and not class_name.endswith(("ForConditionalGeneration", "ForCTC", "ForAudioClassification"))
+    )
 
 
 def kind_of(class_name: str, family: str) -> ModelKind:

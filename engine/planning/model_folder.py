@@ -6,9 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from engine.catalog.objectives import ModelKind
 from engine.planning.architecture import Architecture
 from engine.planning.architectures import read_architecture
-from engine.planning.known_classes import causal_families
+from engine.planning.known_classes import causal_families, is_known, reads_text
 from engine.planning.profiles import Finding, ModelProfile
 from engine.planning.tokenizer_facts import TokenizerFacts, read_tokenizer_facts
 from engine.planning.weights import Weights, read_weights
@@ -46,7 +47,7 @@ def profile_folder(folder: Path, *, base: str, revision: str | None = None) -> M
     weights = read_weights(folder)
     tokenizer = read_tokenizer_facts(folder, config)
     findings += _weight_findings(folder, weights, architecture, config, downloaded=revision is not None)
-    findings += _tokenizer_findings(tokenizer)
+    findings += _tokenizer_findings(tokenizer, architecture.kind)
     findings += _vocabulary_findings(tokenizer, architecture)
     findings += _expert_findings(architecture)
     if ("auto_map" in config or tokenizer.remote_code) and family not in causal_families():
@@ -63,7 +64,11 @@ def _profile(
     tokenizer: TokenizerFacts,
     findings: list[Finding],
 ) -> ModelProfile:
-    stored = weights.num_params(tied=architecture.tied_embeddings) if weights.whole and not weights.quantized() else 0
+    # Files of other kinds hold tables twice and heads that nobody loads; their families are counted without them.
+    by_files = (
+        weights.whole and not weights.quantized() and (architecture.kind == "decoder" or not architecture.counted)
+    )
+    stored = weights.num_params(tied=architecture.tied_embeddings) if by_files else 0
     if not stored and not architecture.counted:
         message = f"The number of weights is estimated from config.json: {human_count(architecture.num_params)}."
         findings.append(_finding("model.size_estimated", message, severity="note"))
@@ -80,6 +85,9 @@ def _profile(
         eos_token=tokenizer.eos_token,
         pad_token=tokenizer.pad_token,
         bos_token=tokenizer.bos_token,
+        cls_token=tokenizer.cls_token,
+        sep_token=tokenizer.sep_token,
+        mask_token=tokenizer.mask_token,
         findings=findings,
     )
 
@@ -150,16 +158,16 @@ def _as_problem(finding: Finding) -> Problem:
 
 
 def _architecture_findings(config: Mapping[str, Any], family: str, named: str) -> list[Finding]:
-    families = causal_families()
-    if named and not named.endswith(("ForCausalLM", "LMHeadModel")) and named not in families.values():
+    if named and is_known(family) and not reads_text(named, family):
         return [
             _finding(
-                "model.not_causal_lm",
-                f"{clean_line(named, max_chars=80)} is no text generation model.",
-                "Choose a decoder language model, such as one whose architecture ends in ForCausalLM.",
+                "model.reads_no_text",
+                f"{clean_line(named, max_chars=80)} is no model of text alone, and only such are trained here.",
+                "Choose a language model, such as one whose architecture ends in ForCausalLM, ForMaskedLM or "
+                "ForConditionalGeneration.",
             )
         ]
-    if families and family not in families and "auto_map" not in config:
+    if not is_known(family) and "auto_map" not in config:
         return [
             _finding(
                 "model.architecture_unknown",
@@ -260,7 +268,7 @@ def _expert_findings(architecture: Architecture) -> list[Finding]:
     return [_finding("model.experts_stay_whole", message, fix, severity="note")]
 
 
-def _tokenizer_findings(tokenizer: TokenizerFacts) -> list[Finding]:
+def _tokenizer_findings(tokenizer: TokenizerFacts, kind: ModelKind) -> list[Finding]:
     if not tokenizer.present:
         return [
             _finding(
@@ -270,7 +278,7 @@ def _tokenizer_findings(tokenizer: TokenizerFacts) -> list[Finding]:
             )
         ]
     findings: list[Finding] = []
-    if not tokenizer.has_chat_template:
+    if kind == "decoder" and not tokenizer.has_chat_template:
         findings.append(
             _finding(
                 "model.no_chat_template",
@@ -278,7 +286,7 @@ def _tokenizer_findings(tokenizer: TokenizerFacts) -> list[Finding]:
                 severity="note",
             )
         )
-    if not tokenizer.eos_token:
+    if kind != "encoder" and not tokenizer.eos_token:
         findings.append(
             _finding(
                 "model.no_eos_token",
@@ -291,6 +299,15 @@ def _tokenizer_findings(tokenizer: TokenizerFacts) -> list[Finding]:
             _finding(
                 "model.no_pad_token",
                 "The tokenizer names no padding token; the run says which one it takes.",
+                severity="note",
+            )
+        )
+    if kind == "encoder" and not tokenizer.mask_token:
+        findings.append(
+            _finding(
+                "model.no_mask_token",
+                "The tokenizer names no token that stands for a hidden word, which learning from hidden words needs.",
+                "Set mask_token in tokenizer_config.json, or choose another model.",
                 severity="note",
             )
         )

@@ -18,6 +18,7 @@ from engine.planning.duration import estimate_time
 from engine.planning.few_shot import affordable, choose_few_shot
 from engine.planning.heads import with_head
 from engine.planning.lengths import length_choices
+from engine.planning.model_findings import model_findings
 from engine.planning.options import make_options
 from engine.planning.pins import with_commits
 from engine.planning.plan import Device, Machine, MemoryEstimate, OtherGpu, Plan, Steps
@@ -155,7 +156,7 @@ class _Facts:
 
     @property
     def text(self) -> bool:
-        return bool(self.settings["objective"] == "domain-adaptation")
+        return find_objective(self.settings["objective"]).plain_text
 
     @property
     def surroundings(self) -> Surroundings:
@@ -272,7 +273,7 @@ def _derive_rest(facts: _Facts) -> None:
     settings.derive("name", derive.choose_name(settings["objective"], base, settings["data.source"]), "model and data")
     if model.revision:
         settings.derive("model.revision", model.revision, derive.revision_reason(model))
-    if settings["objective"] == "chat" and not model.has_chat_template:
+    if find_objective(settings["objective"]).converses and model.kind == "decoder" and not model.has_chat_template:
         settings.derive("model.chat_template", "chatml", "the tokenizer brings none")
     for path in ("data.source", "data.held_out"):
         settings.pin(path, with_commits(settings[path], data.commits))
@@ -324,7 +325,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
         machine=facts.of.machine,
         findings=[
             *_rule_findings(facts),
-            *find.model_findings(recipe, facts.model),
+            *model_findings(facts.model, recipe.objective, trusted=recipe.model.trust_remote_code),
             *find.data_findings(recipe, facts.model, facts.data),
             *suitability_findings(recipe, facts.model, facts.data),
             *find.method_findings(recipe, facts.model, facts.surroundings),

@@ -22,6 +22,9 @@ class TokenizerFacts:
         has_chat_template: Whether the tokenizer brings a chat template of its own.
         remote_code: Whether it wants Python files of its own to run.
         highest_id: Largest token id found without long reading; None when the files do not tell.
+        cls_token: Token in front of a text that an encoder reads.
+        sep_token: Token after it.
+        mask_token: Token that stands for a hidden word.
     """
 
     present: bool
@@ -31,6 +34,9 @@ class TokenizerFacts:
     bos_token: str | None
     remote_code: bool
     highest_id: int | None = None
+    cls_token: str | None = None
+    sep_token: str | None = None
+    mask_token: str | None = None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -57,8 +63,10 @@ def read_tokenizer_facts(folder: Path, config: Mapping[str, Any]) -> TokenizerFa
     ids = {**config, **generation}
     names = {
         role: _token(settings.get(f"{role}_token")) or _token(special.get(f"{role}_token"))
-        for role in ("eos", "pad", "bos")
+        for role in ("eos", "pad", "bos", "cls", "sep", "mask")
     }
+    if not any(names.values()):
+        names = _names_of_class(folder, config) or names
     if not names["eos"]:
         names["eos"] = _token_of_id(folder, settings, ids.get("eos_token_id"))
     return TokenizerFacts(
@@ -71,7 +79,28 @@ def read_tokenizer_facts(folder: Path, config: Mapping[str, Any]) -> TokenizerFa
         bos_token=names["bos"],
         remote_code="auto_map" in settings,
         highest_id=_highest_id(folder, settings),
+        cls_token=names["cls"],
+        sep_token=names["sep"],
+        mask_token=names["mask"],
     )
+
+
+_Names = dict[str, str | None]
+_NOTHING: _Names = dict.fromkeys(("eos", "pad", "bos", "cls", "sep", "mask"))
+_BERT: _Names = {**_NOTHING, "pad": "[PAD]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+_T5: _Names = {**_NOTHING, "eos": "</s>", "pad": "<pad>"}
+_ROBERTA: _Names = {**_T5, "bos": "<s>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
+_OF_CLASS: dict[str, _Names] = {
+    **dict.fromkeys(("bert", "distilbert", "electra", "deberta-v2"), _BERT),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "bart", "mbart"), _ROBERTA),
+    **dict.fromkeys(("t5", "mt5"), _T5),
+}
+
+
+def _names_of_class(folder: Path, config: Mapping[str, Any]) -> _Names | None:
+    """Return the tokens that a family's tokenizer class has by itself: old repositories name none in their files."""
+    found = _OF_CLASS.get(str(config.get("model_type", "")))
+    return found if found and any((folder / name).is_file() for name in _TOKENIZER_FILES) else None
 
 
 def _token(value: Any) -> str | None:

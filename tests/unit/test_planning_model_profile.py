@@ -215,8 +215,13 @@ def test_sizes_that_cannot_be_true_together_are_refused(changes: dict[str, Any],
 
 
 def test_other_kinds_of_models_are_named(tmp_path: Path) -> None:
+    vit = LLAMA | {"architectures": ["ViTForImageClassification"], "model_type": "vit"}
+    vit |= {"image_size": 32, "patch_size": 8, "num_labels": 3}
+    assert "model.reads_no_text" in codes(read_model_profile(str(write_model(tmp_path / "vit", vit))))
     bert = write_model(tmp_path / "bert", LLAMA | {"architectures": ["BertForMaskedLM"], "model_type": "bert"})
-    assert "model.not_causal_lm" in codes(read_model_profile(str(bert)))
+    profile = read_model_profile(str(bert))
+    assert profile.kind == "encoder"
+    assert "model.reads_no_text" not in codes(profile)
     if not causal_families():
         pytest.skip("transformers is not installed")
     unknown = write_model(tmp_path / "new", LLAMA | {"architectures": ["ZetaForCausalLM"], "model_type": "zeta"})

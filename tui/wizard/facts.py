@@ -178,11 +178,7 @@ def step_problems(step: StepName, draft: Draft, facts: Facts) -> list[Problem]:
     found = [problem for problem in facts.answer_problems if step_of(problem.path) == step]
     if step == "model" and facts.model_state.key == model_key(draft):
         found += facts.model_state.problems
-        found += (
-            [problem_of(finding) for finding in facts.model.findings]
-            if model_ready(draft, facts) and facts.model
-            else []
-        )
+        found += _model_problems(draft, facts)
     if step == "data" and facts.data_state.key == data_key(draft):
         found += facts.data_state.problems
         found += (
@@ -195,6 +191,17 @@ def step_problems(step: StepName, draft: Draft, facts: Facts) -> list[Problem]:
     if step in ("method", "settings", "review"):
         found += _plan_problems(step, facts)
     return sorted(_distinct(found), key=lambda problem: ("error", "warning", "note").index(problem.severity))
+
+
+def _model_problems(draft: Draft, facts: Facts) -> list[Problem]:
+    """Return what speaks against the model that was read, and whether the objective trains such models."""
+    if facts.model is None or not model_ready(draft, facts):
+        return []
+    from engine.planning.model_findings import model_findings
+
+    trusted = bool(draft.value("model.trust_remote_code"))
+    found = model_findings(facts.model, draft.value("objective", "chat"), trusted=trusted)
+    return [problem_of(finding) for finding in found]
 
 
 def _xray_problems(draft: Draft, facts: Facts) -> list[Problem]:
