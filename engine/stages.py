@@ -285,8 +285,13 @@ def load_learner(plan: Plan, loaded: LoadedTokenizer) -> PreTrainedModel:
     """Return the model on its device with the method applied; the seed decides the initial adapters."""
     recipe = plan.recipe
     device = "cuda:0" if plan.device.kind == "cuda" else "cpu"
-    model = load_model(recipe, device, bits=recipe.method.facts.bits)
+    # The seed decides a new head, and then the initial adapters.
+    set_seed(recipe.training.seed)
+    model = load_model(recipe, device, bits=recipe.method.facts.bits, task=plan.task)
     check_vocabulary(loaded.tokenizer, model)
+    if plan.task.head == "sequence-classification" and loaded.tokenizer.pad_token_id is not None:
+        # Models that write text find the end of a text in a batch by it.
+        model.config.get_text_config().pad_token_id = loaded.tokenizer.pad_token_id
     set_seed(recipe.training.seed)
     return apply_method(model, recipe)
 

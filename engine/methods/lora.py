@@ -1,5 +1,6 @@
 """LoRA: small matrices beside frozen linear layers (Hu et al., https://arxiv.org/abs/2106.09685)."""
 
+import re
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -7,6 +8,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from engine.methods.targets import find_targets
+from engine.models.heads import PEFT_TASKS, head_modules, head_of
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
 from engine.text import clean_line
@@ -17,7 +19,7 @@ ALPHA_PER_RANK = 2.0
 
 def lora_config(model: PreTrainedModel, recipe: Recipe) -> LoraConfig:
     """Return the adapter settings of a recipe; values that no plan has filled in take their defaults."""
-    method = recipe.method
+    method, head = recipe.method, head_modules(model)
     rank = method.rank or DEFAULT_RANK
     targets = find_targets(model, method.targets or "all-linear")
     revision: dict[str, Any] = {"revision": recipe.model.revision} if recipe.model.revision else {}
@@ -28,7 +30,10 @@ def lora_config(model: PreTrainedModel, recipe: Recipe) -> LoraConfig:
         target_modules=targets,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         bias="none",
-        task_type="CAUSAL_LM",
+        task_type=PEFT_TASKS[head_of(model)],
+        # A head that starts at random would make nonsense of what the adapters learn.
+        modules_to_save=head or None,
+        exclude_modules=rf"({'|'.join(map(re.escape, head))})(\..*)?" if head else None,
         **revision,
     )
 

@@ -9,6 +9,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from engine.models.heads import head_modules, is_of_head
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
 
@@ -22,12 +23,14 @@ _READ_PAST_ADAPTERS = "out_proj"
 def linear_layers(model: PreTrainedModel) -> Iterator[str]:
     """Yield the full names of the linear layers inside the model, the output layer left out.
 
-    An adapter on the output layer would have to be merged into the embeddings where the two are tied.
+    An adapter on the output layer would have to be merged into the embeddings where the two are tied. A new head learns
+    as a whole, so that it needs none.
     """
     output = model.get_output_embeddings()
+    new = head_modules(model)
     adapters: list[str] = []
     for name, module in model.named_modules():
-        if name.startswith(tuple(adapters)):
+        if name.startswith(tuple(adapters)) or is_of_head(name, new):
             continue
         if isinstance(module, BaseTunerLayer):
             # What an adapter adds is no layer of the model; the layer that it wraps is.

@@ -5,15 +5,26 @@ number is looked at once: a NaN in the base model would only show as a loss that
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from engine.catalog.methods import Bits
+from engine.catalog.tasks import Task
+from engine.models.heads import (
+    AUTO_CLASSES,
+    head_modules,
+    head_settings,
+    is_new,
+    is_of_head,
+    new_modules_of,
+    stray_of_another_head,
+)
 from engine.models.hub import resolve_model
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
 from engine.models.verified import VerifiedFiles, weight_files
@@ -52,12 +63,16 @@ def attention_of(recipe: Recipe) -> str | None:
     return None if recipe.training.attention == "sdpa" else recipe.training.attention
 
 
-def load_model(recipe: Recipe, device: str, *, bits: Bits | None) -> PreTrainedModel:
-    """Load the base model of a recipe.
+def load_model(recipe: Recipe, device: str, *, bits: Bits | None, task: Task | None = None) -> PreTrainedModel:
+    """Load the base model of a recipe, with the head of a task.
+
+    A head that the model does not bring starts at random: torch's generator decides, so that whoever wants the same
+    model twice seeds it before. Such a head is held in float32, because it always learns.
 
     Args:
         recipe: `model`, `method.name` and `training.precision` are read.
         device: Where it computes: `cpu`, `cuda` or `cuda:0`.
+        task: What the model is asked to give out; None for writing text.
         bits: Bits of the linear layers: 4 (NF4, double quantisation), 8 (LLM.int8); None leaves them as they are.
 
     Raises:
@@ -69,10 +84,14 @@ def load_model(recipe: Recipe, device: str, *, bits: Bits | None) -> PreTrainedM
     # bitsandbytes warns about optional native code each time it is imported; the choice is not the person's.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     transformers_logging.disable_progress_bar()
+    task = Task() if task is None else task
     placement: dict[str, Any] = {}
     if bits is not None:
-        placement = {"device_map": {"": device}, "quantization_config": quantization(recipe, bits)}
-    model = _from_files(resolved.folder, recipe, placement)
+        whole = new_modules_of(str(resolved.folder), task, trust=source.trust_remote_code) if is_new(task.head) else []
+        placement = {"device_map": {"": device}, "quantization_config": quantization(recipe, bits, whole)}
+    model = _from_files(resolved.folder, recipe, placement, task)
+    for name in head_modules(model):
+        model.get_submodule(name).float()
     if bits is None:
         model.to(torch.device(device))
     settle(model, bits=bits)
@@ -100,13 +119,21 @@ def _keep_4bit_layout(model: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def quantization(recipe: Recipe, bits: Bits) -> "BitsAndBytesConfig":
-    """Return how the linear layers are held: 4 bits are NF4 with double quantisation, 8 bits LLM.int8."""
+def quantization(recipe: Recipe, bits: Bits, whole: Sequence[str] = ()) -> "BitsAndBytesConfig":
+    """Return how the linear layers are held: 4 bits are NF4 with double quantisation, 8 bits LLM.int8.
+
+    Args:
+        recipe: `training.precision` is read.
+        bits: Of a weight.
+        whole: Modules that stay as they are; empty leaves out what transformers leaves out by itself.
+    """
     from transformers import BitsAndBytesConfig
 
+    left_out: dict[str, Any] = {"llm_int8_skip_modules": list(whole)} if whole else {}
     if bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, **left_out)
     return BitsAndBytesConfig(
+        **left_out,
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
@@ -114,9 +141,12 @@ def quantization(recipe: Recipe, bits: Bits) -> "BitsAndBytesConfig":
     )
 
 
-def _from_files(folder: Path, recipe: Recipe, placement: dict[str, Any]) -> PreTrainedModel:
+def _from_files(folder: Path, recipe: Recipe, placement: dict[str, Any], task: Task) -> PreTrainedModel:
+    if is_new(task.head):
+        # The head of a model that was trained for other classes is of no use here.
+        placement = {**placement, **head_settings(task), "ignore_mismatched_sizes": True}
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = AUTO_CLASSES[task.head].from_pretrained(
             str(folder),
             dtype=weights_dtype(recipe),
             # Without a wish transformers takes sdpa, or eager where a family has no sdpa.
@@ -131,9 +161,19 @@ def _from_files(folder: Path, recipe: Recipe, placement: dict[str, Any]) -> PreT
         raise
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise _not_loaded(folder, error) from error
-    _check_keys(folder, info)
+    _check_keys(folder, _of_base(info, model) if is_new(task.head) else info)
     loaded: PreTrainedModel = model
     return loaded
+
+
+def _of_base(info: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:
+    """Return what was odd about the weights of the base model, without those of its old and its new head."""
+    new = head_modules(model)
+    return {
+        "missing_keys": [name for name in info["missing_keys"] if not is_of_head(name, new)],
+        "mismatched_keys": [key for key in info["mismatched_keys"] if not is_of_head(key[0], new)],
+        "unexpected_keys": [name for name in info["unexpected_keys"] if not stray_of_another_head(name, model)],
+    }
 
 
 def _problem(code: str, message: str, fix: str) -> ProblemError:

@@ -1,0 +1,106 @@
+"""What stands on a base model: the head that a task needs, its configuration, and which of its modules are new."""
+
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from engine.catalog.objectives import Head
+from engine.catalog.tasks import Task
+
+AUTO_CLASSES: dict[Head, Any] = {
+    "causal-lm": AutoModelForCausalLM,
+    "masked-lm": AutoModelForMaskedLM,
+    "seq2seq-lm": AutoModelForSeq2SeqLM,
+    "sequence-classification": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
+}
+PEFT_TASKS: dict[Head, str | None] = {
+    "causal-lm": "CAUSAL_LM",
+    # PEFT has no name for it; without one it changes nothing of how the model is called.
+    "masked-lm": None,
+    "seq2seq-lm": "SEQ_2_SEQ_LM",
+    "sequence-classification": "SEQ_CLS",
+    "token-classification": "TOKEN_CLS",
+}
+_NEW: frozenset[Head] = frozenset({"sequence-classification", "token-classification"})
+_CLASS_ENDINGS: tuple[tuple[str, Head], ...] = (
+    ("ForSequenceClassification", "sequence-classification"),
+    ("ForTokenClassification", "token-classification"),
+    ("ForMaskedLM", "masked-lm"),
+    ("ForConditionalGeneration", "seq2seq-lm"),
+)
+
+
+def head_of(model: PreTrainedModel) -> Head:
+    """Return the head of a loaded model, by the class that transformers built."""
+    name = type(model).__name__
+    return next((head for ending, head in _CLASS_ENDINGS if name.endswith(ending)), "causal-lm")
+
+
+def is_new(head: Head) -> bool:
+    """Return whether a head is no part of what base models bring, so that it starts at random and always learns."""
+    return head in _NEW
+
+
+def head_settings(task: Task) -> dict[str, Any]:
+    """Return what the configuration of a model says of its head, for `from_pretrained` and `AutoConfig`."""
+    if not is_new(task.head):
+        return {}
+    names = list(task.labels) or ["reward"]
+    settings: dict[str, Any] = {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+    if task.head == "sequence-classification":
+        kind = "multi_label_classification" if task.multi_label else "single_label_classification"
+        settings["problem_type"] = "regression" if task.signal == "rewards" else kind
+    return settings
+
+
+def head_modules(model: PreTrainedModel) -> list[str]:
+    """Return the full names of the modules that make up a new head; nothing for heads that base models bring.
+
+    They are what stands beside the base model, and its pooler, which checkpoints of masked models lack.
+    """
+    if not is_new(head_of(model)):
+        return []
+    prefix = model.base_model_prefix
+    beside = [name for name, module in model.named_children() if name != prefix and _has_weights(module)]
+    poolers = [f"{prefix}.{name}" for name, _ in model.base_model.named_children() if name == "pooler"]
+    return [*beside, *poolers]
+
+
+def _has_weights(module: torch.nn.Module) -> bool:
+    return any(True for _ in module.parameters())
+
+
+def new_modules_of(folder: str, task: Task, *, trust: bool) -> list[str]:
+    """Return `head_modules` of the model in a folder without loading a weight."""
+    config: PretrainedConfig = AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=trust, **head_settings(task)
+    )
+    with torch.device("meta"):
+        model = AUTO_CLASSES[task.head].from_config(config, trust_remote_code=trust)
+    return head_modules(model)
+
+
+def is_of_head(name: str, modules: list[str]) -> bool:
+    """Return whether a weight of this name belongs to one of the head's modules."""
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def stray_of_another_head(name: str, model: PreTrainedModel) -> bool:
+    """Return whether a weight in a checkpoint is of a head that is not wanted, such as that of a language model."""
+    prefix = f"{model.base_model_prefix}."
+    return not name.startswith(prefix) or name.startswith(f"{prefix}pooler.")
