@@ -9,11 +9,12 @@ from transformers import DynamicCache
 from engine.deployment.adapter import merge
 from engine.deployment.parity import MAX_PROMPT_TOKENS, prompt_logits
 from engine.deployment.weights import narrower, store_as, stored_dtype
-from engine.evaluation.evaluate import DEFAULT_MAX_LENGTH, DEFAULT_NEW_TOKENS, NUM_SAMPLES
 from engine.evaluation.generation import Answerer, context_length, generation_share
 from engine.evaluation.isolation import undisturbed
+from engine.evaluation.job import DEFAULT_MAX_LENGTH
 from engine.evaluation.prompts import CONTINUATION_TOKENS
 from engine.evaluation.scoring import TokenRow, TokenScorer, autocast_like_training, causal_model
+from engine.evaluation.texts import DEFAULT_NEW_TOKENS, NUM_SAMPLES
 from engine.methods import lora
 from engine.models.loading import compute_dtype
 from engine.planning.evaluation_cut import MAX_ROWS, answered_rows

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 
-from engine.evaluation.evaluate import DEFAULT_MAX_LENGTH
+from engine.evaluation.job import DEFAULT_MAX_LENGTH
 from engine.objectives.build import OBJECTIVES
 from engine.objectives.sequences import Segment, Sequences, make_segment
 from engine.planning.plan import Plan

@@ -1,9 +1,9 @@
 """The few-shot baseline of a run: measured once, on the untouched base model, before the first step."""
 
-from engine.evaluation.evaluate import DEFAULT_NEW_TOKENS
 from engine.evaluation.few_shot import FewShot
 from engine.evaluation.generation import context_length
 from engine.evaluation.measurement import measurement_file
+from engine.evaluation.texts import DEFAULT_NEW_TOKENS
 from engine.training.context import RunContext
 from engine.training.run import evaluate
 
