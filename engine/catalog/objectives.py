@@ -26,6 +26,7 @@ class Objective:
         formats: Shapes of rows that it reads, as in `data.format`.
         metrics: Names for `evaluation.metrics` that make sense with it, all of them the default.
         metrics_why: Why the others are left out; empty when none is.
+        settings: Recipe paths that only some objectives read and that this one does.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Objective:
     formats: tuple[str, ...]
     metrics: tuple[str, ...]
     metrics_why: str = ""
+    settings: tuple[str, ...] = ()
 
     @property
     def kinds(self) -> tuple[ModelKind, ...]:
@@ -60,6 +62,14 @@ class Objective:
         return dict(self.heads).get(kind, self.heads[0][1])
 
 
+WRITING_SETTINGS: tuple[str, ...] = (
+    "training.packing",
+    "evaluation.generate_rows",
+    "evaluation.max_new_tokens",
+    "evaluation.sample_prompts",
+)
+CONVERSATION_SETTINGS: tuple[str, ...] = ("model.chat_template", "data.system_prompt")
+
 OBJECTIVES: tuple[Objective, ...] = (
     Objective(
         name="chat",
@@ -72,6 +82,7 @@ OBJECTIVES: tuple[Objective, ...] = (
         heads=(("decoder", "causal-lm"),),
         formats=("messages", "prompt_completion", "alpaca", "source_target"),
         metrics=("perplexity", "token_accuracy", "exact_match", "rouge"),
+        settings=(*WRITING_SETTINGS, *CONVERSATION_SETTINGS, "data.allow_all_trained", "evaluation.few_shot"),
     ),
     Objective(
         name="domain-adaptation",
@@ -85,8 +96,26 @@ OBJECTIVES: tuple[Objective, ...] = (
         formats=("text",),
         metrics=("perplexity", "token_accuracy"),
         metrics_why="plain text has no expected answer to compare with",
+        settings=WRITING_SETTINGS,
+    ),
+    Objective(
+        name="classification",
+        title="Text classification",
+        summary="Learns which class a text has, or which of several.",
+        when="You sort texts: intents, topics, sentiment, spam. It is small, quick, and says how sure it is.",
+        when_not="The answer is a sentence, or classes change every week; take chat.",
+        needs="Rows of a text and its label, or a list of labels; from about twenty rows a class.",
+        signal="labels",
+        heads=(("encoder", "sequence-classification"), ("decoder", "sequence-classification")),
+        formats=("text_label",),
+        metrics=("accuracy", "f1_macro", "f1_micro"),
+        metrics_why="a class is right or wrong, and nothing is written",
+        settings=("classification.class_weights", "classification.focal_gamma"),
     ),
 )
+
+OBJECTIVE_SETTINGS: tuple[str, ...] = tuple(dict.fromkeys(path for entry in OBJECTIVES for path in entry.settings))
+"""Recipe paths that at least one objective does not read."""
 
 
 def find_objective(name: str) -> Objective:

@@ -97,6 +97,7 @@ def _measurement(job: Job, found: Examined, elapsed_s: float) -> Measurement:
         elapsed_s=round(elapsed_s, 3),
         answers=found.answers,
         remarks=job.remarks,
+        confusion=found.confusion,
         examples=list(job.few_shot.examples) if job.few_shot else [],
     )
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
 from engine.evaluation.few_shot import FewShot
-from engine.evaluation.measurement import TEST_PHASES, Phase, Sample
+from engine.evaluation.measurement import TEST_PHASES, Confusion, Phase, Sample
 from engine.evaluation.measures import default_metrics
 from engine.out_of_memory import give_back_memory, is_out_of_memory
 from engine.recipe.schema import Recipe
@@ -31,6 +31,7 @@ class Examined:
         num_tokens: Trained tokens in those rows.
         num_generated: Rows behind the metrics of written answers.
         answers: As in `Measurement`.
+        confusion: As in `Measurement`.
     """
 
     metrics: dict[str, float]
@@ -39,6 +40,7 @@ class Examined:
     num_tokens: int = 0
     num_generated: int = 0
     answers: list[dict[str, str]] = field(default_factory=list)
+    confusion: Confusion | None = None
 
 
 @dataclass

@@ -13,7 +13,7 @@ from engine.data.rows import Row
 from engine.evaluation.batches import in_batches
 from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.job import Examined, Job
-from engine.evaluation.measurement import Sample
+from engine.evaluation.measurement import Confusion, Sample
 from engine.evaluation.scores import score_labels
 from engine.objectives.class_loss import class_losses, targets_of
 from engine.objectives.label_batches import LabelCollator
@@ -59,19 +59,26 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
     job.begin(len(rows), len(rows))
     scores = job.unless_too_large("the loss", lambda: _score(job, rows)) or []
     samples = [_sample(job, row, score) for row, score in zip(rows, scores, strict=False)][:NUM_SAMPLES]
-    names = job.renderer.task.labels
-    given = [[names[number] for number in score.given] for score in scores]
-    right = [[names[number] for number in score.right] for score in scores]
-    metrics = score_labels(given, right, names, job.metrics, multi_label=job.renderer.task.multi_label)
+    metrics, confusion = _metrics(job, scores)
     loss = {"loss": sum(score.loss for score in scores) / len(scores)} if scores else {}
     if not rows:
         job.remarks.append(f"There is no {job.kind} row to measure the classes of.")
     return Examined(
+        confusion=confusion,
         metrics=loss | metrics,
         samples=samples if want_generation else [],
         num_rows=len(scores),
         answers=[_answer(job, row, score) for row, score in zip(rows, scores, strict=False)],
     )
+
+
+def _metrics(job: Job, scores: Sequence[LabelScore]) -> tuple[dict[str, float], Confusion | None]:
+    task = job.renderer.task
+    given = [[task.labels[number] for number in score.given] for score in scores]
+    right = [[task.labels[number] for number in score.right] for score in scores]
+    if task.multi_label:
+        return score_labels(given, right, task.labels, job.metrics, multi_label=True)
+    return score_labels([one for (one,) in given], [one for (one,) in right], task.labels, job.metrics)
 
 
 def label_rows(job: Job) -> list[LabelRow]:

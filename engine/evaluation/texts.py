@@ -208,6 +208,6 @@ class _TextJob:
                 break
         if num_too_long:
             self.job.remarks.append(
-                f"{num_too_long} sample prompts fill the model's context of {context_length(self.job.model)} tokens and "
-                "were not answered."
+                f"{num_too_long} sample prompts fill the model's context of {context_length(self.job.model)} tokens "
+                "and were not answered."
             )

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.catalog.tasks import Task
 from engine.data.rendered import RenderedRows
-from engine.objectives import chat, domain_adaptation
+from engine.objectives import chat, classification, domain_adaptation
 from engine.objectives.parts import TrainerParts
 from engine.objectives.sequences import Segment, Sequences
 from engine.planning.plan import Device
@@ -46,6 +46,7 @@ class Objective(Protocol):
 OBJECTIVES: dict[str, Objective] = {
     "chat": chat,
     "domain-adaptation": domain_adaptation,
+    "classification": classification,
 }
 
 

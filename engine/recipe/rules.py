@@ -15,8 +15,9 @@ from engine.catalog.builtin import is_builtin
 from engine.catalog.exports import find_format
 from engine.catalog.methods import METHOD_SETTINGS, find_method, readers_of
 from engine.catalog.metrics import GENERATING_CHOICES, METRICS
-from engine.catalog.objectives import OBJECTIVES, find_objective
+from engine.catalog.objectives import OBJECTIVE_SETTINGS, OBJECTIVES, find_objective
 from engine.recipe.check import ACCESS_TOKEN
+from engine.recipe.fields import fields_by_path
 from engine.recipe.problems import Problem
 from engine.recipe.schema import Recipe
 from engine.recipe.sources import Source, flatten
@@ -32,6 +33,15 @@ MAX_SAMPLE_PROMPTS = 16
 
 # Reads nothing here: full fine-tuning writes a whole model, which is what `merge: true` asks for.
 _HARMLESS_VALUES: dict[str, Any] = {"delivery.merge": True}
+_WHY_UNREAD: dict[str, str] = {
+    "data.system_prompt": "has no conversation to put it in front of",
+    "model.chat_template": "has no conversation to write out",
+    "evaluation.few_shot": "asks no questions that examples could answer",
+    "evaluation.generate_rows": "writes nothing",
+    "evaluation.max_new_tokens": "writes nothing",
+    "evaluation.sample_prompts": "answers no prompts",
+    "training.packing": "gives each row a sequence of its own",
+}
 _PATH_FIELDS = ("model.base", "model.chat_template", "data.source", "data.held_out", "delivery.output")
 
 
@@ -186,7 +196,8 @@ def _metrics(facts: _Facts) -> Iterator[Problem]:
                 f"Use {', '.join(objective.metrics)}.",
                 "evaluation.metrics",
             )
-    if facts.is_set("evaluation.generate_rows") and not GENERATING_CHOICES.intersection(asked):
+    reads = "evaluation.generate_rows" in objective.settings
+    if reads and facts.is_set("evaluation.generate_rows") and not GENERATING_CHOICES.intersection(asked):
         names = " or ".join(name for name in objective.metrics if name in GENERATING_CHOICES)
         fix = f"Remove it, or add {names} to evaluation.metrics." if names else ""
         yield _no_effect("evaluation.generate_rows", "no chosen metric needs generated answers", fix)
@@ -204,10 +215,19 @@ def _objective_data(facts: _Facts) -> Iterator[Problem]:
             f"Set objective to {other}, or change data.format.",
             "data.format",
         )
-    if facts.recipe.evaluation.few_shot and objective.name == "domain-adaptation":
-        yield _no_effect("evaluation.few_shot", "plain text asks no questions that examples could answer")
-    if facts.is_set("data.system_prompt") and objective.name == "domain-adaptation":
-        yield _no_effect("data.system_prompt", "plain text has no conversation to put it in front of")
+
+
+def _objective_settings(facts: _Facts) -> Iterator[Problem]:
+    objective = find_objective(facts.recipe.objective)
+    for path in OBJECTIVE_SETTINGS:
+        # A switch that is off, or a number that is nothing, asks for nothing.
+        if path in objective.settings or not facts.is_set(path) or not facts.values[path]:
+            continue
+        if facts.values[path] == fields_by_path()[path].default:
+            continue
+        readers = [other.name for other in OBJECTIVES if path in other.settings]
+        because = f"the objective {objective.name} {_WHY_UNREAD.get(path, 'does not read it')}"
+        yield _no_effect(path, because, f"Remove {path}, or set objective to {' or '.join(readers)}.")
 
 
 def _held_out(facts: _Facts) -> Iterator[Problem]:
@@ -346,6 +366,7 @@ _RULES: tuple[Callable[[_Facts], Iterator[Problem]], ...] = (
     _device,
     _metrics,
     _objective_data,
+    _objective_settings,
     _held_out,
     _split,
     _data_sources,

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from engine.catalog.methods import Method, MethodName, find_method
 from engine.recipe.schema_data import DataSection
+from engine.recipe.schema_objectives import ClassificationSection
 from engine.recipe.section import Section, why
 
 
@@ -340,9 +341,9 @@ class Recipe(Section):
         description="Title of the run in lists.",
         json_schema_extra=why("Made from the model and the data."),
     )
-    objective: Literal["chat", "domain-adaptation"] = Field(
+    objective: Literal["chat", "domain-adaptation", "classification"] = Field(
         title="Objective",
-        description="chat learns answers from examples; domain-adaptation reads plain text.",
+        description="What the model learns, such as chat (answers from examples) or classification (labels of texts).",
     )
     model: ModelSection = Field(title="Model", description="The model to start from.")
     method: MethodSection = Field(default_factory=MethodSection, title="Method", description="Which weights learn.")
@@ -350,6 +351,9 @@ class Recipe(Section):
     training: TrainingSection = Field(default_factory=TrainingSection, title="Training", description="How it learns.")
     evaluation: EvaluationSection = Field(
         default_factory=EvaluationSection, title="Evaluation", description="How it is judged."
+    )
+    classification: ClassificationSection = Field(
+        default_factory=ClassificationSection, title="Classification", description="How classes are learnt."
     )
     delivery: DeliverySection = Field(
         default_factory=DeliverySection, title="Delivery", description="What is left in your hands."
@@ -364,5 +368,6 @@ RECIPE_SECTIONS: tuple[str, ...] = (
     "data.split",
     "training",
     "evaluation",
+    "classification",
     "delivery",
 )
