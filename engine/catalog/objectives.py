@@ -6,6 +6,18 @@ from typing import Literal
 ModelKind = Literal["decoder", "encoder", "encoder-decoder", "vision", "audio"]
 Head = Literal["causal-lm", "masked-lm", "seq2seq-lm", "sequence-classification", "token-classification"]
 """What a model gives out: the next token, a hidden token, a text made from a text, labels of a text or of its words."""
+RowFormat = Literal[
+    "messages",
+    "prompt_completion",
+    "alpaca",
+    "source_target",
+    "text",
+    "text_label",
+    "preference",
+    "unpaired_preference",
+    "prompts",
+]
+"""Shapes of rows, as `engine.data` reads them."""
 Signal = Literal["answers", "text", "labels", "tags", "preferences", "rewards"]
 """What the loss is taken from."""
 
@@ -37,7 +49,7 @@ class Objective:
     needs: str
     signal: Signal
     heads: tuple[tuple[ModelKind, Head], ...]
-    formats: tuple[str, ...]
+    formats: tuple[RowFormat, ...]
     metrics: tuple[str, ...]
     metrics_why: str = ""
     settings: tuple[str, ...] = ()

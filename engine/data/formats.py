@@ -21,6 +21,7 @@ __all__ = ["NEEDED", "OPTIONAL", "ROLES", "TAKEN_FROM", "Candidate", "Format", "
 TAKEN_FROM = 0.8
 """Confidence from which on a reading is taken without asking."""
 _EXAMPLE_ROWS = 20
+_WANTED: dict[Format, str] = {"text_label": "texts and their labels", "prompts": "prompts"}
 _OFFERED = 3
 
 
@@ -81,7 +82,7 @@ def _readable(found: Sequence[Guess], objective: str | None) -> list[Guess]:
     formats = _formats_of(objective)
     other = [guess for guess in found if guess.format not in formats]
     kept = [_doubted(guess, other) for guess in found if guess.format in formats]
-    if objective == "chat":
+    if objective is not None and find_objective(objective).signal == "answers":
         kept += [offer for guess in other if guess.confidence >= TAKEN_FROM for offer in _as_chat(guess)]
     different = {(guess.format, tuple(sorted(guess.mapping.items()))): guess for guess in reversed(kept)}
     return sorted(different.values(), key=lambda guess: (-guess.confidence, kept.index(guess)))
@@ -218,14 +219,18 @@ def _unsure(found: Sequence[Candidate], columns: list[str]) -> ProblemError:
 
 def _no_shape(columns: list[str], chosen: Format | None, objective: str, rows: Sequence[RawRow]) -> ProblemError:
     found = listed(columns) or "none"
+    shape_of_goal = find_objective(objective).formats[0]
     if chosen:
         message = (
             f"The rows cannot be read as {chosen}: it needs {' and '.join(NEEDED[chosen])}; columns found: {found}."
         )
         fix = f"Set data.mapping, such as {NEEDED[chosen][-1]}: COLUMN."
-    elif objective == "domain-adaptation":
+    elif find_objective(objective).plain_text:
         message = f"No column of plain text was found; columns found: {found}."
         fix = "Set data.mapping to text: COLUMN, or choose the objective chat for questions with answers."
+    elif not find_objective(objective).converses:
+        message = f"No columns of {_WANTED.get(shape_of_goal, shape_of_goal)} were found; columns found: {found}."
+        fix = f"Set data.mapping, such as {', '.join(f'{role}: COLUMN' for role in NEEDED[shape_of_goal])}."
     else:
         message = f"No columns of questions and answers were found; columns found: {found}."
         fix = "Set data.mapping, such as prompt: COLUMN, completion: COLUMN."

@@ -34,6 +34,8 @@ class RunRows:
 
 
 _Check = Callable[[PreflightCase], Verdict | None]
+_OF_WRITING = frozenset({"P1", "P2", "P4", "P5", "P6"})
+"""Checks of what a model learns to write, and of how it will be asked to."""
 _CHECKS: tuple[tuple[str, str, str, _Check], ...] = (
     ("P1", "The loss covers the answers and nothing else", "data.source", check_mask),
     ("P2", "Every answer teaches where to stop", "model.chat_template", check_ends),
@@ -67,7 +69,8 @@ def check_rendering(
         ReadingStoppedError: A stop was asked for.
     """
     found: list[PreflightCheck] = []
-    wanted = [each for each in _CHECKS if each[0] not in leave_out]
+    left_out = {*leave_out} if case.renderer.task.signal in ("answers", "text") else {*leave_out, *_OF_WRITING}
+    wanted = [each for each in _CHECKS if each[0] not in left_out]
     for number, (check_id, title, _, check) in enumerate(wanted):
         watch.at("Checking what will be trained", number, len(wanted))
         began_s = time.perf_counter()

@@ -15,7 +15,7 @@ from engine.data.rendered import Ints, RenderedRows
 from engine.data.rendering import Renderer
 from engine.data.row_store import row_text
 from engine.data.rows import Row
-from engine.data.sequence_length import model_in, sequence_length
+from engine.data.sequence_length import model_in, sequence_length, task_in
 from engine.data.sources import HUB
 from engine.data.token_key import rows_hash
 from engine.data.tokenized import TokenizedRows, find_tokens, tokenize
@@ -50,7 +50,9 @@ def profile_data(
     if folder is None:
         return prepared.profile
     loaded = load_tokenizer(Path(folder), recipe)
-    renderer = Renderer(loaded.tokenizer, UNCUT_LENGTH, recipe.data.system_prompt)
+    model = model_in(folder, recipe.model.base)
+    task = task_in(recipe, model, prepared.profile)
+    renderer = Renderer(loaded.tokenizer, UNCUT_LENGTH, recipe.data.system_prompt, task)
     measuring = _Measuring(renderer, recipe.training.seed, cache, watch)
     train = measuring.measure(prepared.train_rows, prepared.train_sha256)
     if not train.rendered.sequences:
@@ -58,7 +60,7 @@ def profile_data(
     held_out = measuring.measure(prepared.held_out_rows, None).rendered.sequences
     chat = "messages" in prepared.train_rows[0]
     sequences = train.rendered.sequences
-    model, lengths = model_in(folder, recipe.model.base), train.profile_of(sequences.lengths)
+    lengths = train.profile_of(sequences.lengths)
     max_length, _ = sequence_length(recipe, model, lengths)
     drawn = None if train.scale == 1 else train.rows
     checks = check_prepared(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from engine.catalog.tasks import Task, task_of
 from engine.planning.derive import choose_length
 from engine.planning.model_folder import profile_folder
 from engine.planning.profiles import DataProfile, LengthProfile, ModelProfile
@@ -18,6 +19,18 @@ def model_in(folder: Path | str, base: str) -> ModelProfile | None:
     """
     folder = Path(folder)
     return profile_folder(folder, base=base) if (folder / "config.json").is_file() else None
+
+
+def task_in(recipe: Recipe, model: ModelProfile | None, data: DataProfile) -> Task:
+    """Return what a model is asked to give out, before there is a plan.
+
+    Args:
+        recipe: A checked recipe.
+        model: Facts of the model; None takes the kind that the objective usually trains.
+        data: With the labels of its rows.
+    """
+    kind = recipe.goal.kinds[0] if model is None else model.kind
+    return task_of(recipe.objective, kind, data.labels, multi_label=data.multi_label)
 
 
 def sequence_length(recipe: Recipe, model: ModelProfile | None, lengths: LengthProfile | None) -> tuple[int, str]:
@@ -40,4 +53,4 @@ def sequence_length(recipe: Recipe, model: ModelProfile | None, lengths: LengthP
 def packs(recipe: Recipe) -> bool:
     """Return whether several rows share a sequence; plain text does where the recipe says nothing."""
     chosen = recipe.training.packing
-    return recipe.objective == "domain-adaptation" if chosen is None else chosen
+    return recipe.goal.plain_text if chosen is None else chosen

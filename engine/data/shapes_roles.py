@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from engine.planning.profiles import RowFormat
+from engine.catalog.objectives import RowFormat
 from engine.text import clean_line
 
 Format: TypeAlias = RowFormat

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from engine.catalog.objectives import find_objective
+from engine.catalog.objectives import OBJECTIVES
 from engine.data.formats import TAKEN_FROM, Candidate, candidates
 from engine.data.readers import KIND_TITLES, ReadOptions, open_source
 from engine.data.rows import RawRow
+from engine.data.shapes_roles import NEEDED, Format, roles_of
 from engine.data.sources import FileRef, expand
 from engine.recipe.schema_data import DataSection
 from engine.text import clean_line
 
 LOOKED_AT = 1000
 """Rows at the start of the data that decide which objective it suits."""
-_TEXT_OBJECTIVE = "domain-adaptation"
 
 
 def source_files(data: DataSection) -> list[FileRef]:
@@ -54,20 +54,25 @@ def _described(file: FileRef, options: ReadOptions) -> dict[str, Any]:
 def suited_objective(data: DataSection) -> tuple[str, str]:
     """Return the objective whose rows these are, and what they look like where no objective reads that.
 
-    Plain text goes on being read, everything else is answered.
+    Of several that read such rows it is the first of the catalogue.
 
     Raises:
         ProblemError: A file is missing or broken.
     """
-    if data.format is not None or data.mapping:
-        return _TEXT_OBJECTIVE if data.format == "text" or "text" in data.mapping else "chat", ""
-    rows = first_rows(data)
-    if _is_sure(candidates(rows, "chat")):
+    if data.format is not None:
+        return _reader_of(data.format) or "chat", ""
+    if data.mapping:
+        fits = (shape for shape in NEEDED if set(data.mapping) <= set(roles_of(shape)))
+        return next((name for shape in fits if (name := _reader_of(shape))), "chat"), ""
+    likely = candidates(first_rows(data))
+    if not _is_sure(likely):
         return "chat", ""
-    objective = _TEXT_OBJECTIVE if _is_sure(candidates(rows, _TEXT_OBJECTIVE)) else "chat"
-    likely = candidates(rows)
-    unread = _is_sure(likely) and likely[0].format not in find_objective(objective).formats
-    return objective, likely[0].evidence if unread else ""
+    reader = _reader_of(likely[0].format)
+    return (reader, "") if reader else ("chat", likely[0].evidence)
+
+
+def _reader_of(shape: Format) -> str:
+    return next((entry.name for entry in OBJECTIVES if shape in entry.formats), "")
 
 
 def _is_sure(found: Sequence[Candidate]) -> bool:

@@ -17,7 +17,7 @@ from engine.data.preflight_case import UNCUT_LENGTH
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendered import Rendered, RenderedRows, RenderedSequences
 from engine.data.rendering import Renderer
-from engine.data.sequence_length import model_in, packs, sequence_length
+from engine.data.sequence_length import model_in, packs, sequence_length, task_in
 from engine.data.token_facts import TokenFacts, token_facts
 from engine.data.token_text import TokenTexts
 from engine.data.tokenized import tokenize
@@ -212,10 +212,11 @@ def _stamps(folder: Path) -> list[tuple[str, int, int]]:
 
 def _make_view(recipe: Recipe, folder: str, prepared: PreparedData, cache: Path | None, watch: WorkWatch) -> _View:
     tokenizer = load_tokenizer(Path(folder), recipe).tokenizer
-    renderer = Renderer(tokenizer, UNCUT_LENGTH, recipe.data.system_prompt)
+    model = model_in(folder, recipe.model.base)
+    task = task_in(recipe, model, prepared.profile)
+    renderer = Renderer(tokenizer, UNCUT_LENGTH, recipe.data.system_prompt, task)
     rows = prepared.train_rows
     tokens = tokenize(rows, renderer, rows_sha256=prepared.train_sha256, cache=cache, watch=watch)
-    model = model_in(folder, recipe.model.base)
     # As the plan counts: without sequences that have nothing to learn.
     lengths = length_profile(tokens.cut(UNCUT_LENGTH).sequences.lengths.tolist())
     max_length, length_from = sequence_length(recipe, model, lengths)

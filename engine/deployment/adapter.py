@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from engine.deployment.base_reference import BaseReference
 from engine.deployment.weights import complete_generation_config, save_tokenizer, store_as
 from engine.evaluation.scoring import causal_model
+from engine.models.heads import writes
 from engine.recipe.problems import Problem, ProblemError
 
 
@@ -34,7 +35,8 @@ def save_adapter(
     # "auto" would ask the hub about the base model.
     model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=grown)
     _name_base(folder / "adapter_config.json", base)
-    complete_generation_config(causal_model(model), tokenizer).save_pretrained(str(folder))
+    if writes(causal_model(model)):
+        complete_generation_config(causal_model(model), tokenizer).save_pretrained(str(folder))
     save_tokenizer(tokenizer, folder)
 
 

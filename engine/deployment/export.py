@@ -250,7 +250,7 @@ class _Export:
 
     def _adapter_on_base(self, device: torch.device) -> tuple[PeftModel, list[torch.Tensor]]:
         """Return the written adapter on the base model in full precision, with its logits."""
-        base = load_model(self.plan.recipe, str(device), bits=None)
+        base = load_model(self.plan.recipe, str(device), bits=None, task=self.plan.task)
         whole = PeftModel.from_pretrained(base, str(self.run_directory.adapter_folder))
         return whole, prompt_logits(whole, self.prompts)
 

@@ -71,7 +71,7 @@ def _prompts(run: RunDirectory, plan: Plan, tokenizer: PreTrainedTokenizerBase) 
     recipe = plan.recipe
     if recipe.training.max_length is None or not run.held_out_file.exists():
         return []
-    renderer = Renderer(tokenizer, recipe.training.max_length, recipe.data.system_prompt)
+    renderer = Renderer(tokenizer, recipe.training.max_length, recipe.data.system_prompt, plan.task)
     lines = run.held_out_file.read_text(encoding="utf-8").splitlines()[:NUM_PROMPTS]
     return parity_prompts([json.loads(line) for line in lines], renderer)
 

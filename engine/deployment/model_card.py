@@ -1,15 +1,15 @@
 """The card beside an exported model: what it is, how it was made, how it scored, how to load it."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from engine.catalog.base_models import BASE_MODELS
 from engine.catalog.metrics import Metric
 from engine.deployment.base_reference import BaseReference, base_reference
+from engine.deployment.loading_code import PIPELINES, Kind, loading_code
 from engine.deployment.parity import Parity
 from engine.evaluation.markup import code_block, escape_markdown, inline_code
 from engine.evaluation.measurement import load_measurement, write_text
@@ -20,8 +20,6 @@ from engine.recipe.schema import Recipe
 from engine.recipe.sources import flatten, unflatten
 from engine.runs.directory import RunDirectory
 from engine.text import clean_line, human_count
-
-Kind = Literal["adapter", "merged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ def read_card_facts(
     after = load_measurement(run.evaluation_folder / "after.json")
     # Never a row of the data: cards are published, data may be private.
     typed = plan.recipe.evaluation.sample_prompts
-    plain_text = plan.recipe.objective == "domain-adaptation"
+    plain_text = plan.recipe.goal.plain_text
     return CardFacts(
         run_id=run.run_id,
         plan=plan,
@@ -88,7 +86,7 @@ def model_card(facts: CardFacts, kind: Kind) -> str:
             for part in (
                 _metadata(facts, kind),
                 _introduction(facts, kind),
-                "## Load it\n\n" + code_block(loading_code(facts, kind), "python"),
+                "## Load it\n\n" + code_block(_loading(facts, kind), "python"),
                 _scores(facts),
                 _training(facts),
                 _recipe(facts.plan.recipe),
@@ -104,7 +102,7 @@ def _metadata(facts: CardFacts, kind: Kind) -> str:
     method = facts.plan.recipe.method.facts
     data: dict[str, Any] = {
         "library_name": "peft" if kind == "adapter" else "transformers",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": PIPELINES[facts.plan.task.head],
         "tags": ["ftwizard", facts.plan.recipe.objective, *(["lora"] if method.learns == "low-rank" else [])],
     }
     if facts.base.kind == "hub":
@@ -135,48 +133,8 @@ def _at_revision(base: BaseReference) -> str:
     return f" at revision {inline_code(base.revision)}" if base.revision else ""
 
 
-def loading_code(facts: CardFacts, kind: Kind) -> str:
-    """Return Python that loads the model with plain transformers or peft and lets it answer one prompt."""
-    names = f"AutoModelForCausalLM, {facts.tokenizer_class}" + (", GenerationConfig" if kind == "adapter" else "")
-    lines = [f"from transformers import {names}"]
-    if kind == "adapter":
-        lines += ["from peft import PeftModel", *_base_code(facts.base)]
-    lines += ["", 'folder = "."  # this folder', f"tokenizer = {facts.tokenizer_class}.from_pretrained(folder)"]
-    if kind == "adapter":
-        lines.append("model = PeftModel.from_pretrained(base, folder)")
-        lines.append("model.generation_config = GenerationConfig.from_pretrained(folder)  # where an answer ends")
-    else:
-        lines.append("model = AutoModelForCausalLM.from_pretrained(folder)")
-    lines += [*_input_code(facts), "output = model.generate(**inputs, max_new_tokens=64, do_sample=False)"]
-    lines.append('print(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))')
-    return "\n".join(lines)
-
-
-def _base_code(base: BaseReference) -> list[str]:
-    if base.kind == "builtin":
-        name = json.dumps(base.name)
-        return [
-            "from engine.catalog.builtin import builtin_path  # the base model comes with ftwizard",
-            "",
-            f"base = AutoModelForCausalLM.from_pretrained(builtin_path({name}))",
-        ]
-    revision = f", revision={json.dumps(base.revision)}" if base.revision else ""
-    where = "" if base.kind == "hub" else "  # the folder of the base model"
-    return ["", f"base = AutoModelForCausalLM.from_pretrained({json.dumps(base.name)}{revision}){where}"]
-
-
-def _input_code(facts: CardFacts) -> list[str]:
-    if facts.plan.recipe.objective == "domain-adaptation":
-        return [f'inputs = tokenizer({json.dumps(facts.prompt)}, return_tensors="pt")']
-    messages = [{"role": "user", "content": facts.prompt}]
-    if facts.plan.recipe.data.system_prompt:
-        messages.insert(0, {"role": "system", "content": facts.plan.recipe.data.system_prompt})
-    return [
-        f"messages = {json.dumps(messages)}",
-        "inputs = tokenizer.apply_chat_template(",
-        '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
-        ")",
-    ]
+def _loading(facts: CardFacts, kind: Kind) -> str:
+    return loading_code(facts.plan, facts.base, kind, tokenizer_class=facts.tokenizer_class, prompt=facts.prompt)
 
 
 def _scores(facts: CardFacts) -> str:

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 from engine.evaluation.isolation import undisturbed
 from engine.evaluation.scoring import causal_model
+from engine.models.heads import head_of
 
 MAX_PROMPTS = 8
 MAX_PROMPT_TOKENS = 128
@@ -67,8 +69,26 @@ def prompt_logits(model: nn.Module, prompts: Sequence[Sequence[int]]) -> list[to
     with undisturbed(model):
         for prompt in prompts[:MAX_PROMPTS]:
             ids = torch.tensor([list(prompt[:MAX_PROMPT_TOKENS])], device=causal.device)
-            logits.append(causal(input_ids=ids, use_cache=False).logits[0].float().cpu())
+            found = causal(input_ids=ids, **_asked(causal, ids)).logits[0].float().cpu()
+            logits.append(_as_positions(found))
     return logits
+
+
+def _asked(model: PreTrainedModel, ids: torch.Tensor) -> dict[str, Any]:
+    """Return what a model of this head is given besides the tokens of a text."""
+    match head_of(model):
+        case "causal-lm":
+            return {"use_cache": False}
+        case "seq2seq-lm":
+            return {"decoder_input_ids": ids, "use_cache": False}
+        case _:
+            return {}
+
+
+def _as_positions(logits: torch.Tensor) -> torch.Tensor:
+    """Return logits as positions with choices; one number, a reward, stands against nothing, as a logit of yes."""
+    positions = logits if logits.dim() == 2 else logits[None]
+    return positions if positions.shape[-1] > 1 else torch.cat([positions, torch.zeros_like(positions)], dim=-1)
 
 
 def compare(trained: Sequence[torch.Tensor], exported: Sequence[torch.Tensor], dtype: torch.dtype) -> Parity:

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from engine.evaluation.stopping import stop_token_ids
+from engine.models.heads import writes
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
 
@@ -41,8 +42,9 @@ def save_whole_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         ProblemError: A weight on the disk differs from the one in memory.
     """
     # Training turns the cache of keys and values off; left so, everyone who loads the model generates without it.
-    model.config.use_cache = True
-    model.generation_config = complete_generation_config(model, tokenizer)
+    if writes(model):
+        model.config.use_cache = True
+        model.generation_config = complete_generation_config(model, tokenizer)
     model.save_pretrained(folder, max_shard_size=MAX_SHARD_SIZE)
     save_tokenizer(tokenizer, folder)
     check_stored_weights(model, folder)

@@ -47,6 +47,11 @@ def head_of(model: PreTrainedModel) -> Head:
     return next((head for ending, head in _CLASS_ENDINGS if name.endswith(ending)), "causal-lm")
 
 
+def writes(model: PreTrainedModel) -> bool:
+    """Return whether a loaded model writes text."""
+    return head_of(model) in ("causal-lm", "seq2seq-lm")
+
+
 def is_new(head: Head) -> bool:
     """Return whether a head is no part of what base models bring, so that it starts at random and always learns."""
     return head in _NEW

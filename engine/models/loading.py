@@ -161,9 +161,41 @@ def _from_files(folder: Path, recipe: Recipe, placement: dict[str, Any], task: T
         raise
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise _not_loaded(folder, error) from error
-    _check_keys(folder, _of_base(info, model) if is_new(task.head) else info)
+    if is_new(task.head):
+        _fill_tied_embedding(model, folder, info)
+        info = _of_base(info, model)
+    _check_keys(folder, info)
     loaded: PreTrainedModel = model
     return loaded
+
+
+def _fill_tied_embedding(model: PreTrainedModel, folder: Path, info: dict[str, Any]) -> None:
+    """Give a model its embeddings where the files hold them under the name of the output layer alone.
+
+    A language model with tied weights may be stored so; without its output layer nothing would tie them, and they would
+    stay random.
+    """
+    embedding = model.get_input_embeddings().weight
+    name = next(key for key, parameter in model.named_parameters() if parameter is embedding)
+    if name not in info["missing_keys"] or not model.config.get_text_config().tie_word_embeddings:
+        return
+    stored = read_weights(folder)
+    shape = tuple(embedding.shape)
+    alike = [key for key in info["unexpected_keys"] if key in stored.tensors and stored.tensors[key].shape == shape]
+    if len(alike) != 1:
+        return
+    with torch.no_grad():
+        embedding.copy_(_tensor(folder, alike[0]))
+    info["missing_keys"] = [key for key in info["missing_keys"] if key != name]
+
+
+def _tensor(folder: Path, name: str) -> torch.Tensor:
+    for file in weight_files(folder):
+        with safe_open(str(file), framework="pt", device="cpu") as tensors:
+            if name in tensors.keys():  # noqa: SIM118 - not a dictionary
+                found: torch.Tensor = tensors.get_tensor(name)
+                return found
+    raise KeyError(name)
 
 
 def _of_base(info: dict[str, Any], model: PreTrainedModel) -> dict[str, Any]:

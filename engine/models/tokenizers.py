@@ -75,7 +75,7 @@ def load_tokenizer(folder: Path | str, recipe: Recipe) -> LoadedTokenizer:
     tokenizer = faithful_tokenizer(folder, choices, trust=recipe.model.trust_remote_code)
     _ensure_eos(tokenizer, folder, choices)
     _ensure_pad(tokenizer, choices)
-    if recipe.objective == "chat":
+    if recipe.goal.converses:
         _ensure_template(tokenizer, recipe.model.chat_template, choices)
     return LoadedTokenizer(tokenizer, choices)
 

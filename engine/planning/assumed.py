@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from engine.catalog.objectives import RowFormat, find_objective
 from engine.planning.profiles import DataProfile, Finding, LengthProfile, ModelProfile
 from engine.text import human_bytes, human_count
 
@@ -11,25 +12,29 @@ _CHAT = LengthProfile(count=1000, mean=330, p50=280, p90=640, p99=960, longest=1
 _TEXT = LengthProfile(
     count=1000, mean=1000, p50=1000, p90=1600, p99=2000, longest=2048, total=1_000_000, estimated=True
 )
+_LABELLED = LengthProfile(count=1000, mean=60, p50=45, p90=120, p99=230, longest=256, total=60_000, estimated=True)
+_ASSUMED_FORMATS: dict[RowFormat, RowFormat] = {"messages": "prompt_completion"}
 
 
 def assumed_data(objective: str) -> DataProfile:
     """Return the data that a plan is made with as long as none is named.
 
     Args:
-        objective: `chat` or `domain-adaptation`.
+        objective: A name of the catalogue.
     """
-    text = objective == "domain-adaptation"
-    lengths = _TEXT if text else _CHAT
+    goal = find_objective(objective)
+    lengths = {"text": _TEXT, "labels": _LABELLED, "tags": _LABELLED}.get(goal.signal, _CHAT)
     answers = (
-        None if text else _CHAT.model_copy(update={"mean": 120, "p50": 100, "p90": 250, "p99": 400, "longest": 512})
+        _CHAT.model_copy(update={"mean": 120, "p50": 100, "p90": 250, "p99": 400, "longest": 512})
+        if goal.converses
+        else None
     )
     message = (
         f"No data is named, so {human_count(lengths.count)} training rows of {lengths.mean:.0f} tokens on average are "
         f"assumed, the longest with {lengths.longest}."
     )
     return DataProfile(
-        format="text" if text else "prompt_completion",
+        format=_ASSUMED_FORMATS.get(goal.formats[0], goal.formats[0]),
         num_rows=lengths.count * 11 // 10,
         num_train=lengths.count,
         num_held_out=lengths.count // 10,

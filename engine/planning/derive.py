@@ -137,7 +137,7 @@ def choose_name(objective: str, base: str, source: Any) -> str:
     first = source_paths(source)[0]
     data = _source_title(first)
     model = PurePath(base.split(":", 1)[-1]).name or base
-    verb = "on" if objective == "chat" else "reads"
+    verb = "reads" if find_objective(objective).plain_text else "on"
     return clean_line(f"{model} {verb} {data}", max_chars=_PLAN_NAME_CHARS)
 
 

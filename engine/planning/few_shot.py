@@ -1,7 +1,6 @@
 """The few-shot baseline in the plan: how many examples, what they cost, and why. Light; pure arithmetic."""
 
 from engine.catalog.metrics import GENERATING_CHOICES
-from engine.catalog.objectives import find_objective
 from engine.planning.profiles import DataProfile, ModelProfile
 from engine.planning.search import Choice, Space
 from engine.planning.steps import mean_tokens
@@ -37,10 +36,9 @@ def choose_few_shot(
         doubted: Another tool than fine-tuning may serve better, so that the baseline is worth more time.
     """
     lengths = data.lengths
-    objective = find_objective(recipe.objective)
-    if objective.plain_text:
-        return 0, "plain text asks no questions"
-    if objective.signal != "answers" or model.kind != "decoder":
+    if "evaluation.few_shot" not in recipe.goal.settings:
+        return 0, "there are no questions that examples could answer"
+    if model.kind != "decoder":
         return 0, "examples in a prompt compare with answers of a text generation model only"
     if not GENERATING_CHOICES.intersection(recipe.evaluation.metrics or ()):
         return 0, "no metric looks at answers"

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from engine.catalog.exports import EXPORT_FORMATS, find_format
-from engine.catalog.objectives import find_objective
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.nvml import NO_DRIVER, NOT_INSTALLED
 from engine.hardware.readings import Unavailable, known, shown
@@ -91,7 +90,7 @@ def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Ite
     """Yield the data's own findings, and what its size and lengths mean for this run."""
     for finding in data.findings:
         # `suitability_findings` says the same with the better tool.
-        if finding.code != "data.few_rows" or find_objective(recipe.objective).plain_text or data.lengths is None:
+        if finding.code != "data.few_rows" or recipe.goal.signal != "answers" or data.lengths is None:
             yield finding
     blocked = any(finding.severity == "error" for finding in data.findings)
     if not data.num_train:
@@ -111,7 +110,7 @@ def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Ite
             path="data.held_out",
             severity="warning",
         )
-    if recipe.training.effective_batch > data.num_train and not find_objective(recipe.objective).plain_text:
+    if recipe.training.effective_batch > data.num_train and not recipe.goal.plain_text:
         yield _finding(
             "plan.batch_exceeds_rows",
             f"A step takes {recipe.training.effective_batch} rows, and there are only {data.num_train}.",
@@ -119,7 +118,7 @@ def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Ite
             path="training.effective_batch",
             severity="warning",
         )
-    if not find_objective(recipe.objective).plain_text:
+    if not recipe.goal.plain_text:
         yield from _cut_rows(recipe, model, data)
 
 

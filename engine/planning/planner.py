@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.catalog.methods import METHOD_SETTINGS, find_method
-from engine.catalog.objectives import find_objective
+from engine.catalog.objectives import Objective, find_objective
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import known
 from engine.planning import derive
@@ -155,8 +155,12 @@ class _Facts:
         return self.of.device.kind == "cuda"
 
     @property
+    def goal(self) -> Objective:
+        return find_objective(self.settings["objective"])
+
+    @property
     def text(self) -> bool:
-        return find_objective(self.settings["objective"]).plain_text
+        return self.goal.plain_text
 
     @property
     def surroundings(self) -> Surroundings:
@@ -170,10 +174,11 @@ def _derive_frame(facts: _Facts) -> None:
     settings.derive("training.attention", "sdpa", "always there, and fast")
     batch = settings["training.effective_batch"]
     settings.derive("training.max_length", *derive.choose_length(settings["objective"], model, data, batch))
-    settings.derive("training.packing", facts.text, "plain text fills its sequences" if facts.text else "conversations")
+    settings.derive("training.packing", facts.text, "plain text fills its sequences" if facts.text else "rows apart")
     metrics = list(find_objective(settings["objective"]).metrics)
     settings.derive("evaluation.metrics", metrics, "all that fit the objective")
-    settings.derive("evaluation.max_new_tokens", *derive.choose_answer_tokens(data, model))
+    if "evaluation.max_new_tokens" in facts.goal.settings:
+        settings.derive("evaluation.max_new_tokens", *derive.choose_answer_tokens(data, model))
     if settings.set_by_person("method.name"):
         method = find_method(settings["method.name"])
         for path in METHOD_SETTINGS:
@@ -273,7 +278,7 @@ def _derive_rest(facts: _Facts) -> None:
     settings.derive("name", derive.choose_name(settings["objective"], base, settings["data.source"]), "model and data")
     if model.revision:
         settings.derive("model.revision", model.revision, derive.revision_reason(model))
-    if find_objective(settings["objective"]).converses and model.kind == "decoder" and not model.has_chat_template:
+    if facts.goal.converses and model.kind == "decoder" and not model.has_chat_template:
         settings.derive("model.chat_template", "chatml", "the tokenizer brings none")
     for path in ("data.source", "data.held_out"):
         settings.pin(path, with_commits(settings[path], data.commits))

@@ -4,20 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.catalog.objectives import Head, ModelKind
-
-RowFormat = Literal[
-    "messages",
-    "prompt_completion",
-    "alpaca",
-    "source_target",
-    "text",
-    "text_label",
-    "preference",
-    "unpaired_preference",
-    "prompts",
-]
-"""Shapes of rows, as `engine.data` reads them."""
+from engine.catalog.objectives import Head, ModelKind, RowFormat
 
 
 class Profile(BaseModel):

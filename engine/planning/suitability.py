@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from engine.catalog.objectives import find_objective
 from engine.planning.profiles import DataProfile, DataTraits, Finding, ModelProfile
 from engine.recipe.schema import Recipe
 from engine.text import human_count
@@ -21,13 +20,12 @@ def suitability_findings(recipe: Recipe, model: ModelProfile, data: DataProfile)
     """Yield why another tool may serve better, with the better one named."""
     if not data.num_train:
         return
-    objective = find_objective(recipe.objective)
-    if objective.signal == "answers":
+    if recipe.goal.signal == "answers":
         yield from _few_examples(recipe, model, data)
         if data.traits is not None and data.traits.num_rows >= _MIN_LOOKED_AT:
             yield from _facts(data.traits)
             yield from _changing(data.traits)
-    elif objective.plain_text and model.kind == "decoder":
+    elif recipe.goal.plain_text and model.kind == "decoder":
         yield from _little_text(model, data)
 
 

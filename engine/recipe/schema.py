@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from engine.catalog.methods import Method, MethodName, find_method
+from engine.catalog.objectives import Objective, find_objective
 from engine.recipe.schema_data import DataSection
 from engine.recipe.schema_objectives import ClassificationSection
 from engine.recipe.section import Section, why
@@ -358,6 +359,11 @@ class Recipe(Section):
     delivery: DeliverySection = Field(
         default_factory=DeliverySection, title="Delivery", description="What is left in your hands."
     )
+
+    @property
+    def goal(self) -> Objective:
+        """The objective's entry in the catalogue."""
+        return find_objective(self.objective)
 
 
 RECIPE_SECTIONS: tuple[str, ...] = (

@@ -93,7 +93,7 @@ def _answer_prompts(rehearsed: Rehearsed, mode: HollowMode, prompt: int) -> None
 
 def _max_new_tokens(rehearsed: Rehearsed) -> int:
     limit = rehearsed.recipe.evaluation.max_new_tokens or DEFAULT_NEW_TOKENS
-    return min(limit, CONTINUATION_TOKENS) if rehearsed.recipe.objective == "domain-adaptation" else limit
+    return min(limit, CONTINUATION_TOKENS) if rehearsed.recipe.goal.plain_text else limit
 
 
 def _write_last_token(rehearsed: Rehearsed, mode: HollowMode, rows: int, length: int) -> None:

@@ -100,9 +100,11 @@ def check_learner(preflight: Preflight, context: RunContext, attempts: Attempts)
     if not thorough:
         return
     context.desk.attend()
-    _check_packing(preflight, context, attempts)
+    if context.recipe.training.packing:
+        _check_packing(preflight, context, attempts)
     context.desk.attend()
-    preflight.check("P23", "The first loss is sane", lambda: check_first_loss(context))
+    if context.task.head == "causal-lm" and context.task.signal in ("answers", "text"):
+        preflight.check("P23", "The first loss is sane", lambda: check_first_loss(context))
     context.desk.attend()
     preflight.check("P22", "The model can learn one batch by heart", lambda: check_trial(context))
 
