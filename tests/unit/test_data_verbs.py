@@ -115,11 +115,11 @@ def test_plain_text_is_read_for_domain_adaptation_and_several_paths_are_one_data
     assert [file["name"] for file in shown["files"]] == ["a.txt", "b.txt"]
 
 
-def test_rows_that_no_objective_reads_are_said_to_be_so(tmp_path: Path) -> None:
+def test_rows_are_read_for_the_objective_that_they_suit(tmp_path: Path) -> None:
     rows = [{"text": f"{row['question']} Tell me at once please.", "label": row["kind"]} for row in ROWS]
     shown = data("inspect", write_rows(tmp_path / "rows.jsonl", rows))
     assert "text_label" in shown.output
-    assert "No objective learns from such rows yet" in shown.output
+    assert "classification" in shown.output
 
 
 def test_a_broken_file_is_placed_with_cause_and_fix(tmp_path: Path) -> None:
