@@ -114,8 +114,8 @@ def test_wrong_values_say_what_is_allowed(tmp_path, path, written, expected, fix
 
 
 def test_an_item_of_a_list_is_named_with_its_own_place(tmp_path):
-    problem = only_problem(tmp_path, "evaluation:\n  metrics: [perplexity, bleu]\n")
-    assert 'recipe.yaml:2:25: item 2 of evaluation.metrics is the text "bleu"' in problem.message
+    problem = only_problem(tmp_path, "evaluation:\n  metrics: [perplexity, meteor]\n")
+    assert 'recipe.yaml:2:25: item 2 of evaluation.metrics is the text "meteor"' in problem.message
 
 
 def test_a_value_where_a_section_belongs_says_how_to_write_it(tmp_path):
@@ -271,7 +271,7 @@ def test_set_leaves_the_tree_alone_and_keeps_the_rest():
         ("training.epochs=0", "recipe.value", "default"),
         ("training.epochs=[", "yaml.syntax", ""),
         ("training.epochs=*a", "yaml.alias", ""),
-        ("evaluation.metrics=bleu", "recipe.value", ""),
+        ("evaluation.metrics=meteor", "recipe.value", ""),
         ("method.name=lara", "recipe.value", "lora"),
     ],
 )
