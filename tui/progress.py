@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from engine.catalog.metrics import METRICS
+from engine.catalog.step_numbers import step_words
 from engine.runs.events import Event
 from engine.text import clean_line, human_bytes, human_duration
 from tui.monitor.follower import RunFollower
@@ -125,6 +126,7 @@ class PlainProgress:
         left = human_duration(follower.picture.eta_s())
         speed = payload.get("tokens_per_s")
         parts = [f"step {step}/{total}", f"loss {payload['loss']:.4f}", f"learning rate {payload['learning_rate']:.2e}"]
+        parts[2:2] = [f"{title} {value}" for title, value in step_words(payload.get("extra"))]
         parts += [f"{speed:,.0f} tokens/s"] if speed else []
         parts += [f"{left} left"] if left != "n/a" and step != total else []
         self.line("  ".join(parts))

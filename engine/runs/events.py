@@ -24,7 +24,7 @@ LIFECYCLE_TYPES = frozenset({"run.created", "state.changed", "checkpoint.committ
 NUMBER_FIELDS = frozenset(
     {"loss", "learning_rate", "grad_norm", "tokens_per_s", "elapsed_s", "epoch", "trained_token_share"}
 )
-NUMBER_TABLES = frozenset({"metrics"})
+NUMBER_TABLES = frozenset({"metrics", "extra"})
 _NUMBER_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 _BATCH_LINES = 64

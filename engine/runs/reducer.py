@@ -13,6 +13,9 @@ PICTURE_VERSION = 1
 
 ENDED_STATES = frozenset({"finished", "stopped", "failed"})
 STEP_CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_s")
+EXTRA_CURVE = "extra_"
+"""Begin of the names of curves of what an objective tells besides the loss."""
+MAX_EXTRAS = 16
 MEMORY_CURVES = ("rss_bytes", "gpu_allocated_bytes", "gpu_reserved_bytes")
 
 MAX_EVALUATIONS = 400
@@ -46,7 +49,8 @@ class Picture:
         start_step: Step that this attempt began at.
         latest: Newest value of each series of `step.logged` and `memory.sampled`, and `eval_` plus metric.
         curves: `loss`, `learning_rate`, `grad_norm`, `tokens_per_s`, `rss_bytes`, `gpu_allocated_bytes`,
-            `gpu_reserved_bytes` and `eval_` plus metric; x is the step.
+            `gpu_reserved_bytes`, `eval_` plus metric and `extra_` plus the name of what an objective tells besides
+            the loss; x is the step.
         evaluations: Payloads of `evaluation.completed` in order; the first always, else the newest 400.
         evaluation_progress: `phase, done, total` while an evaluation runs.
         samples: Payloads of `samples.generated`; the first, the best and the newest sets are kept.
@@ -143,9 +147,8 @@ class Picture:
         """
         self.seq = last_seq
         self.step = steps[-1]
-        for name in STEP_CURVES:
-            values = columns.get(name)
-            if values is not None:
+        for name, values in columns.items():
+            if name in STEP_CURVES or name.startswith(EXTRA_CURVE):
                 xs, waiting = self._waiting_points(name)
                 xs += steps
                 waiting += values
@@ -256,6 +259,8 @@ class Picture:
         self.latest.update(payload)
         for name in STEP_CURVES:
             self._draw(name, step, payload.get(name))
+        for name, value in list(payload.get("extra", {}).items())[:MAX_EXTRAS]:
+            self._draw(f"{EXTRA_CURVE}{name}", step, value)
         elapsed_s = payload.get("elapsed_s")
         if elapsed_s is not None:
             self.speed_window.append((step, elapsed_s))
@@ -423,6 +428,9 @@ class Picture:
             raise ValueError(f"picture of version {record['version']}, not {PICTURE_VERSION}")
         values = {entry.name: record[entry.name] for entry in fields(cls)}
         values["latest"] = {name: word_to_number(value) for name, value in record["latest"].items()}
+        extra = values["latest"].get("extra")
+        if isinstance(extra, dict):
+            values["latest"]["extra"] = {name: word_to_number(value) for name, value in extra.items()}
         for item in values["evaluations"]:
             item["metrics"] = {name: word_to_number(value) for name, value in item["metrics"].items()}
         window = [(int(step), float(elapsed_s)) for step, elapsed_s in record["speed_window"]]

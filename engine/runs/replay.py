@@ -10,7 +10,7 @@ import operator
 import re
 
 from engine.runs.events import Event, decode_chunk, decode_lines
-from engine.runs.reducer import STEP_CURVES, Picture
+from engine.runs.reducer import EXTRA_CURVE, MAX_EXTRAS, STEP_CURVES, Picture
 
 _STEP_MARK = b'"type":"step.logged"'
 _RESTART_MARK = b'"type":"training.started"'
@@ -95,20 +95,33 @@ def _step_pattern(chunk: bytes) -> tuple[list[str], re.Pattern[str] | None]:
     if event is None:
         return [], None
     numbers = {"seq": event.seq, "time": event.time, "type": None, **event.payload}
-    parts = []
+    parts: list[str] = []
+    names: list[str] = []
     for key, value in numbers.items():
         if key == "type":
             parts.append('"type":"step\\.logged"')
+        elif key == "extra" and _plain_table(value):
+            inner = ",".join(f"{re.escape(json.dumps(name))}:({_NUMBER})" for name in value)
+            parts.append(f'"extra":\\{{{inner}\\}}')
+            names += [f"{EXTRA_CURVE}{name}" for name in value]
         elif type(value) in (int, float):
             number = _WHOLE_NUMBER if key in ("seq", "step") else _NUMBER
-            group = f"({number})" if key in _CAPTURED else number
-            parts.append(f"{re.escape(json.dumps(key))}:{group}")
+            parts.append(f"{re.escape(json.dumps(key))}:" + (f"({number})" if key in _CAPTURED else number))
+            names += [key] if key in _CAPTURED else []
         else:
             return [], None
-    names = [key for key in numbers if key in _CAPTURED]
     if "step" not in names:
         return [], None
     return names, re.compile(r"^\{" + ",".join(parts) + r"\}\n", re.MULTILINE)
+
+
+def _plain_table(value: object) -> bool:
+    """Return whether a table holds numbers alone, and no more of them than are drawn."""
+    return (
+        isinstance(value, dict)
+        and 0 < len(value) <= MAX_EXTRAS
+        and all(type(one) in (int, float) for one in value.values())
+    )
 
 
 def _first_step(chunk: bytes) -> Event | None:

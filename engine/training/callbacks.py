@@ -4,7 +4,7 @@ The trainer calls `RunCallback` between steps and `Lookout` between micro-steps.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,9 +73,25 @@ class StepLog:
         self._window.append((self._state.num_tokens, self._state.stopwatch.elapsed_s))
 
     def write(
-        self, step: int, *, epoch: float, loss: float, learning_rate: float | None, grad_norm: float | None
+        self,
+        step: int,
+        *,
+        epoch: float,
+        loss: float,
+        learning_rate: float | None,
+        grad_norm: float | None,
+        extra: Mapping[str, float] | None = None,
     ) -> None:
-        """Write the event of one step; NaN and infinity as what they are."""
+        """Write the event of one step; NaN and infinity as what they are.
+
+        Args:
+            step: Optimizer step, from 1.
+            epoch: Passes over the rows so far.
+            loss: Of the step.
+            learning_rate: Used by the step.
+            grad_norm: Before clipping.
+            extra: What the objective tells besides, by names of `engine.catalog.step_numbers`.
+        """
         elapsed_s = self._state.stopwatch.elapsed_s
         self._window.append((self._state.num_tokens, elapsed_s))
         (tokens_before, elapsed_before) = self._window[0]
@@ -91,6 +107,7 @@ class StepLog:
             num_tokens=self._state.num_tokens,
             tokens_per_s=(self._state.num_tokens - tokens_before) / duration_s if duration_s > 0 else 0.0,
             elapsed_s=elapsed_s,
+            **({"extra": dict(extra)} if extra else {}),
         )
 
 
@@ -124,6 +141,7 @@ class RunCallback(TrainerCallback):
         duties: Duties,
         steps: Steps,
         skips_allowed: bool,
+        extras: Callable[[], Mapping[str, float]],
     ) -> None:
         self._state = state
         self._order = order
@@ -132,6 +150,7 @@ class RunCallback(TrainerCallback):
         self._duties = duties
         self._steps = steps
         self._skips_allowed = skips_allowed
+        self._extras = extras
         self._skipped = 0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -182,6 +201,7 @@ class RunCallback(TrainerCallback):
             loss=logs["loss"],
             learning_rate=logs["learning_rate"],
             grad_norm=grad_norm,
+            extra=self._extras(),
         )
         self._check_gradient(state.global_step, grad_norm)
         self._memory.sample()

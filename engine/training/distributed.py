@@ -196,12 +196,12 @@ class Share:
         torch.manual_seed(int(state[0]))
         random.seed(int(state[0]))
 
-    def sum_up(self, step: int, loss: torch.Tensor) -> torch.Tensor:
+    def sum_up(self, step: int, totals: torch.Tensor) -> torch.Tensor:
         """Replace the gradients of a step (from 0) by their sums over all processes.
 
         Args:
             step: Optimizer step.
-            loss: This process's part of its loss, of shape [].
+            totals: This process's part of its loss and of what else it tells, in float64, one number each.
 
         Returns:
             The part of the others.
@@ -209,16 +209,18 @@ class Share:
         self._place = 0
         self._announce(step)
         present = [parameter.grad is not None for parameter in self._parameters]
-        head = torch.tensor([0.0, *map(float, present)], dtype=torch.float64, device=loss.device)
-        head[0] = loss
+        flags = torch.tensor(list(map(float, present)), dtype=torch.float64, device=totals.device)
+        head = torch.cat([totals.detach(), flags])
         self.links.sum([head])
         # A process without a micro-batch in this step has no gradients; what has none anywhere is left without.
-        learnt = [parameter for parameter, count in zip(self._parameters, head[1:].tolist(), strict=True) if count]
+        learnt = [
+            parameter for parameter, count in zip(self._parameters, head[len(totals) :].tolist(), strict=True) if count
+        ]
         for parameter in learnt:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         self._sum_gradients([parameter.grad for parameter in learnt if parameter.grad is not None])
-        return (head[0] - loss).to(loss.dtype)
+        return head[: len(totals)] - totals
 
     def _sum_gradients(self, gradients: list[torch.Tensor]) -> None:
         alone = [g for g in gradients if g.nbytes >= _ALONE_BYTES and g.is_contiguous()]

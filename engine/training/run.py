@@ -279,6 +279,7 @@ def _set_up(context: RunContext) -> Training:
             duties=Duties(training.restore, training.save_on_schedule, training.evaluate, training.make_up),
             steps=context.plan.steps,
             skips_allowed=context.recipe.training.precision == "float16",
+            extras=trainer.step_extras,
         )
     )
     lookout = Lookout(

@@ -1,7 +1,7 @@
 """The trainers of the libraries with our order of rows, our schedule and our look-outs between micro-steps."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from datasets import Dataset
@@ -29,6 +29,7 @@ class StepTrainer(Trainer):
     micro-batch: a sum over what it holds, divided by `num_items_in_batch`, which is the count of the whole step.
 
     Attributes:
+        extra_names: Numbers besides the loss that each step tells, names of `engine.catalog.step_numbers`.
         sequences: The rows.
         order: Which rows each step reads.
         rate_share: Share of the learning rate that a step (from 0) uses.
@@ -42,6 +43,7 @@ class StepTrainer(Trainer):
     # Set by the library's own constructor, in a way that mypy cannot follow.
     lr_scheduler: Any
 
+    extra_names: ClassVar[tuple[str, ...]] = ()
     sequences: Sequences
     order: StepOrder
     rate_share: RateShare
@@ -60,6 +62,27 @@ class StepTrainer(Trainer):
         self.load_weights: Callable[[str], None] = _ignore
         self.share: Share | None = None
         self.others_loss: Callable[[torch.Tensor], None] = _ignore
+        self._extra_sums = torch.zeros(len(self.extra_names), device=self.args.device)
+        self._extra_step = -1
+
+    def add_extras(self, shares: Mapping[str, torch.Tensor]) -> None:
+        """Add one micro-batch's share of the numbers that the step tells besides its loss.
+
+        Args:
+            shares: For each of `extra_names` a sum over the micro-batch divided by `num_items_in_batch`, like the loss,
+                of shape []. Nothing is read from the device here.
+        """
+        self._begin_extras()
+        self._extra_sums += torch.stack([shares[name].detach().float() for name in self.extra_names])
+
+    def step_extras(self) -> dict[str, float]:
+        """Return the numbers besides the loss of the step that just ended; empty for objectives that tell none."""
+        return dict(zip(self.extra_names, self._extra_sums.tolist(), strict=True)) if self.extra_names else {}
+
+    def _begin_extras(self) -> None:
+        if self._extra_step != self.state.global_step:
+            self._extra_step = self.state.global_step
+            self._extra_sums = torch.zeros_like(self._extra_sums)
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the micro-batches of the current epoch of `order`.
@@ -113,9 +136,12 @@ class StepTrainer(Trainer):
         """Sum the gradients over the processes that share the step, then clip them."""
         if self.share is not None:
             # Steps are logged one by one, so that this is the loss of this step.
-            others = self.share.sum_up(self.state.global_step, self._tr_loss)
-            self._tr_loss += others
-            self.others_loss(others)
+            self._begin_extras()
+            totals = torch.cat([self._tr_loss.reshape(1).double(), self._extra_sums.double()])
+            others = self.share.sum_up(self.state.global_step, totals)
+            self._tr_loss += others[0].to(self._tr_loss.dtype)
+            self._extra_sums += others[1:].to(self._extra_sums.dtype)
+            self.others_loss(others[0].to(self._tr_loss.dtype))
         return super()._clip_grad_norm(model)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:

@@ -11,6 +11,7 @@ from engine.runs import replay, sidecar
 from engine.runs.events import Event, EventReader, EventWriter, encode_event
 from engine.runs.measured_memory import compare_memory
 from engine.runs.picture import Picture, PictureWriter, follow, open_picture, read_head
+from engine.runs.reducer import MAX_EXTRAS
 from tests.unit.runs_support import events_of, made_run, step_payload, write_steps
 
 
@@ -35,6 +36,14 @@ def training_picture(steps, *, total_steps=100, start_step=0, step_s=0.5):
     return picture
 
 
+def told_besides(seed, dice):
+    """Return what an objective tells of a step besides its loss, in two of three stories."""
+    if seed % 3 == 0:
+        return {}
+    margin = math.nan if dice.random() < 0.02 else dice.random()
+    return {"extra": {"reward_accuracy": dice.random(), "reward_margin": margin}}
+
+
 def story(seed, length=400):
     """Return a random but well-formed life of a run with crashes, evaluations and odd values."""
     dice = random.Random(seed)
@@ -48,7 +57,7 @@ def story(seed, length=400):
         if roll < 0.7:
             step += 1
             loss = dice.choice([1.5, 2, math.nan, None]) if dice.random() < 0.05 else dice.random()
-            items.append(("step.logged", {**step_payload(step, 1000), "loss": loss}))
+            items.append(("step.logged", {**step_payload(step, 1000), "loss": loss, **told_besides(seed, dice)}))
         elif roll < 0.85:
             items.append(("memory.sampled", {"rss_bytes": dice.randint(1, 10**10), "gpu_allocated_bytes": None}))
         elif roll < 0.9:
@@ -87,6 +96,23 @@ def test_one_by_one_in_bulk_and_by_columns_give_the_same_picture(seed, monkeypat
         assert replay.replay_chunk(by_columns, chunk) == 0
     assert comparable(in_bulk) == comparable(one_by_one)
     assert comparable(by_columns) == comparable(one_by_one)
+
+
+def test_what_an_objective_tells_besides_the_loss_is_read_and_drawn():
+    told = [{**step_payload(step), "extra": {"reward_accuracy": step / 10, "new": math.inf}} for step in (1, 2)]
+    picture = Picture()
+    picture.apply_all(events_of(*(("step.logged", payload) for payload in told)))
+    picture = Picture.from_json(json.loads(json.dumps(picture.to_json())))
+    assert picture.latest["extra"] == {"reward_accuracy": 0.2, "new": math.inf}
+    assert picture.curves["extra_reward_accuracy"].last == (2, 0.2)
+    assert picture.curves["extra_new"].num_not_finite == 2
+
+
+def test_more_numbers_than_a_screen_can_show_are_not_all_drawn():
+    extra = {f"number {index}": 1.0 for index in range(100)}
+    picture = Picture()
+    picture.apply_all(events_of(("step.logged", {**step_payload(1), "extra": extra})))
+    assert sum(name.startswith("extra_") for name in picture.curves) == MAX_EXTRAS
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.catalog.step_numbers import step_number
 from engine.runs.picture import Picture
+from engine.runs.reducer import EXTRA_CURVE
 from tui.widgets.braille import ChartLine, LineStyle
 from tui.widgets.loss_chart import ChartData
 
@@ -41,6 +43,12 @@ CHARTS: tuple[Chart, ...] = (
     Chart("worker RAM, GiB", "rss_bytes", scale=1 / _GIB, noisy=False, predicted_where="host RAM"),
     Chart("GPU memory, GiB", "gpu_reserved_bytes", scale=1 / _GIB, noisy=False, predicted_where="GPU"),
 )
+
+
+def charts_of(picture: Picture) -> tuple[Chart, ...]:
+    """Return the charts of a run: those of every run, after the loss what its objective tells besides."""
+    extra = [name.removeprefix(EXTRA_CURVE) for name in picture.curves if name.startswith(EXTRA_CURVE)]
+    return (CHARTS[0], *(Chart(step_number(name).title, f"{EXTRA_CURVE}{name}") for name in extra), *CHARTS[1:])
 
 
 def chart_data(picture: Picture, chart: Chart, *, smooth: bool, log_y: bool) -> ChartData:

@@ -6,6 +6,7 @@ from typing import Any
 from textual.content import Content
 
 from engine.catalog.metrics import METRICS, Metric
+from engine.catalog.step_numbers import step_words
 from engine.runs.picture import ENDED_STATES, Picture
 from engine.text import clean, clean_line, human_duration
 from tui.widgets.labels import SEVERITY_MARKS, check_lines, muted, state_label
@@ -67,6 +68,7 @@ def numbers_line(picture: Picture) -> Content:
         ("gradient", _number(latest.get("grad_norm"), "{:.2f}")),
         ("tokens/s", _number(latest.get("tokens_per_s"), "{:,.0f}")),
     ]
+    pairs[2:2] = step_words(latest.get("extra"))
     parts: list[Content] = []
     for name, value in pairs:
         if value:

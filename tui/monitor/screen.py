@@ -18,7 +18,7 @@ from textual.widgets import Static
 from engine.planning.plan import MemoryEstimate
 from engine.recipe.problems import ProblemError
 from engine.text import clean_line
-from tui.monitor.chart import CHARTS, chart_data
+from tui.monitor.chart import chart_data, charts_of
 from tui.monitor.follower import RunFollower
 from tui.monitor.memory import MemoryReading, MemorySampler, memory_lines
 from tui.monitor.panels import evaluation_lines, log_lines, numbers_line, sample_lines, status_line
@@ -214,7 +214,8 @@ class MonitorScreen(SpokenErrors, Screen[None]):
         width = self.size.width - 2
         self._set("#status", status_line(picture, follower.state, time.time(), width))
         self._set("#numbers", self._banner() or numbers_line(picture))
-        chart = CHARTS[self._chart]
+        charts = charts_of(picture)
+        chart = charts[self._chart % len(charts)]
         self.query_one(LossChart).show(chart_data(picture, chart, smooth=self._smooth, log_y=self._log_axis))
         for name, _ in _PANELS:
             panel = self.query_one(f"#panel-{name}", Panel)
@@ -426,7 +427,7 @@ class MonitorScreen(SpokenErrors, Screen[None]):
 
     def action_next_chart(self) -> None:
         """Show the next chart: loss, learning rate, gradient norm, speed, memory."""
-        self._chart = (self._chart + 1) % len(CHARTS)
+        self._chart = (self._chart + 1) % len(charts_of(self.follower.picture))
         self._show()
 
     def action_toggle_smoothing(self) -> None:

@@ -1,0 +1,56 @@
+"""What an objective tells of a step besides its loss, as every viewer words it."""
+
+import io
+import math
+
+from engine.catalog.step_numbers import STEP_NUMBERS, step_words
+from engine.runs.picture import Picture
+from tests.unit.runs_support import events_of, step_payload
+from tui.monitor.chart import charts_of
+from tui.monitor.panels import numbers_line
+from tui.progress import PlainProgress
+
+EXTRA = {"reward_accuracy": 0.625, "reward_margin": -0.25}
+
+
+class Follower:
+    """A run whose picture knows no time that is left."""
+
+    def __init__(self) -> None:
+        self.picture = Picture()
+
+
+def told(extra=None):
+    picture = Picture()
+    payload = step_payload(1) | ({} if extra is None else {"extra": extra})
+    (event,) = events_of(("step.logged", payload))
+    picture.apply(event)
+    return picture, event
+
+
+def test_names_are_told_apart():
+    assert len({number.name for number in STEP_NUMBERS}) == len(STEP_NUMBERS)
+
+
+def test_numbers_are_worded_and_what_is_no_number_is_left_out():
+    odd = {"new_thing": 2.0, "flag": True, "text": "x", "reward_accuracy": math.nan}
+    assert step_words(EXTRA) == [("reward acc", "62%"), ("margin", "-0.250")]
+    assert step_words(odd) == [("new thing", "2.000"), ("reward acc", "nan%")]
+    assert step_words(None) == []
+
+
+def test_the_monitor_shows_them_beside_the_loss_and_as_charts_of_their_own():
+    picture, _ = told(EXTRA)
+    assert "reward acc 62%  margin -0.250" in numbers_line(picture).plain
+    titles = [chart.title for chart in charts_of(picture)]
+    assert titles[:3] == ["loss", "reward acc", "margin"]
+    plain, _ = told()
+    assert "margin" not in numbers_line(plain).plain
+    assert [chart.title for chart in charts_of(plain)] == [title for title in titles if title not in titles[1:3]]
+
+
+def test_plain_progress_tells_them_with_the_step():
+    out = io.StringIO()
+    _, event = told(EXTRA)
+    PlainProgress(out, clock=lambda: 100.0).event(event, Follower())
+    assert "reward acc 62%  margin -0.250" in out.getvalue()
