@@ -7,11 +7,11 @@ Code that depends on a method asks for one of its facts and never compares names
 from dataclasses import dataclass
 from typing import Literal
 
-MethodName = Literal["full", "lora", "qlora"]
+MethodName = Literal["full", "lora", "qlora", "bottleneck", "feature-extraction", "gradual-unfreezing"]
 Learns = Literal["whole", "part", "low-rank", "scales", "virtual-tokens", "bottleneck"]
 """What learns: all weights of the base model, some of them, matrices or vectors beside its layers, tokens in front of
 the text, layers after its blocks."""
-Rates = Literal["full", "adapter", "scales", "prompt"]
+Rates = Literal["full", "part", "adapter", "scales", "prompt"]
 Bits = Literal[4, 8]
 
 ADAPTER_SETTINGS: tuple[str, ...] = ("method.rank", "method.alpha", "method.dropout", "method.targets")
@@ -37,6 +37,7 @@ class Method:
         bits: Bits in which the base model is held while training; None when it is not quantised.
         mergeable: Its result can be added into the weights of the base model.
         recomputes: Activations can be recomputed in the backward pass.
+        staged: What learns begins to learn in stages, from the top of the model down.
     """
 
     name: MethodName
@@ -54,6 +55,7 @@ class Method:
     bits: Bits | None = None
     mergeable: bool = False
     recomputes: bool = True
+    staged: bool = False
 
     @property
     def makes_adapter(self) -> bool:
@@ -62,7 +64,7 @@ class Method:
 
     @property
     def trains_base(self) -> bool:
-        """Whether weights of the base model learn, so that they are held in float32 and the result is a whole model."""
+        """Whether weights of the base model learn; those are held in float32, and the result is a whole model."""
         return self.learns in ("whole", "part")
 
     @property
@@ -126,6 +128,46 @@ METHODS: tuple[Method, ...] = (
         learns="whole",
         rates="full",
         automatic=True,
+    ),
+    Method(
+        name="bottleneck",
+        title="Bottleneck adapters",
+        short="Bottleneck",
+        words="bottleneck adapters",
+        summary="Trains small layers behind attention and feed-forward network; the base model stays as it is.",
+        when="Many tasks on one base model, each a small file that a program of your own loads beside it.",
+        when_not="The result should be merged or run in other programs: it can not be; take LoRA.",
+        needs="About 2 bytes per weight of the base model, and a little for the adapters and the activations.",
+        settings=("method.width", "method.placement", "method.activation"),
+        learns="bottleneck",
+        rates="adapter",
+    ),
+    Method(
+        name="feature-extraction",
+        title="Feature extraction",
+        short="Last layers",
+        words="feature extraction",
+        summary="Trains the output layer and, if wanted, the last blocks; everything below stays as it is.",
+        when="Little time or memory, and a task near to what the model knows: its features are used as they are.",
+        when_not="New words, another language or a new manner: what lies below must change too; take LoRA or full.",
+        needs="About 2 bytes per weight that stays and 16 per weight that learns; activations of the last blocks only.",
+        settings=("method.layers",),
+        learns="part",
+        rates="part",
+    ),
+    Method(
+        name="gradual-unfreezing",
+        title="Gradual unfreezing",
+        short="Gradual",
+        words="gradual unfreezing",
+        summary="Trains the top of the model first and opens what lies below stage by stage, until all learns.",
+        when="Few rows and a small model that full fine-tuning would make forget what it knew.",
+        when_not="Large models (it ends as full fine-tuning, with its memory), or very short runs; take LoRA.",
+        needs="About 16 bytes per weight, as full fine-tuning, once the last stage is open.",
+        settings=("method.unfreeze_every", "method.layers_per_stage", "method.rate_decay"),
+        learns="whole",
+        rates="full",
+        staged=True,
     ),
 )
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from engine.evaluation.isolation import undisturbed
-from engine.evaluation.scoring import causal_model
+from engine.evaluation.scoring import autocast_like_training, causal_model
 from engine.models.heads import head_of
 
 MAX_PROMPTS = 8
@@ -63,10 +63,13 @@ class Parity:
 
 
 def prompt_logits(model: nn.Module, prompts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-    """Return the logits (T, V) of each prompt in float32 on the CPU; the first 8 prompts, 128 tokens of each."""
+    """Return the logits (T, V) of each prompt in float32 on the CPU; the first 8 prompts, 128 tokens of each.
+
+    Weights in float32 are taken as they are, beside narrower ones of the same model in the format of those.
+    """
     causal = causal_model(model)
     logits: list[torch.Tensor] = []
-    with undisturbed(model):
+    with undisturbed(model), autocast_like_training(causal, causal.dtype)():
         for prompt in prompts[:MAX_PROMPTS]:
             ids = torch.tensor([list(prompt[:MAX_PROMPT_TOKENS])], device=causal.device)
             found = causal(input_ids=ids, **_asked(causal, ids)).logits[0].float().cpu()

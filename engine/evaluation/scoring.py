@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 CHUNK_BYTES = 64 * 1024**2
 """Float32 logits held at once."""
@@ -163,7 +165,27 @@ def after_head(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]
 def autocast_like_training(
     model: PreTrainedModel, precision: torch.dtype | None
 ) -> Callable[[], AbstractContextManager[object]]:
-    """Return the context that the trainer computes in: autocast over float32 weights, nothing over others."""
-    if precision in (torch.bfloat16, torch.float16) and model.dtype == torch.float32:
+    """Return the context that the trainer computes in: autocast over float32 weights, nothing over others.
+
+    A model of which some blocks learn holds those in float32 and the others as they are computed in.
+    """
+    if precision in (torch.bfloat16, torch.float16) and _has_float32_layers(model):
         return lambda: torch.autocast(model.device.type, dtype=precision)
     return nullcontext
+
+
+def _has_float32_layers(model: PreTrainedModel) -> bool:
+    """Return whether layers of the model's own are in float32; adapters, which are, convert what they read."""
+    if model.dtype == torch.float32:
+        return True
+    adapters = {
+        id(layer)
+        for module in model.modules()
+        if isinstance(module, BaseTunerLayer)
+        for name in module.adapter_layer_names
+        for layer in module.get_submodule(name).modules()
+    }
+    return any(
+        isinstance(module, (nn.Linear, Conv1D)) and module.weight.dtype == torch.float32 and id(module) not in adapters
+        for module in model.modules()
+    )

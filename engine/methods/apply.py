@@ -9,11 +9,18 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from engine.catalog.methods import Method, MethodName
-from engine.methods import full, lora, qlora
+from engine.methods import bottleneck, feature_extraction, full, gradual_unfreezing, lora, qlora
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
 
-METHODS: dict[MethodName, ModuleType] = {"full": full, "lora": lora, "qlora": qlora}
+METHODS: dict[MethodName, ModuleType] = {
+    "full": full,
+    "lora": lora,
+    "qlora": qlora,
+    "bottleneck": bottleneck,
+    "feature-extraction": feature_extraction,
+    "gradual-unfreezing": gradual_unfreezing,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,9 @@ def weights_dtype(recipe: Recipe) -> torch.dtype:
     """Return the number format in which the weights are held.
 
     Weights that learn are float32 whatever the arithmetic: a step of 2e-5 is lost in the 8 bits of a bfloat16 number.
-    Frozen ones are held in the format of the arithmetic.
+    Frozen ones are held in the format of the arithmetic; a method that trains some of them widens those itself.
     """
-    return torch.float32 if recipe.method.facts.trains_base else compute_dtype(recipe)
+    return torch.float32 if recipe.method.facts.trains_whole else compute_dtype(recipe)
 
 
 def attention_of(recipe: Recipe) -> str | None:

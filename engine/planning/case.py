@@ -8,6 +8,7 @@ from engine.catalog.methods import AUTOMATIC, METHOD_SETTINGS, MethodName, find_
 from engine.catalog.metrics import GENERATING_CHOICES
 from engine.catalog.objectives import find_objective
 from engine.planning.capabilities import Surroundings, is_allowed, quantization_of
+from engine.planning.depth import depth_of
 from engine.planning.duration import Work, training_rate
 from engine.planning.few_shot import example_tokens
 from engine.planning.memory import Setup
@@ -76,6 +77,7 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
         generate=_generated_tokens(values["evaluation.metrics"], values["evaluation.max_new_tokens"]),
         examples=example_tokens(decided("evaluation.few_shot"), facts.data),
         merge=values["delivery.merge"],
+        depth=depth_of(values, facts.model),
         calibration=facts.machine.calibration,
     )
 
@@ -192,6 +194,7 @@ def setup_of(plan: Plan) -> Setup:
         generate=_generated_tokens(evaluation.metrics, evaluation.max_new_tokens),
         examples=example_tokens(evaluation.few_shot, plan.data),
         merge=recipe.delivery.merge and method.facts.mergeable,
+        depth=depth_of(flatten(recipe.model_dump(mode="json")), plan.model),
         num_gpus=plan.steps.num_gpus,
         strategy="ddp" if plan.steps.num_gpus > 1 else "single",
     )

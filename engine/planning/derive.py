@@ -37,6 +37,7 @@ class _RateFamily:
 
 _RATES: dict[Rates, _RateFamily] = {
     "full": _RateFamily("full fine-tuning", ((5e6, 2e-3), (50e6, 5e-4), (200e6, 1e-4), (1e9, 5e-5), (math.inf, 2e-5))),
+    "part": _RateFamily("a learning part", ((5e6, 2e-3), (50e6, 5e-4), (200e6, 1e-4), (1e9, 5e-5), (math.inf, 2e-5))),
     "adapter": _RateFamily("adapters", ((5e6, 3e-3), (50e6, 1e-3), (200e6, 5e-4), (20e9, 2e-4), (math.inf, 1e-4))),
 }
 
@@ -102,7 +103,12 @@ def _packed_length(context: int, total_tokens: int, effective_batch: int) -> Rea
 
 
 def choose_rate(method: MethodName, num_params: int) -> tuple[float, str]:
-    """Return the learning rate and why."""
+    """Return the learning rate and why.
+
+    Args:
+        method: Which weights learn.
+        num_params: Weights of the model; where a part of it learns, of that part.
+    """
     family = _RATES[find_method(method).rates]
     rate = next(rate for limit, rate in family.rates if num_params < limit)
     return rate, f"usual for {family.words} of {human_count(num_params)} weights"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.planning.memory import Setup, linear_params
+from engine.planning.memory import Setup, learning_blocks, linear_params
 from engine.planning.plan import Device, Machine, Steps, TimeEstimate
 from engine.planning.profiles import DataProfile, ModelProfile
 from engine.planning.steps import count_sequences, mean_tokens, total_steps
@@ -124,14 +124,19 @@ def step_flops(model: ModelProfile, setup: Setup, tokens: float) -> float:
     """
     # A token passes a few experts; those that every token passes are linear layers like others.
     experts = model.expert_params * model.experts_per_token // model.num_experts if model.num_experts else 0
-    active = linear_params(model) + experts + model.vocab_size * model.hidden_size
+    head = model.vocab_size * model.hidden_size
+    blocks = linear_params(model) + experts
     # Scores and weighted sums, causal: half of 2 x 2 x length x width per token and block.
     attention = model.num_layers * model.num_heads * model.head_dim * setup.max_length
     # Two per weight and token forward, two for the gradients of the inputs, two for those of the weights that learn.
-    forward = 2.0 * (active + attention)
-    passes = (6 if setup.full else 4) + (2 if setup.activation_checkpointing else 0)
+    recomputed = 2 if setup.activation_checkpointing else 0
     quantized = _QUANTIZED_WORK if setup.facts.bits is not None else 1.0
-    return forward * passes / 2 * tokens * quantized
+    if setup.part:
+        # Below the first block that learns there is no backward pass.
+        share = learning_blocks(model, setup) / max(1, model.num_layers)
+        return ((2 + share * (4 + recomputed)) * (blocks + attention) + 6 * head) * tokens
+    passes = (6 if setup.full else 4) + recomputed
+    return passes * (blocks + head + attention) * tokens * quantized
 
 
 def step_seconds(model: ModelProfile, setup: Setup, work: Work, rate: Rate) -> float:

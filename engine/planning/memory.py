@@ -28,6 +28,7 @@ from engine.planning.memory_setup import (
     Strategy,
     adapted_shapes,
     adapter_params,
+    learning_blocks,
     linear_params,
     optimizer_bytes,
     trainable_params,
@@ -45,6 +46,7 @@ __all__ = [
     "adapted_shapes",
     "adapter_params",
     "estimate_memory",
+    "learning_blocks",
     "linear_params",
     "memory_components",
     "optimizer_bytes",
@@ -144,7 +146,7 @@ def _slack(setup: Setup, peak: Moment) -> int:
     fixed = size_of(peak) - moving
     if setup.device == "cuda":
         return round(0.04 * moving + 0.01 * fixed)
-    return round((0.2 if setup.full else 0.5) * moving + 0.02 * fixed)
+    return round((0.2 if setup.facts.trains_base else 0.5) * moving + 0.02 * fixed)
 
 
 def _guesses(model: ModelProfile, setup: Setup) -> bool:

@@ -9,7 +9,7 @@ Legend: bytes per token of a micro-batch; `width` bytes of the arithmetic, `resi
 from dataclasses import dataclass
 
 from engine.planning.block_traits import BlockTraits, traits_of
-from engine.planning.memory_setup import Setup, adapted_shapes, feeds_forward
+from engine.planning.memory_setup import Setup, adapted_shapes, adapters_per_block, feeds_forward
 from engine.planning.profiles import ModelProfile
 
 _LAST_OF_ATTENTION = frozenset({"o_proj", "out_proj", "dense", "out_lin"})
@@ -47,7 +47,7 @@ def block_memory(model: ModelProfile, setup: Setup) -> BlockMemory:
     return BlockMemory(
         kept=round(tokens * kept),
         entry=tokens * model.hidden_size * block.residual,
-        unlearned=0 if setup.full else tokens * block.norm_input(),
+        unlearned=0 if setup.full else round(tokens * block.unlearned()),
         passing=round(tokens * block.passing()),
         evaluating=round(tokens * block.evaluating()),
     )
@@ -81,14 +81,28 @@ class _Block:
     def kept(self) -> float:
         return self.norms() + self.inputs() + self.attention() + self.feed_forward() + self.experts() + self.dropout()
 
+    @property
+    def learns(self) -> bool:
+        """Whether the block's own weights learn, in float32."""
+        return self.setup.full or self.setup.part
+
+    def unlearned(self) -> float:
+        """Return what the first of the blocks need not keep, as nothing that it reads learns."""
+        if self.setup.facts.learns != "bottleneck":
+            return self.norm_input()
+        # The first adapter stands behind attention, or behind all of the block.
+        below = self.norm_input() + self.attention()
+        return below + (self.norm_input() + self.feed_forward() if self.setup.depth.placement == "pfeiffer" else 0)
+
     def norm_input(self) -> int:
         """Return what a norm keeps of the residual stream."""
         upcast = self.traits.norm == "rms" or self.setup.device == "cuda"
         return self.model.hidden_size * (4 if upcast else self.residual)
 
     def norms(self) -> float:
-        learnt = self.setup.full and self.traits.norm == "rms"
-        over_stream = self.traits.num_norms * (self.norm_input() + 4 + (4 * self.model.hidden_size if learnt else 0))
+        learnt = self.learns and self.traits.norm == "rms"
+        result = self.residual * self.model.hidden_size if learnt else 0
+        over_stream = self.traits.num_norms * (self.norm_input() + 4 + result)
         if not self.traits.head_norms:
             return over_stream
         heads = self.query + self.key_value
@@ -97,9 +111,12 @@ class _Block:
     def inputs(self) -> float:
         """Return the inputs that linear layers which learn keep, and the inner rows of adapters."""
         setup, model = self.setup, self.model
-        shapes = model.linear_shapes if setup.full else adapted_shapes(model, setup.targets)
-        ranks = 0 if setup.full else setup.width * setup.rank * len(shapes)
-        masks = sum(rows for _, rows, _ in shapes) if setup.dropout and not setup.full else 0
+        if setup.facts.learns == "bottleneck":
+            # What an adapter reads, and its inner row.
+            return setup.width * adapters_per_block(setup) * (model.hidden_size + setup.depth.bottleneck)
+        shapes = model.linear_shapes if self.learns else adapted_shapes(model, setup.targets)
+        ranks = 0 if self.learns else setup.width * setup.rank * len(shapes)
+        masks = sum(rows for _, rows, _ in shapes) if setup.dropout and not self.learns else 0
         total = 0
         seen: set[str] = set()
         for shape in shapes:
@@ -125,7 +142,7 @@ class _Block:
 
     def shares_output(self) -> bool:
         """Whether the last layer of attention reads the very tensor that the attention kernel keeps."""
-        if self.setup.autocast and not self.setup.full:
+        if self.setup.autocast and not self.learns:
             return False
         # The flash kernels answer in the layout of the queries, the kernels that take a mask in that of the output.
         return not self.traits.rotated_apart or (self.masked and self.setup.device == "cuda")
@@ -185,7 +202,7 @@ class _Block:
         inner, hidden, setup = self.model.intermediate_size, self.model.hidden_size, self.setup
         if not setup.autocast:
             wide = 8 * inner
-        elif setup.full:
+        elif self.learns:
             wide = 4 * inner
         else:
             # PEFT widens the input of an adapter to float32 before autocast narrows it again.
@@ -196,7 +213,7 @@ class _Block:
 
     def evaluating(self) -> float:
         inner, hidden, width = self.model.intermediate_size, self.model.hidden_size, self.setup.width
-        widened = 4 * inner if self.setup.autocast and not self.setup.full else 0
+        widened = 4 * inner if self.setup.autocast and not self.learns else 0
         scores = 0 if self.fused() else 2 * (4 + width) * self.model.num_heads * self.setup.max_length
         mask = width * self.setup.max_length if self.masked else 0
         return 3 * width * inner + widened + (4 * self.residual + 2 * width) * hidden + scores + mask

@@ -14,6 +14,8 @@ from engine.planning.memory_setup import (
     WIDTHS,
     Setup,
     block_params,
+    head_params,
+    learning_blocks,
     linear_params,
     optimizer_bytes,
     trainable_params,
@@ -101,6 +103,9 @@ class _Run:
         model, setup = self.model, self.setup
         if setup.full:
             return {WEIGHTS: 4 * model.num_params // self.shard}
+        if setup.part:
+            learnt = trainable_params(model, setup)
+            return {WEIGHTS: (setup.width * (model.num_params - learnt) + 4 * learnt) // self.shard}
         if setup.facts.bits is None:
             resting = {WEIGHTS: setup.width * model.num_params // self.shard}
         else:
@@ -118,7 +123,7 @@ class _Run:
     def gradients(self) -> int:
         """Return all gradients; with DDP those of adapters travel together, in a copy."""
         learnt = 4 * trainable_params(self.model, self.setup) // self.shard
-        return 2 * learnt if self.setup.strategy == "ddp" and not self.setup.full else learnt
+        return 2 * learnt if self.setup.strategy == "ddp" and self.setup.facts.makes_adapter else learnt
 
     def gathered(self) -> int:
         """Return what a GPU holds of the others' shards for a moment."""
@@ -140,9 +145,15 @@ class _Run:
 
     def kept(self) -> int:
         """Return what all blocks keep for the backward pass."""
+        blocks = self.working
         if self.setup.activation_checkpointing:
-            return self.model.num_layers * self.block.entry
-        return self.model.num_layers * self.block.kept - self.block.unlearned + self.mask()
+            return blocks * self.block.entry
+        return blocks * self.block.kept - self.block.unlearned + self.mask() if blocks else 0
+
+    @property
+    def working(self) -> int:
+        """Blocks that take part in the backward pass."""
+        return learning_blocks(self.model, self.setup)
 
     def mask(self) -> int:
         """Return the mask that all blocks share, one byte for each pair of tokens."""
@@ -164,12 +175,17 @@ class _Run:
         kept, block = self.kept(), self.block
         head = self.head()
         start = self.resting(resident)
-        yield {**start, **copies, ACTIVATIONS: kept + (block.evaluating if checkpointed else block.passing)}
+        # Blocks below the first that learns pass as in an evaluation.
+        by_the_way = block.evaluating if checkpointed or not self.working else block.passing
+        yield {**start, **copies, ACTIVATIONS: kept + by_the_way}
         yield {**start, **copies, ACTIVATIONS: kept, HEAD: head.forward}
         backward = {**start, **held, ACTIVATIONS: kept, HEAD: head.backward}
         yield backward
         # The topmost block goes backward: the gradient of the output layer is there, the other ones are not.
         first = max(resident, head.gradient)
+        if not self.working:
+            yield {**self.resting(self.gradients()), ACTIVATIONS: 0, HEAD: 0}
+            return
         yield {**self.resting(first), **held, ACTIVATIONS: kept + self.recomputed(), HEAD: 0}
         # The lowest block: hardly any activations are left, and only its own gradients and those below are missing.
         late = self.gradients() if setup.accumulates or not setup.full else self.gradients() - self.last_gradients()
@@ -198,7 +214,8 @@ class _Run:
         """Return what the block at work needs on top of what all blocks keep."""
         if not self.setup.activation_checkpointing:
             return self.block.passing + self.widest()
-        copies = self.setup.width * block_params(self.model) if self.setup.full and self.setup.autocast else 0
+        learns = self.setup.full or self.setup.part
+        copies = self.setup.width * block_params(self.model) if learns and self.setup.autocast else 0
         return self.block.kept + self.block.passing + copies + self.widest()
 
     def widest(self) -> int:
@@ -280,16 +297,22 @@ class _Head:
     gradient: int
 
 
+def _head_learns(model: ModelProfile, setup: Setup) -> bool:
+    """Return whether the output layer learns."""
+    return setup.full or (setup.part and head_params(model, setup) > 0)
+
+
 def _fused_head(model: ModelProfile, setup: Setup) -> _Head:
     """TRL's head: tiles of logits, made again in the backward pass (`trl.kernels.chunked_logprob`)."""
     tokens, hidden = setup.tokens, model.hidden_size
     tile = min(tokens, TILE_TOKENS) * TILE_VOCAB * setup.width
     stream = 4 if setup.full else setup.width
     # The last norm keeps its input, in full fine-tuning also its result; the trained rows are copied out.
-    kept = tokens * hidden * (4 + (4 if setup.full else 0) + stream)
-    gradient = 4 * model.vocab_size * hidden if setup.full else 0
+    learns = _head_learns(model, setup)
+    kept = tokens * hidden * (4 + (stream if setup.full or setup.part else 0) + stream)
+    gradient = 4 * model.vocab_size * hidden if learns else 0
     narrow = 0
-    if setup.full and setup.autocast:
+    if learns and setup.autocast:
         narrow = setup.width * hidden * (min(TILE_VOCAB, model.vocab_size) + min(tokens, TILE_TOKENS))
     backward = max(kept + 4 * tokens * hidden + tile + narrow, tokens * hidden * (24 if setup.autocast else 16))
     return _Head(kept + tile + narrow, backward + gradient, gradient)
@@ -299,7 +322,9 @@ def _plain_head(model: ModelProfile, setup: Setup) -> _Head:
     """Cross entropy over all logits: the logits, their float32 copy, the log-softmax, and two gradients of it."""
     tokens, hidden, width = setup.tokens, model.hidden_size, setup.width
     logits = tokens * model.vocab_size
-    kept = tokens * hidden * (4 + (4 if setup.full else 0) + (width if setup.full else 0))
+    learns = _head_learns(model, setup)
+    stream = 4 if setup.full else width
+    kept = tokens * hidden * (4 + (stream if setup.full or setup.part else 0) + (width if learns else 0))
     forward = logits * (8 + (width if width < 4 else 0))
-    gradient = 4 * model.vocab_size * hidden if setup.full else 0
+    gradient = 4 * model.vocab_size * hidden if learns else 0
     return _Head(kept + forward, kept + 12 * logits, gradient)

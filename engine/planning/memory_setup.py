@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.catalog.methods import Learns, Method, MethodName, find_method
+from engine.planning.depth import Depth
 from engine.planning.profiles import ModelProfile
 
 LinearShape = tuple[str, int, int]
@@ -43,6 +44,7 @@ class Setup:
         generate: Longest answer generated in an evaluation, in tokens; 0 when nothing is generated.
         examples: Most tokens that the few-shot baseline puts in front of a question; 0 without it.
         merge: The adapter is merged into the base model at the end.
+        depth: Where in the model it trains, for methods that train a part of it.
         num_gpus: GPUs that share the work.
         strategy: How they share it.
     """
@@ -63,6 +65,7 @@ class Setup:
     generate: int = 0
     examples: int = 0
     merge: bool = False
+    depth: Depth = Depth()
     num_gpus: int = 1
     strategy: Strategy = "single"
 
@@ -87,8 +90,13 @@ class Setup:
 
     @property
     def full(self) -> bool:
-        """Return whether weights of the base model learn, and are held in float32."""
-        return self.facts.trains_base
+        """Return whether every weight of the base model learns, and is held in float32."""
+        return self.facts.trains_whole
+
+    @property
+    def part(self) -> bool:
+        """Return whether the top of the base model learns, and is held in float32."""
+        return self.facts.learns == "part"
 
     @property
     def tokens(self) -> int:
@@ -119,6 +127,34 @@ def adapter_params(model: ModelProfile, setup: Setup) -> int:
     return model.num_layers * per_block
 
 
+def learning_blocks(model: ModelProfile, setup: Setup) -> int:
+    """Return how many blocks take part in the backward pass: the top ones alone where nothing below them learns."""
+    return min(setup.depth.layers, model.num_layers) if setup.part else model.num_layers
+
+
+def head_params(model: ModelProfile, setup: Setup) -> int:
+    """Return the weights of an output layer that is neither tied to the embeddings nor small and new."""
+    return 0 if model.tied_embeddings or setup.depth.head_is_new else model.vocab_size * model.hidden_size
+
+
+def part_params(model: ModelProfile, setup: Setup) -> int:
+    """Return the weights of the head and the last blocks."""
+    head = head_params(model, setup)
+    blocks = max(0, model.num_params - model.vocab_size * model.hidden_size - head)
+    return head + learning_blocks(model, setup) * blocks // max(1, model.num_layers)
+
+
+def adapters_per_block(setup: Setup) -> int:
+    """Return how many bottleneck adapters a block has."""
+    return 1 if setup.depth.placement == "pfeiffer" else 2
+
+
+def bottleneck_params(model: ModelProfile, setup: Setup) -> int:
+    """Return the weights of all bottleneck adapters: two matrices and two biases each."""
+    hidden, width = model.hidden_size, setup.depth.bottleneck
+    return model.num_layers * adapters_per_block(setup) * (2 * hidden * width + hidden + width)
+
+
 def trainable_params(model: ModelProfile, setup: Setup) -> int:
     """Return the number of weights that learn."""
     return _COUNTS[setup.facts.learns](model, setup)
@@ -126,7 +162,9 @@ def trainable_params(model: ModelProfile, setup: Setup) -> int:
 
 _COUNTS: dict[Learns, Callable[[ModelProfile, Setup], int]] = {
     "whole": lambda model, setup: model.num_params,
+    "part": part_params,
     "low-rank": adapter_params,
+    "bottleneck": bottleneck_params,
 }
 """What each kind of method learns, counted from the shapes of the model."""
 

@@ -11,7 +11,7 @@ from engine.planning.memory import Optimizer, Setup, Strategy, trainable_params
 from engine.planning.plan import MemoryEstimate, PlanOption
 from engine.planning.search import SMALL_PARAMS, Choice, Space, find_setup, shared_gpus
 from engine.planning.sharing import EACH_GPU, divides, share_work
-from engine.text import human_bytes, human_duration
+from engine.text import human_bytes, human_count, human_duration
 
 _VERDICT_ORDER = ("chosen", "fits", "tight", "too_large", "impossible")
 EIGHT_BIT: dict[str, Optimizer] = {"cpu": "adamw_8bit", "cuda": "paged_adamw_8bit"}
@@ -325,4 +325,10 @@ def _quality(case: Case, setup: Setup) -> str:
     if setup.facts.bits is not None:
         return f"As LoRA, less what rounding the base model to {setup.facts.bits} bits loses."
     size = human_bytes(4 * trainable_params(model, setup))
+    if setup.part:
+        blocks = human_count(trainable_params(model, setup))
+        whole = human_bytes(4 * model.num_params)
+        return f"{blocks} weights at the top learn, the others stay; the result is a whole model of {whole}."
+    if not setup.facts.mergeable:
+        return f"The base model stays as it is; the result is an adapter of {size} that cannot be merged."
     return f"Close to full fine-tuning for most tasks; the result is an adapter of {size}."

@@ -14,10 +14,13 @@ from engine.planning.advice import ways_that_fit
 from engine.planning.calibration import Calibration
 from engine.planning.capabilities import Surroundings
 from engine.planning.case import Facts, case_of, space_of
+from engine.planning.depth import Stages, default_every, default_layers_per_stage, head_learns_alone
+from engine.planning.depth_findings import depth_findings
 from engine.planning.duration import estimate_time
 from engine.planning.few_shot import affordable, choose_few_shot
 from engine.planning.heads import with_head
 from engine.planning.lengths import length_choices
+from engine.planning.memory import Setup, trainable_params
 from engine.planning.model_findings import model_findings
 from engine.planning.options import make_options
 from engine.planning.pins import with_commits
@@ -77,6 +80,7 @@ def make_plan(
     space, choice = _derive_sharing(facts, space, find_setup(space))
     _derive_method(facts, space, choice)
     steps = _derive_steps(facts, choice)
+    _derive_stages(facts, steps)
     _derive_rest(facts)
     _derive_few_shot(facts, space, choice, steps)
     return with_memory(_plan(facts, home, space, choice, steps), choice.memory)
@@ -211,7 +215,9 @@ def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
         settings.derive("method.alpha", float(2 * rank), "twice the rank")
         settings.derive("method.dropout", 0.0, "short fine-tunes gain nothing from it")
         settings.derive("method.targets", "all-linear", "closest to full fine-tuning")
-    settings.derive("training.learning_rate", *derive.choose_rate(setup.method, facts.model.num_params))
+    _derive_depth(facts, setup)
+    counted = trainable_params(facts.model, setup) if setup.part else facts.model.num_params
+    settings.derive("training.learning_rate", *derive.choose_rate(setup.method, counted))
     need = human_bytes(choice.memory.expected_bytes)
     rows = settings["training.effective_batch"] // space.num_gpus
     divisor = f"largest useful divisor of {rows} that fits"
@@ -224,6 +230,34 @@ def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
         "training.activation_checkpointing", setup.activation_checkpointing, _recomputing_reason(space, choice)
     )
     settings.derive("training.optimizer", setup.optimizer, _optimizer_reason(facts, choice))
+
+
+def _derive_depth(facts: _Facts, setup: Setup) -> None:
+    """Derive where in the model a method trains that trains a part of it."""
+    settings, depth, learns = facts.settings, setup.depth, setup.facts.learns
+    if learns == "bottleneck":
+        settings.derive("method.width", depth.bottleneck, "a sixteenth of the model's width")
+        settings.derive("method.placement", depth.placement, "learns more than behind the feed-forward network alone")
+        settings.derive("method.activation", "relu", "needs the least memory")
+    if learns == "part":
+        quarter = f"a quarter of the {facts.model.num_layers} blocks"
+        settings.derive("method.layers", depth.layers, "the new head alone" if depth.head_is_new else quarter)
+    if setup.facts.makes_adapter and not setup.facts.mergeable:
+        settings.derive("delivery.merge", False, f"{setup.facts.words} cannot be merged")
+
+
+def _derive_stages(facts: _Facts, steps: Steps) -> None:
+    """Derive when the parts of a model begin to learn; the number of steps is known by now."""
+    settings, num_blocks = facts.settings, facts.model.num_layers
+    if not find_method(settings["method.name"]).staged:
+        return
+    per_stage = settings.derive(
+        "method.layers_per_stage", default_layers_per_stage(num_blocks), f"few stages for {num_blocks} blocks"
+    )
+    stages = Stages(num_blocks, per_stage, head_learns_alone(settings["objective"], facts.model))
+    every = default_every(len(stages), steps.total_steps)
+    settings.derive("method.unfreeze_every", every, f"{len(stages)} stages in half of {steps.total_steps} steps")
+    settings.derive("method.rate_decay", 1.0, "one rate for all")
 
 
 def _method_reason(facts: _Facts, choice: Choice) -> str:
@@ -338,6 +372,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
             *sharing_findings(recipe, facts.of.machine),
             *find.length_findings(recipe, facts.model),
             *find.step_findings(recipe, steps),
+            *depth_findings(recipe, facts.model, steps),
             *find.disk_findings(disk),
             *find.time_findings(time),
             *find.hardware_findings(facts.hardware, facts.gpu),

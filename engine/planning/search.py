@@ -7,6 +7,7 @@ from typing import Literal
 
 from engine.catalog.methods import MethodName, find_method
 from engine.planning.calibration import Calibration
+from engine.planning.depth import Depth
 from engine.planning.duration import Rate, Work, step_seconds
 from engine.planning.memory import Attention, Optimizer, Setup, Strategy, estimate_memory
 from engine.planning.plan import MemoryEstimate
@@ -40,6 +41,7 @@ class Space:
         generate: Longest answer generated in an evaluation, in tokens; 0 when nothing is generated.
         examples: Most tokens that the few-shot baseline puts in front of a question; 0 without it.
         merge: An adapter is merged at the end.
+        depth: Where in the model it trains, for methods that train a part of it.
         num_gpus: GPUs that share the work; divides the effective batch.
         memory_factor: How far a deeper look at this plan was above the formula; 1 when nobody looked.
         high_factor: The same of the upper end of the range.
@@ -66,6 +68,7 @@ class Space:
     generate: int = 0
     examples: int = 0
     merge: bool = True
+    depth: Depth = Depth()
     strategy: Strategy = "single"
     num_gpus: int = 1
     calibration: Calibration | None = None
@@ -231,6 +234,7 @@ def space_setup(space: Space, method: MethodName, optimizer: Optimizer, checkpoi
         generate=space.generate,
         examples=space.examples,
         merge=space.merge and find_method(method).mergeable,
+        depth=space.depth,
         num_gpus=space.num_gpus,
         strategy=space.strategy,
     )

@@ -40,10 +40,10 @@ def estimate_disk(
     """
     checkpoints = checkpoint_bytes(model, setup) * (keep + 1)
     whole = model.num_params * _WIDTH.get(model.weights_dtype, 2)
-    if setup.full:
+    if setup.facts.trains_base:
         export = model.num_params * max(4, _WIDTH.get(model.weights_dtype, 4))
     else:
-        export = 4 * trainable_params(model, setup) + (whole if delivery.merge else 0)
+        export = 4 * trainable_params(model, setup) + (whole if delivery.merge and setup.facts.mergeable else 0)
     export *= 2 if delivery.output is not None else 1
     # A conversion is written beside the merged model, in its number format, and is there before the other may go.
     export += whole * len(set(delivery.formats))

@@ -54,7 +54,8 @@ class MethodSection(Section):
     name: MethodName | None = Field(
         None,
         title="Method",
-        description="full trains every weight, lora small added matrices, qlora the same on a 4-bit base model.",
+        description="full trains every weight, lora small added matrices, qlora the same on a 4-bit base model; "
+        "bottleneck small added layers, feature-extraction the top of the model, gradual-unfreezing all, top first.",
         json_schema_extra=why("The most capable method that fits the machine."),
     )
     rank: int | None = Field(
@@ -85,6 +86,59 @@ class MethodSection(Section):
         title="LoRA targets",
         description="Layers that get an adapter: all-linear, attention, or a list of module names.",
         json_schema_extra=why("all-linear comes closest to full fine-tuning.", level="advanced"),
+    )
+    width: int | None = Field(
+        None,
+        title="Bottleneck width",
+        ge=1,
+        le=4096,
+        description="Inner width of each bottleneck adapter; wider learns more and needs more memory.",
+        json_schema_extra=why("A sixteenth of the model's width, as published."),
+    )
+    placement: Literal["houlsby", "pfeiffer"] | None = Field(
+        None,
+        title="Bottleneck placement",
+        description="houlsby: behind attention and feed-forward network of each block; pfeiffer: behind the latter.",
+        json_schema_extra=why("houlsby: learns more; pfeiffer has half the weights and is a little faster."),
+    )
+    activation: Literal["relu", "gelu", "silu"] | None = Field(
+        None,
+        title="Bottleneck activation",
+        description="What stands between the two layers of each bottleneck adapter.",
+        json_schema_extra=why("relu, which needs the least memory; the others rarely do better.", level="advanced"),
+    )
+    layers: int | None = Field(
+        None,
+        title="Blocks that learn",
+        ge=0,
+        le=1024,
+        description="Last blocks that learn with the output layer; 0: the output layer alone.",
+        json_schema_extra=why("0 below a new head, else a quarter of the blocks."),
+    )
+    unfreeze_every: int | None = Field(
+        None,
+        title="Steps per stage",
+        ge=1,
+        description="Optimizer steps until the next stage below begins to learn.",
+        json_schema_extra=why("All stages are open after half of the run."),
+    )
+    layers_per_stage: int | None = Field(
+        None,
+        title="Blocks per stage",
+        ge=1,
+        le=1024,
+        description="Blocks that begin to learn together.",
+        json_schema_extra=why("As many as make at most six stages of blocks.", level="advanced"),
+    )
+    rate_decay: float | None = Field(
+        None,
+        title="Rate decay per block",
+        gt=0,
+        le=1,
+        description="Each block learns at this times the rate of the one above; 1: all at the same rate.",
+        json_schema_extra=why(
+            "1: one rate for all; 0.95 is common, 0.38 was published for three blocks.", level="advanced"
+        ),
     )
 
     @property

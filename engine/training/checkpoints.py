@@ -8,6 +8,7 @@ Nothing in it is pickle. The trainer itself never writes one.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ class TrainingCheckpoints:
         self._store = store
         self._events = events
         self._trainer = trainer
+        # Now: gradual unfreezing holds weights back while training runs, and they are no less part of what is learnt.
+        self._learnt = learnt_tensors(trainer.model)
         self.last_step = 0
 
     def save(self, progress: Progress) -> bool:
@@ -94,7 +97,7 @@ class TrainingCheckpoints:
 
     def load_weights(self, folder: str) -> None:
         """Put the learnt weights of a checkpoint into the model, bit for bit."""
-        load_learnt_weights(self._trainer.model, Path(folder) / WEIGHTS)
+        load_learnt_weights(self._learnt, Path(folder) / WEIGHTS)
 
     def load_state(self, checkpoint: Checkpoint) -> Progress:
         """Put back optimizer, schedule, scaler and random generators, and return the progress of the checkpoint."""
@@ -105,7 +108,7 @@ class TrainingCheckpoints:
     def _write(self, folder: Path, progress: Progress) -> None:
         trainer = self._trainer
         scaler = trainer.accelerator.scaler
-        save_learnt_weights(trainer.model, folder / WEIGHTS)
+        save_learnt_weights(self._learnt, folder / WEIGHTS)
         tree = {
             "optimizer": trainer.optimizer.state_dict(),
             "schedule": trainer.lr_scheduler.state_dict(),
@@ -149,22 +152,22 @@ def _write_problem(error: Exception, step: int, folder: Path) -> Problem | None:
 
 
 def learnt_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return the parameters that learn, by name; tied ones once."""
+    """Return the parameters that learn, by name; tied ones once. To be asked before training has begun."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def save_learnt_weights(model: torch.nn.Module, path: Path) -> None:
-    """Write `learnt_tensors` of a model as safetensors."""
-    save_file({name: t.detach().to("cpu", copy=True).contiguous() for name, t in learnt_tensors(model).items()}, path)
+def save_learnt_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors, such as `learnt_tensors` of a model, as safetensors."""
+    save_file({name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}, path)
 
 
-def load_learnt_weights(model: torch.nn.Module, path: Path) -> None:
-    """Copy a file of `save_learnt_weights` into the model.
+def load_learnt_weights(own: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Copy a file of `save_learnt_weights` into the tensors of the same names.
 
     Raises:
         ProblemError: The file is not of this model and method.
     """
-    stored, own = load_file(path), learnt_tensors(model)
+    stored = load_file(path)
     wrong = [name for name in own.keys() | stored.keys() if name not in own or name not in stored]
     wrong += [name for name in own.keys() & stored.keys() if own[name].shape != stored[name].shape]
     if wrong:

@@ -16,10 +16,11 @@ from engine.runs.home import home_folders
 from engine.stages import load_learner
 from engine.text import clean_line
 from engine.training.batching import Batching
-from engine.training.checkpoints import WEIGHTS, load_learnt_weights, load_trainer_state
+from engine.training.checkpoints import WEIGHTS, learnt_tensors, load_learnt_weights, load_trainer_state
 from engine.training.distributed import Links, Share, learning
 from engine.training.faults import fault_kind
 from engine.training.ranks import RankJob, fingerprint_of
+from engine.training.unfreezing import StageCallback
 
 
 class Orders(Protocol):
@@ -118,9 +119,12 @@ def take_part(job: RankJob, progress: Progress, orders: Orders, *, tell: Callabl
         announce=orders.await_step,
     )
     follower = Follower(built, job.checkpoint, progress)
-    trainer.load_weights = lambda folder: load_learnt_weights(trainer.model, Path(folder) / WEIGHTS)
+    learnt = learnt_tensors(trainer.model)
+    trainer.load_weights = lambda folder: load_learnt_weights(learnt, Path(folder) / WEIGHTS)
     trainer.after_micro_step = follower.after_micro_step
     trainer.add_callback(follower)
+    if job.plan.recipe.method.facts.staged:
+        trainer.add_callback(StageCallback(trainer.model, job.plan.recipe))
     trainer.train(resume_from_checkpoint=job.checkpoint)
 
 

@@ -8,10 +8,11 @@ import torch
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
 from engine.evaluation.few_shot import FewShot
 from engine.evaluation.measurement import TEST_PHASES, Phase, measurement_file
+from engine.methods.gradual_unfreezing import Stage, Unfreezing
 from engine.objectives.build import BuiltTrainer, build_trainer
 from engine.out_of_memory import give_back_memory
 from engine.recipe.problems import ProblemError
-from engine.text import clean_line
+from engine.text import clean_line, human_count
 from engine.training.callbacks import Duties, RunCallback, StepLog, TrainingState
 from engine.training.checkpoints import TrainingCheckpoints
 from engine.training.context import RunContext
@@ -19,6 +20,7 @@ from engine.training.faults import Fault, FaultKind, fault_kind
 from engine.training.interrupt import StopRequested
 from engine.training.lookout import Actions, Lookout
 from engine.training.ranks import RankFailedError, Ranks, fingerprint_of
+from engine.training.unfreezing import StageCallback
 
 
 class TrainingFaultError(Exception):
@@ -282,6 +284,8 @@ def _set_up(context: RunContext) -> Training:
             extras=trainer.step_extras,
         )
     )
+    if context.recipe.method.facts.staged:
+        trainer.add_callback(StageCallback(trainer.model, context.recipe, tell=partial(_tell_stage, context)))
     lookout = Lookout(
         context.events,
         context.desk,
@@ -293,6 +297,26 @@ def _set_up(context: RunContext) -> Training:
     trainer.after_micro_step = lookout.after_micro_step
     trainer.load_weights = checkpoints.load_weights
     return training
+
+
+def _tell_stage(context: RunContext, stage: Stage, unfreezing: Unfreezing) -> None:
+    """Say that a stage opens; the first one, how many there are."""
+    learning, every = unfreezing.num_learning, unfreezing.num_weights
+    context.events.write(
+        "stage.opened",
+        stage=stage.number,
+        num_stages=len(unfreezing.stages),
+        step=stage.opens_at,
+        title=stage.title,
+        trainable_params=learning,
+        num_params=every,
+    )
+    context.notice(
+        "note",
+        "training.stage_opened",
+        f"Stage {stage.number} of {len(unfreezing.stages)} opens after step {stage.opens_at}: {stage.title}; now "
+        f"{human_count(learning)} of {human_count(every)} weights learn.",
+    )
 
 
 def _look_around(context: RunContext, lookout: Lookout) -> None:

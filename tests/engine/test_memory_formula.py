@@ -5,10 +5,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.catalog.base_models import find_base_model
 from engine.evaluation.generation import generation_share
+from engine.planning.depth import depth_of
 from engine.planning.memory import Setup, estimate_memory, memory_components
 from engine.planning.memory_phases import generation_share as rule
 from engine.planning.model_profile import profile_folder
 from engine.planning.plan import Device
+from engine.recipe.sources import flatten
 from engine.rehearsal.run import rehearse
 from tests.engine.made_plan import made_plan
 from tests.engine.measured_training import length_profile, measured_training_peak, plan_of, save_model
@@ -45,6 +47,14 @@ CASES = [
     ("gemma", "lora", "float32", False, 2),
     ("gpt_neox", "lora", "bfloat16", False, 1),
     ("gpt2", "full", "float32", False, 1),
+    ("llama", "bottleneck", "float32", False, 1),
+    ("qwen3", "bottleneck", "bfloat16", False, 2),
+    ("gpt2", "bottleneck", "float32", True, 1),
+    ("llama", "feature-extraction", "float32", False, 2),
+    ("llama", "feature-extraction", "float32", True, 1),
+    ("qwen3", "feature-extraction", "bfloat16", False, 1),
+    ("gpt_neox", "feature-extraction", "bfloat16", False, 1),
+    ("gpt2", "gradual-unfreezing", "float32", False, 1),
 ]
 
 
@@ -58,6 +68,7 @@ def setup_of(plan, **changes):
         max_length=recipe.training.max_length,
         activation_checkpointing=bool(recipe.training.activation_checkpointing),
         accumulates=plan.steps.accumulation > 1,
+        depth=depth_of(flatten(recipe.model_dump(mode="json")), plan.model),
         **changes,
     )
 

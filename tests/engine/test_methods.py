@@ -5,6 +5,7 @@ import torch
 from peft import PeftModel
 from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM
 
+from engine.catalog.methods import METHOD_NAMES
 from engine.methods.apply import METHODS, apply_method, trainable_summary
 from engine.methods.targets import find_targets, linear_layers
 from engine.models.loading import load_model
@@ -164,7 +165,7 @@ class TestRefusals:
             apply_method(tiny_llama(64), recipe(None))
 
     def test_one_module_for_each_method(self):
-        assert set(METHODS) == {"full", "lora", "qlora"}
+        assert set(METHODS) == set(METHOD_NAMES)
 
 
 def tiny_mamba() -> MambaForCausalLM:
