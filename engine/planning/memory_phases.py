@@ -14,7 +14,6 @@ from engine.planning.memory_setup import (
     WIDTHS,
     Setup,
     block_params,
-    head_params,
     learning_blocks,
     linear_params,
     optimizer_bytes,
@@ -298,8 +297,8 @@ class _Head:
 
 
 def _head_learns(model: ModelProfile, setup: Setup) -> bool:
-    """Return whether the output layer learns."""
-    return setup.full or (setup.part and head_params(model, setup) > 0)
+    """Return whether an output layer as large as the vocabulary learns."""
+    return setup.full or (setup.part and not (model.tied_embeddings or setup.depth.head_is_new))
 
 
 def _fused_head(model: ModelProfile, setup: Setup) -> _Head:

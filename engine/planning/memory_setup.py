@@ -6,6 +6,7 @@ from typing import Literal
 
 from engine.catalog.methods import Learns, Method, MethodName, find_method
 from engine.planning.depth import Depth
+from engine.planning.layer_sums import head_weights
 from engine.planning.profiles import ModelProfile
 
 LinearShape = tuple[str, int, int]
@@ -133,7 +134,9 @@ def learning_blocks(model: ModelProfile, setup: Setup) -> int:
 
 
 def head_params(model: ModelProfile, setup: Setup) -> int:
-    """Return the weights of an output layer that is neither tied to the embeddings nor small and new."""
+    """Return the weights of the head that are its own: an output layer that is tied to the embeddings is not."""
+    if model.head is not None and model.head in model.heads:
+        return head_weights(model.heads, model.head, model.num_labels)
     return 0 if model.tied_embeddings or setup.depth.head_is_new else model.vocab_size * model.hidden_size
 
 

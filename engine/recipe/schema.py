@@ -54,8 +54,7 @@ class MethodSection(Section):
     name: MethodName | None = Field(
         None,
         title="Method",
-        description="full trains every weight, lora small added matrices, qlora the same on a 4-bit base model; "
-        "bottleneck small added layers, feature-extraction the top of the model, gradual-unfreezing all, top first.",
+        description="Which weights learn: all, those at the top, or matrices, layers, scales or tokens that are added.",
         json_schema_extra=why("The most capable method that fits the machine."),
     )
     rank: int | None = Field(

@@ -63,6 +63,13 @@ def test_every_leaf_has_a_value_and_a_source() -> None:
         "method.alpha",
         "method.dropout",
         "method.targets",
+        "method.width",
+        "method.placement",
+        "method.activation",
+        "method.layers",
+        "method.unfreeze_every",
+        "method.layers_per_stage",
+        "method.rate_decay",
     }
     assert {path for path, value in leaves.items() if value is None} <= may_stay_empty
     assert found.sources["objective"].kind == "you"
