@@ -67,6 +67,11 @@ def apply_method(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | Pe
     return adapted
 
 
+def rate_factors(model: PreTrainedModel | PeftModel, recipe: Recipe) -> dict[str, float]:
+    """Return `{parameter name: times the learning rate}` of what learns at a rate of its own."""
+    return gradual_unfreezing.rate_factors(model, recipe) if recipe.method.facts.staged else {}
+
+
 def _problem(code: str, message: str, fix: str) -> ProblemError:
     return ProblemError(Problem(code, message, fix, path="method.name"))
 

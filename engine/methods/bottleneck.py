@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from engine.methods.blocks import block_modules
 from engine.methods.bottleneck_tuner import BottleneckConfig, out_features
+from engine.models.heads import PEFT_TASKS, head_modules, head_of
 from engine.planning.depth import default_width
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
@@ -34,13 +35,14 @@ def apply(model: PreTrainedModel, recipe: Recipe, tokenizer: PreTrainedTokenizer
         ProblemError: No block, or no projection in a block, was found.
     """
     model.requires_grad_(False)
-    method = recipe.method
+    method, head = recipe.method, head_modules(model)
     revision: dict[str, Any] = {"revision": recipe.model.revision} if recipe.model.revision else {}
     config = BottleneckConfig(
         width=method.width or default_width(_hidden_size(model)),
         activation=method.activation or "relu",
         target_modules=set(output_projections(model, feed_forward_only=method.placement == "pfeiffer")),
-        task_type="CAUSAL_LM",
+        modules_to_save=head or None,
+        task_type=PEFT_TASKS[head_of(model)],
         **revision,
     )
     adapted: PeftModel = get_peft_model(model, config, autocast_adapter_dtype=True)

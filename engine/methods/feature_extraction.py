@@ -3,6 +3,7 @@
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.methods.blocks import Parts, find_parts
+from engine.models.heads import head_of, is_new
 from engine.planning.depth import default_layers
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
@@ -24,7 +25,7 @@ def apply(model: PreTrainedModel, recipe: Recipe, tokenizer: PreTrainedTokenizer
     """
     parts = find_parts(model)
     layers = recipe.method.layers
-    chosen = default_layers(len(parts.blocks), head_is_new=False) if layers is None else layers
+    chosen = default_layers(len(parts.blocks), head_is_new=is_new(head_of(model))) if layers is None else layers
     _check(parts, chosen)
     model.requires_grad_(False)
     weights = dict(model.named_parameters())

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.catalog.tasks import Task
 from engine.data.rendered import RenderedRows
+from engine.methods.apply import rate_factors
 from engine.objectives import chat, classification, domain_adaptation
 from engine.objectives.parts import TrainerParts
 from engine.objectives.sequences import Segment, Sequences
@@ -143,7 +144,9 @@ def make_trainer(
     parts = TrainerParts(
         recipe, task, device, batching, sequences, order, total_steps, schedule, model, tokenizer, folder
     )
-    return BuiltTrainer(OBJECTIVES[recipe.objective].trainer(parts), order, sequences, total_steps)
+    trainer = OBJECTIVES[recipe.objective].trainer(parts)
+    trainer.rate_factors = rate_factors(model, recipe)
+    return BuiltTrainer(trainer, order, sequences, total_steps)
 
 
 def count_steps(training: TrainingSection, steps_per_epoch: int) -> int:

@@ -36,6 +36,7 @@ class StepTrainer(Trainer):
         before_micro_step: Called before each micro-step; may raise to leave training.
         after_micro_step: Called with the micro-step's share of the loss, detached, on the device.
         load_weights: Called when the trainer wants the weights of a checkpoint folder.
+        rate_factors: `{parameter name: times the learning rate}` of what learns at a rate of its own.
         share: The part that this process takes in each step; None when it computes whole steps.
         others_loss: Called with the other processes' part of a step's loss.
     """
@@ -60,6 +61,7 @@ class StepTrainer(Trainer):
         self.before_micro_step: Callable[[], None] = _nothing
         self.after_micro_step: Callable[[torch.Tensor], None] = _ignore
         self.load_weights: Callable[[str], None] = _ignore
+        self.rate_factors: Mapping[str, float] = {}
         self.share: Share | None = None
         self.others_loss: Callable[[torch.Tensor], None] = _ignore
         self._extra_sums = torch.zeros(len(self.extra_names), device=self.args.device)
@@ -98,6 +100,19 @@ class StepTrainer(Trainer):
             generator=torch.Generator(),
             pin_memory=self.args.device.type == "cuda",
         )
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Return the optimizer; parameters with a rate of their own are in groups of their own, after the others.
+
+        The rate that is logged is that of the first group, and the schedule multiplies each group's own.
+        """
+        is_new = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if is_new and self.rate_factors:
+            names = dict((self.model if model is None else model).named_parameters())
+            factors = {id(names[name]): factor for name, factor in self.rate_factors.items()}
+            optimizer.param_groups[:] = _by_rate(optimizer.param_groups, factors)
+        return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LambdaLR:
         """Return the schedule of `rate_share`; transformers' own start at zero and would waste the first step."""
@@ -204,6 +219,17 @@ class RunTrainer(StepTrainer, SFTTrainer):
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | int | None:
         """Return the trained tokens of the whole step; None where the model's own loss takes no such number."""
         return super()._get_num_items_in_batch(batch_samples, device) if self._counts_tokens else None
+
+
+def _by_rate(groups: list[dict[str, Any]], factors: Mapping[int, float]) -> list[dict[str, Any]]:
+    """Return groups of parameters cut so that all of a group learn at one rate; `factors` are by id."""
+    cut: list[dict[str, Any]] = []
+    for factor in [1.0, *sorted({*factors.values()} - {1.0})]:
+        for group in groups:
+            chosen = [parameter for parameter in group["params"] if factors.get(id(parameter), 1.0) == factor]
+            if chosen or factor == 1.0:
+                cut.append({**group, "params": chosen, "lr": group["lr"] * factor})
+    return cut
 
 
 def _nothing() -> None:

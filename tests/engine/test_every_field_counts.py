@@ -16,11 +16,14 @@ import torch
 from transformers import dynamic_module_utils
 
 import engine.stages
+from engine.catalog.methods import find_method
 from engine.data.profile import profile_data
 from engine.data.run_rows import load_rows
 from engine.hardware.devices import Disk, Hardware, Host
 from engine.hardware.readings import Unavailable
+from engine.methods.bottleneck_tuner import BottleneckLayer
 from engine.models.hub import profile_model
+from engine.objectives.build import build_trainer
 from engine.planning.plan import Plan
 from engine.planning.planner import make_plan
 from engine.recipe.fields import fields_by_path
@@ -39,7 +42,7 @@ from engine.training.event_log import EventLog
 from engine.training.few_shot import measure_few_shot
 from engine.training.interrupt import Interrupt
 from engine.training.requests import RequestDesk
-from engine.training.run import OBJECTIVES, evaluate
+from engine.training.run import evaluate
 from tests.engine.forked import ForkedWorker
 from tests.engine.made_runs import events_of, loss_curve, write_rows
 from tests.engine.spoiled_rows import chosen_rows, spoiled_rows
@@ -85,6 +88,8 @@ class Change:
 
 
 SHORT_RUN = {"training.max_steps": 4, "training.evaluate_every": 3, "training.checkpoint_every": 1}
+BOTTLENECK = {"method.name": "bottleneck"}
+UNFREEZING = SHORT_RUN | {"method.name": "gradual-unfreezing"}
 LEGACY_TABLE = {"data.source": "WORLD/legacy.csv", "data.encoding": "windows-1252"}
 PLAIN_TEXT = {"data.source": "WORLD/book.txt", "objective": "domain-adaptation"}
 SPOILED = {"data.source": "WORLD/spoiled.jsonl", "data.held_out": 0.02}
@@ -101,6 +106,13 @@ CHANGES: dict[str, Change] = {
     "method.alpha": Change(5.0, ("learner.scaling",)),
     "method.dropout": Change(0.2, ("learner.dropout",)),
     "method.targets": Change("attention", ("learner.learning",)),
+    "method.width": Change(3, ("learner.shapes",), BOTTLENECK),
+    "method.placement": Change("pfeiffer", ("learner.learning",), BOTTLENECK),
+    "method.activation": Change("gelu", ("learner.activations",), BOTTLENECK),
+    "method.layers": Change(2, ("learner.learning",), {"method.name": "feature-extraction"}),
+    "method.unfreeze_every": Change(2, ("trained.stages", "trained.losses"), UNFREEZING),
+    "method.layers_per_stage": Change(2, ("trained.stages", "trained.losses"), UNFREEZING),
+    "method.rate_decay": Change(0.5, ("trainer.group_rates",), UNFREEZING),
     "data.source": Change("WORLD/more.jsonl", ("rows.train",)),
     "data.encoding": Change("koi8-r", ("rows.train",), LEGACY_TABLE),
     "data.unwrap": Change("more", ("rows.train",), {"data.source": "WORLD/wrapped.json", "data.unwrap": "rows"}),
@@ -206,7 +218,7 @@ class World:
         # What nothing would read is refused by the plan.
         if merged["objective"] == "domain-adaptation":
             del merged["evaluation.generate_rows"]
-        if merged["method.name"] == "full":
+        if "method.rank" not in find_method(merged["method.name"]).settings:
             del merged["method.rank"]
         return {key: _in_world(value, self.folder) for key, value in merged.items()}
 
@@ -354,6 +366,7 @@ def _learner(world: World, changes: dict[str, Any]) -> dict[str, Any]:
         "dtypes": [str(parameter.dtype) for parameter in parameters.values()],
         "scaling": [layer.scaling["default"] for layer in layers],
         "attention": model.config._attn_implementation,
+        "activations": [type(m._activation).__name__ for m in model.modules() if isinstance(m, BottleneckLayer)],
         "dropout": [getattr(layer.lora_dropout["default"], "p", 0.0) for layer in layers],
     }
 
@@ -364,7 +377,7 @@ def _fingerprint(model: torch.nn.Module) -> list[float]:
 
 def _trainer(world: World, changes: dict[str, Any]) -> dict[str, Any]:
     context = world.context(changes)
-    built = OBJECTIVES[context.recipe.objective](context)
+    built = build_trainer(context)
     trainer, args = built.trainer, built.trainer.args
     trainer.create_optimizer_and_scheduler(built.total_steps)
     optimizer: Any = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
@@ -375,6 +388,7 @@ def _trainer(world: World, changes: dict[str, Any]) -> dict[str, Any]:
         "batches": [built.sequences.row_ids(batch) for batch in batches],
         "columns": sorted(first),
         "rates": [args.learning_rate * trainer.rate_share(step) for step in range(built.total_steps)],
+        "group_rates": sorted({group["initial_lr"] for group in optimizer.param_groups}),
         "decays": sorted(group["weight_decay"] for group in optimizer.param_groups),
         "clip": args.max_grad_norm,
         "optimizer": f"{type(optimizer).__module__}.{type(optimizer).__name__}",
@@ -395,6 +409,7 @@ def _trained(world: World, changes: dict[str, Any]) -> dict[str, Any]:
     (started,) = events_of(run, "training.started")
     return {
         "losses": loss_curve(run),
+        "stages": [(event["step"], event["title"]) for event in events_of(run, "stage.opened")],
         "batching": (started["micro_batch"], started["accumulation"]),
         "evaluated": [event["step"] for event in events_of(run, "evaluation.completed")],
         "probed": [event["outcome"] for event in events_of(run, "memory.probed")],
