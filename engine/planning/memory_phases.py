@@ -227,9 +227,8 @@ class _Run:
         return 0
 
     def head(self) -> "_Head":
-        return (
-            _fused_head(self.model, self.setup) if self.setup.device == "cuda" else _plain_head(self.model, self.setup)
-        )
+        fused = self.setup.device == "cuda" and not self.setup.smoothed
+        return _fused_head(self.model, self.setup) if fused else _plain_head(self.model, self.setup)
 
     def evaluation(self) -> Iterator[Moment]:
         """Yield the moments of an evaluation: it runs without gradients, and finds the optimizer's states there."""
