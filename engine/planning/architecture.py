@@ -39,6 +39,8 @@ class Architecture:
         heads: What each head adds to the body.
         relative_positions: Positions are distances, so that longer texts than those of the pre-training can be read.
         encoder_layers: Blocks of the encoder, where there is a decoder too; they have the `encoder_shapes`.
+        attention_dropout: Whether attention scores are dropped in training; None when nobody looked.
+        distance_buckets: Distances that a separate product of each head scores, as DeBERTa does; 0 for others.
     """
 
     model_type: str
@@ -67,3 +69,5 @@ class Architecture:
     relative_positions: bool = False
     encoder_layers: int = 0
     encoder_shapes: list[LinearShape] = field(default_factory=list, hash=False)
+    attention_dropout: bool | None = None
+    distance_buckets: int = 0

@@ -1,6 +1,6 @@
 """How the blocks of a family are built, as far as memory depends on it. Read off transformers 5, one row per family."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Norm = Literal["rms", "layer"]
@@ -22,6 +22,8 @@ class BlockTraits:
         parallel: Attention and feed-forward layer read the same normalised input.
         capped_scores: Attention scores are squashed, which no fused kernel does.
         dropout: The published configurations train with dropout.
+        drops_product: Dropout also falls on what the feed-forward layer multiplies out.
+        written_out_attention: Attention is a chain of tensor operations, which no fused kernel replaces.
         known: Whether the family was looked at; otherwise it is taken for a Llama.
     """
 
@@ -36,14 +38,16 @@ class BlockTraits:
     parallel: bool = False
     capped_scores: bool = False
     dropout: bool = False
+    drops_product: bool = False
+    written_out_attention: bool = False
     known: bool = True
 
 
 _LLAMA = BlockTraits()
 _ENCODER = BlockTraits(norm="layer", gated=False, rotary=False, dropout=True)
 _FAMILIES: dict[str, BlockTraits] = {
-    **dict.fromkeys(("llama", "mistral", "qwen2", "gemma", "mixtral", "qwen2_moe"), _LLAMA),
-    **dict.fromkeys(("qwen3", "qwen3_moe"), BlockTraits(head_norms=True)),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "gemma", "mixtral", "qwen2_moe", "smollm3", "granite"), _LLAMA),
+    **dict.fromkeys(("qwen3", "qwen3_moe", "olmo2"), BlockTraits(head_norms=True)),
     "gemma2": BlockTraits(num_norms=4, capped_scores=True),
     "gemma3_text": BlockTraits(num_norms=4, head_norms=True),
     "phi": BlockTraits(
@@ -54,9 +58,11 @@ _FAMILIES: dict[str, BlockTraits] = {
         norm="layer", gated=False, written_out_activation=True, fused_projection=True, rotary=False, dropout=True
     ),
     "gpt_neox": BlockTraits(norm="layer", gated=False, fused_projection=True, rotated_apart=True),
-    **dict.fromkeys(("bert", "roberta", "distilbert", "bart", "whisper", "vit", "wav2vec2"), _ENCODER),
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "distilbert"), _ENCODER),
+    **dict.fromkeys(("bart", "mbart", "whisper", "vit", "wav2vec2"), _ENCODER),
+    "deberta-v2": replace(_ENCODER, written_out_attention=True),
     "modernbert": BlockTraits(norm="layer", fused_projection=True),
-    "t5": BlockTraits(gated=False, rotary=False, capped_scores=False, dropout=True),
+    **dict.fromkeys(("t5", "mt5"), BlockTraits(gated=False, rotary=False, dropout=True, drops_product=True)),
 }
 _PLAIN = frozenset({"opt", "bloom", "gptj", "gpt_neo", "gpt_bigcode", "codegen"})
 _UNKNOWN = BlockTraits(known=False)

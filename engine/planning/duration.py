@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from engine.planning.memory import Setup, learning_blocks, linear_params
+from engine.planning.memory_phases import gives_words
 from engine.planning.plan import Device, Machine, Steps, TimeEstimate
 from engine.planning.profiles import DataProfile, ModelProfile
 from engine.planning.steps import count_sequences, mean_tokens, total_steps
@@ -124,10 +125,13 @@ def step_flops(model: ModelProfile, setup: Setup, tokens: float) -> float:
     """
     # A token passes a few experts; those that every token passes are linear layers like others.
     experts = model.expert_params * model.experts_per_token // model.num_experts if model.num_experts else 0
-    head = model.vocab_size * model.hidden_size
+    outputs = model.vocab_size if gives_words(model) else model.num_labels
+    head = outputs * model.hidden_size
     blocks = linear_params(model) + experts
     # Scores and weighted sums, causal: half of 2 x 2 x length x width per token and block.
     attention = model.num_layers * model.num_heads * model.head_dim * setup.max_length
+    if model.kind == "encoder":
+        attention *= 2  # It looks both ways.
     # Two per weight and token forward, two for the gradients of the inputs, two for those of the weights that learn.
     recomputed = 2 if setup.activation_checkpointing else 0
     quantized = _QUANTIZED_WORK if setup.facts.bits is not None else 1.0

@@ -6,6 +6,7 @@ from engine.planning.config_sizes import Config, optional_size, size
 from engine.planning.layer_sums import (
     architecture,
     biased,
+    drops,
     linear,
     named_head,
     square_attention,
@@ -55,6 +56,7 @@ def read_t5(config: Config) -> Architecture:
         head_sizes=sizes,
         relative=True,
         encoder=(encoders, attention + mlp),
+        attention_dropout=drops(config, "dropout_rate", 0.1),
     )
 
 
@@ -96,6 +98,7 @@ def of_two_stacks(
         body=body,
         head_sizes=sizes,
         encoder=(encoders, encoder),
+        attention_dropout=drops(config, "attention_dropout", 0.0),
     )
 
 

@@ -9,6 +9,7 @@ from engine.planning.layer_sums import (
     architecture,
     biased,
     class_of,
+    drops,
     linear,
     named_head,
     square_attention,
@@ -52,6 +53,7 @@ def read_bert(config: Config) -> Architecture:
         tied=tied,
         body=body,
         head_sizes=sizes,
+        attention_dropout=drops(config, "attention_probs_dropout_prob", 0.1),
     )
 
 
@@ -100,6 +102,7 @@ def read_distilbert(config: Config) -> Architecture:
         tied=tied,
         body=body,
         head_sizes=sizes,
+        attention_dropout=drops(config, "attention_dropout", 0.1),
     )
 
 
@@ -144,6 +147,7 @@ def read_modernbert(config: Config) -> Architecture:
         window=(window, layers - -(-layers // every)) if window else (0, 0),
         body=body,
         head_sizes=sizes,
+        attention_dropout=drops(config, "attention_dropout", 0.0),
     )
 
 
@@ -182,6 +186,8 @@ def read_deberta(config: Config) -> Architecture:
         tied=tied,
         body=body,
         head_sizes=sizes,
+        attention_dropout=drops(config, "attention_probs_dropout_prob", 0.1),
+        distance_buckets=_buckets(config, positions),
         relative=not absolute,
     )
 
@@ -196,14 +202,18 @@ def _distance_projections(config: Config, hidden: int) -> list[LinearShape]:
     return [(name, hidden, hidden) for name, kind in found if kind in named]
 
 
+def _buckets(config: Config, positions: int) -> int:
+    """Return how many distances are told apart, to both sides."""
+    if not flag(config, "relative_attention", False):
+        return 0
+    farthest, buckets = config.get("max_relative_positions"), config.get("position_buckets")
+    reach = farthest if type(farthest) is int and farthest > 0 else positions
+    return 2 * (buckets if type(buckets) is int and buckets > 0 else reach)
+
+
 def _distances(config: Config, hidden: int, positions: int) -> int:
     """Return the weights of the embeddings of distances, of their norm and of the convolution beside the blocks."""
-    total = 0
-    if flag(config, "relative_attention", False):
-        farthest = config.get("max_relative_positions")
-        buckets = config.get("position_buckets")
-        reach = farthest if type(farthest) is int and farthest > 0 else positions
-        total += 2 * (buckets if type(buckets) is int and buckets > 0 else reach) * hidden
+    total = _buckets(config, positions) * hidden
     if "layer_norm" in str(config.get("norm_rel_ebd", "none")).lower():
         total += 2 * hidden
     kernel = count(config, "conv_kernel_size")

@@ -53,6 +53,12 @@ def named_head(config: Config, heads: HeadSizes, *, bare: int = 0) -> int:
     return bare if head not in heads else head_weights(heads, head, num_labels(config))
 
 
+def drops(config: Config, name: str, default: float) -> bool:
+    """Return whether a configuration drops anything under a name in training."""
+    share = config.get(name)
+    return bool(share if isinstance(share, int | float) else default)
+
+
 def linear(rows: int, columns: int, *, bias: bool = True) -> int:
     """Return the weights of a linear layer."""
     return rows * columns + (columns if bias else 0)
@@ -98,6 +104,8 @@ def architecture(
     head_sizes: HeadSizes | None = None,
     relative: bool = False,
     encoder: tuple[int, list[LinearShape]] = (0, []),
+    attention_dropout: bool | None = None,
+    distance_buckets: int = 0,
 ) -> Architecture:
     """Return the architecture of a family that was held against real models.
 
@@ -130,4 +138,6 @@ def architecture(
         relative_positions=relative,
         encoder_layers=encoder[0],
         encoder_shapes=encoder[1],
+        attention_dropout=attention_dropout,
+        distance_buckets=distance_buckets,
     )

@@ -152,13 +152,20 @@ def _slack(setup: Setup, peak: Moment) -> int:
 def _guesses(model: ModelProfile, setup: Setup) -> bool:
     """Return whether a part of the estimate was never held against a trace."""
     many = setup.num_gpus > 1
-    return not model.counted or not traits_of(model.model_type).known or model.kind != "decoder" or many
+    return (
+        not model.counted or not traits_of(model.model_type).known or not _held_against_training(model, setup) or many
+    )
+
+
+def _held_against_training(model: ModelProfile, setup: Setup) -> bool:
+    """Return whether models of this kind were trained to compare; those that also read, on a processor alone."""
+    return model.kind == "decoder" or (model.kind in ("encoder", "encoder-decoder") and setup.device == "cpu")
 
 
 def _range(model: ModelProfile, setup: Setup, peak: Moment, calibration: Calibration | None) -> tuple[float, float]:
     """Return the ends of the range of a phase: the formula's own error, what was measured here, and twice the slack."""
     traits = traits_of(model.model_type)
-    loose = traits.norm == "layer" or traits.capped_scores or model.num_experts > 0
+    loose = traits.norm == "layer" or traits.capped_scores or model.num_experts > 0 or model.kind != "decoder"
     spread = _UNKNOWN_SPREAD if _guesses(model, setup) else _LOOSE_SPREAD if loose else _KNOWN_SPREAD
     moving = _moving(peak)
     fixed = size_of(peak) - moving
@@ -188,8 +195,8 @@ def _notes(model: ModelProfile, setup: Setup) -> Iterator[str]:
     """Yield what the person should know of how the estimate was made."""
     if not traits_of(model.model_type).known or not model.counted:
         yield f"The architecture {model.model_type or '(unnamed)'} is not known to the formula; it is read as a Llama."
-    if model.kind != "decoder":
-        yield "The formula is made for text generation; for other models it is a rough guess."
+    if not _held_against_training(model, setup):
+        yield "For models that do not only write, the formula was held against training on a processor alone."
     if model.num_experts:
         yield f"All {model.num_experts} experts of each block are in memory, whichever a token takes."
     if model.num_experts and setup.facts.bits is not None:

@@ -12,7 +12,8 @@ from engine.planning.block_traits import BlockTraits, traits_of
 from engine.planning.memory_setup import Setup, adapted_shapes, adapters_per_block, feeds_forward
 from engine.planning.profiles import ModelProfile
 
-_LAST_OF_ATTENTION = frozenset({"o_proj", "out_proj", "dense", "out_lin"})
+_LAST_OF_ATTENTION = frozenset({"o_proj", "out_proj", "dense", "out_lin", "attention.output.dense", "attn.Wo", "o"})
+_LAST_OF_ALL = frozenset({"down_proj", "fc2", "dense_4h_to_h", "output.dense", "lin2", "mlp.Wo", "wo"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,23 @@ class BlockMemory:
 
 
 def block_memory(model: ModelProfile, setup: Setup) -> BlockMemory:
-    """Return what one block of a model needs in a training step."""
+    """Return what one block of a model needs in a training step; of an encoder and a decoder, the mean of both."""
+    decoder = _one_block(model, setup)
+    if not model.encoder_layers:
+        return decoder
+    reading = model.model_copy(update={"linear_shapes": model.encoder_shapes, "encoder_layers": 0})
+    encoder = _one_block(reading, setup)
+    share = model.encoder_layers / model.num_layers
+    return BlockMemory(
+        kept=round(share * encoder.kept + (1 - share) * decoder.kept),
+        entry=decoder.entry,
+        unlearned=encoder.unlearned,
+        passing=decoder.passing,
+        evaluating=decoder.evaluating,
+    )
+
+
+def _one_block(model: ModelProfile, setup: Setup) -> BlockMemory:
     masked = _masked(setup)
     block = _Block(model, setup, traits_of(model.model_type), masked=masked)
     tokens = setup.tokens
@@ -71,6 +88,11 @@ class _Block:
         return 4 if self.setup.full else self.setup.width
 
     @property
+    def attentions(self) -> int:
+        """Attentions of the block: a decoder beside an encoder looks at itself and at what was read."""
+        return 2 if self.model.encoder_layers else 1
+
+    @property
     def query(self) -> int:
         return self.model.num_heads * self.model.head_dim
 
@@ -102,7 +124,7 @@ class _Block:
     def norms(self) -> float:
         learnt = self.learns and self.traits.norm == "rms"
         result = self.residual * self.model.hidden_size if learnt else 0
-        over_stream = self.traits.num_norms * (self.norm_input() + 4 + result)
+        over_stream = (self.traits.num_norms + self.attentions - 1) * (self.norm_input() + 4 + result)
         if not self.traits.head_norms:
             return over_stream
         heads = self.query + self.key_value
@@ -117,7 +139,8 @@ class _Block:
         shapes = model.linear_shapes if self.learns else adapted_shapes(model, setup.targets)
         ranks = 0 if self.learns else setup.width * setup.rank * len(shapes)
         masks = sum(rows for _, rows, _ in shapes) if setup.dropout and not self.learns else 0
-        total = 0
+        # The second attention has a question of its own; what it looks at is shared by all blocks.
+        total = setup.width * model.hidden_size * (self.attentions - 1)
         seen: set[str] = set()
         for shape in shapes:
             source = self.source(shape)
@@ -134,7 +157,7 @@ class _Block:
         """Return the tensor that a linear layer reads."""
         name, rows, _ = shape
         if feeds_forward(shape, self.model):
-            last = rows != self.model.hidden_size or name in ("down_proj", "fc2", "dense_4h_to_h")
+            last = rows != self.model.hidden_size or name in _LAST_OF_ALL
             if last:
                 return "feed-forward product"
             return "attention input" if self.traits.parallel else "feed-forward input"
@@ -148,6 +171,9 @@ class _Block:
         return not self.traits.rotated_apart or (self.masked and self.setup.device == "cuda")
 
     def attention(self) -> float:
+        return self.attentions * self.one_attention()
+
+    def one_attention(self) -> float:
         setup, width = self.setup, self.setup.width
         # Kernels that take a mask want keys and values repeated for each query head.
         keys = self.query if self.masked or not self.fused() else self.key_value
@@ -159,24 +185,30 @@ class _Block:
             # SDPA turns the shared mask into one of the arithmetic's format, in each block.
             return kept + 4 * self.model.num_heads + (width * setup.max_length if self.masked else 0)
         if self.plain_dropout():
-            # The softmax, the noise of dropout and their product.
-            return kept + 3 * width * self.model.num_heads * setup.max_length
+            # The softmax, the noise of dropout and their product; what scores distances, for both sides.
+            per_head = 3 * setup.max_length + 2 * self.model.distance_buckets
+            return kept + width * self.model.num_heads * per_head
         # Scores: the softmax in float32, and its narrow copy for the product with the values.
         per_score = 4 + (width if width < 4 else 0) + (width if self.traits.capped_scores else 0)
         return kept + per_score * self.model.num_heads * setup.max_length
 
     def fused(self) -> bool:
-        return self.setup.attention != "eager" and not self.traits.capped_scores and not self.plain_dropout()
+        written_out = self.traits.capped_scores or self.traits.written_out_attention
+        return self.setup.attention != "eager" and not written_out and not self.plain_dropout()
 
     def plain_dropout(self) -> bool:
-        """Whether scores are dropped where no fused kernel can do it: on a processor."""
-        return self.traits.dropout and self.setup.device == "cpu" and self.setup.attention != "eager"
+        """Whether scores are dropped where no fused kernel can do it: on a processor, or in attention written out."""
+        drops = self.traits.dropout if self.model.attention_dropout is None else self.model.attention_dropout
+        unfused = self.setup.device == "cpu" or self.traits.written_out_attention
+        return drops and unfused and self.setup.attention != "eager"
 
     def feed_forward(self) -> float:
         """Return what the activation and the gate keep; the product is an input of the last layer."""
         inner, width = self.model.intermediate_size, self.setup.width
         if self.traits.gated:
             return 3 * width * inner
+        if self.traits.drops_product:
+            return self.mask * inner + self.activation()
         if not self.traits.written_out_activation:
             return width * inner
         if self.setup.device == "cuda" and self.setup.autocast:
@@ -192,10 +224,18 @@ class _Block:
         chosen = model.experts_per_token
         return width * (2 * chosen * model.hidden_size + model.intermediate_size) + 8 * model.num_experts
 
+    @property
+    def mask(self) -> int:
+        """Bytes of what dropout keeps of a number: one on a GPU, a number of the arithmetic on a processor."""
+        return 1 if self.setup.device == "cuda" else self.setup.width
+
+    def activation(self) -> float:
+        """Return what the activation of T5 keeps, of one matrix or of two that are multiplied (`gelu_new`)."""
+        gated = any(name == "wi_0" for name, _, _ in self.model.linear_shapes)
+        return self.setup.width * self.model.intermediate_size * (6 if gated else 1)
+
     def dropout(self) -> float:
-        # Two masks: one byte per number on a GPU, numbers of the arithmetic's format on a processor.
-        mask = 1 if self.setup.device == "cuda" else self.setup.width
-        return 2.0 * mask * self.model.hidden_size if self.traits.dropout else 0.0
+        return (1.0 + self.attentions) * self.mask * self.model.hidden_size if self.traits.dropout else 0.0
 
     def passing(self) -> float:
         """Return what comes and goes while a block computes its gradients."""

@@ -94,6 +94,11 @@ class _Run:
         return self.setup.num_gpus if self.setup.strategy in ("fsdp", "zero3") else 1
 
     @property
+    def tied(self) -> bool:
+        """Whether the embedding is the output layer as well."""
+        return self.model.tied_embeddings and gives_words(self.model)
+
+    @property
     def embedding(self) -> int:
         return self.model.vocab_size * self.model.hidden_size
 
@@ -194,7 +199,7 @@ class _Run:
 
     def last_gradients(self) -> int:
         """Return the gradients that a full step makes last: of the lowest block, and of an embedding of its own."""
-        below = 0 if self.model.tied_embeddings else self.embedding
+        below = 0 if self.tied else self.embedding
         return 4 * (block_params(self.model) + below) // self.shard
 
     def embedding_gradient(self) -> int:
@@ -205,7 +210,7 @@ class _Run:
         """
         if not self.setup.full:
             return 0
-        if self.model.tied_embeddings:
+        if self.tied:
             return 4 * self.embedding * (3 if self.setup.accumulates else 2)
         return 4 * self.embedding if self.setup.accumulates else 0
 
@@ -227,7 +232,9 @@ class _Run:
         return 0
 
     def head(self) -> "_Head":
-        fused = self.setup.device == "cuda" and not self.setup.smoothed
+        if not gives_words(self.model):
+            return _class_head(self.model, self.setup)
+        fused = self.setup.device == "cuda" and self.model.head in (None, "causal-lm")
         return _fused_head(self.model, self.setup) if fused else _plain_head(self.model, self.setup)
 
     def evaluation(self) -> Iterator[Moment]:
@@ -242,7 +249,8 @@ class _Run:
         base = {**self.resting(0), **copies}
         hidden = tokens * model.hidden_size * (4 if setup.full else setup.width)
         # Logits in the arithmetic's format and in float32, and their log-softmax.
-        chunk = 3 * min(EVALUATION_CHUNK_BYTES, 4 * tokens * model.vocab_size)
+        outputs = model.vocab_size if gives_words(model) else model.num_labels
+        chunk = 3 * min(EVALUATION_CHUNK_BYTES, 4 * tokens * outputs)
         yield {**base, ACTIVATIONS: self.reading(tokens) + self.mask(), HEAD: 0}
         yield {**base, ACTIVATIONS: 2 * hidden, HEAD: chunk}
         if setup.generate:
@@ -293,6 +301,17 @@ class _Head:
     forward: int
     backward: int
     gradient: int
+
+
+def gives_words(model: ModelProfile) -> bool:
+    """Return whether the head of a model gives a number for each word of the vocabulary."""
+    return model.head not in ("sequence-classification", "token-classification")
+
+
+def _class_head(model: ModelProfile, setup: Setup) -> "_Head":
+    """A few labels: the last states, copied once or twice, and numbers for each label."""
+    kept = setup.tokens * (2 * setup.width * model.hidden_size + 8 * model.num_labels)
+    return _Head(kept, kept + 4 * setup.tokens * model.hidden_size, 0)
 
 
 def _head_learns(model: ModelProfile, setup: Setup) -> bool:

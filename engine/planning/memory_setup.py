@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.catalog.methods import Learns, Method, MethodName, find_method
-from engine.catalog.optimizers import OptimizerName, find_optimizer
 from engine.planning.depth import Depth
 from engine.planning.layer_sums import head_weights
 from engine.planning.profiles import ModelProfile
 
 LinearShape = tuple[str, int, int]
-Optimizer = OptimizerName
+Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 Strategy = Literal["single", "ddp", "fsdp", "zero3"]
 
@@ -21,7 +20,10 @@ NF4_BYTES = 0.5
 NF4_CONSTANTS_BYTES = 1 / 64 + 4 / (64 * 256)
 """Double quantisation: one byte per block of 64 weights and four per 256 blocks."""
 _FEED_FORWARD = frozenset(
-    {"gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "c_fc", "dense_h_to_4h", "dense_4h_to_h"}
+    {
+        *("gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "c_fc", "dense_h_to_4h", "dense_4h_to_h"),
+        *("intermediate.dense", "output.dense", "lin1", "lin2", "Wi", "mlp.Wo", "wi", "wi_0", "wi_1", "wo"),
+    }
 )
 
 
@@ -49,7 +51,6 @@ class Setup:
         depth: Where in the model it trains, for methods that train a part of it.
         num_gpus: GPUs that share the work.
         strategy: How they share it.
-        smoothed: The loss smooths its labels, which takes all logits at once.
     """
 
     device: Literal["cuda", "cpu"]
@@ -71,7 +72,6 @@ class Setup:
     depth: Depth = Depth()
     num_gpus: int = 1
     strategy: Strategy = "single"
-    smoothed: bool = False
 
     def changed(self, **changes: object) -> "Setup":
         """Return a copy with some values changed."""
@@ -108,14 +108,27 @@ class Setup:
         return self.micro_batch * self.max_length
 
 
-def adapted_shapes(model: ModelProfile, targets: str | Sequence[str]) -> list[LinearShape]:
-    """Return the linear layers of one block that get an adapter."""
+def adapted_shapes(
+    model: ModelProfile, targets: str | Sequence[str], shapes: Sequence[LinearShape] | None = None
+) -> list[LinearShape]:
+    """Return the linear layers of one block that get an adapter.
+
+    Args:
+        model: Facts of the base model.
+        targets: `all-linear`, `attention` or module names.
+        shapes: Linear layers of the block; those of a decoder's block when None.
+    """
+    block = list(model.linear_shapes if shapes is None else shapes)
     if targets == "all-linear":
-        return model.linear_shapes
+        return block
     if targets == "attention":
-        return [shape for shape in model.linear_shapes if not feeds_forward(shape, model)]
-    wanted = {target.rsplit(".", 1)[-1] for target in targets}
-    return [shape for shape in model.linear_shapes if shape[0] in wanted]
+        return [shape for shape in block if not feeds_forward(shape, model)]
+    return [shape for shape in block if any(_is_named(shape[0], target) for target in targets)]
+
+
+def _is_named(name: str, target: str) -> bool:
+    """Return whether a module name means a layer; either may be the end of the other."""
+    return f".{name}".endswith(f".{target}") or f".{target}".endswith(f".{name}")
 
 
 def feeds_forward(shape: LinearShape, model: ModelProfile) -> bool:
@@ -127,8 +140,11 @@ def feeds_forward(shape: LinearShape, model: ModelProfile) -> bool:
 
 def adapter_params(model: ModelProfile, setup: Setup) -> int:
     """Return the number of weights that the matrices of LoRA add."""
-    per_block = sum(setup.rank * (rows + columns) for _, rows, columns in adapted_shapes(model, setup.targets))
-    return model.num_layers * per_block
+    encoders = model.encoder_layers
+    in_decoder = sum(rows + columns for _, rows, columns in adapted_shapes(model, setup.targets))
+    of_encoder = adapted_shapes(model, setup.targets, model.encoder_shapes) if encoders else []
+    in_encoder = sum(rows + columns for _, rows, columns in of_encoder)
+    return setup.rank * ((model.num_layers - encoders) * in_decoder + encoders * in_encoder)
 
 
 def learning_blocks(model: ModelProfile, setup: Setup) -> int:
@@ -187,4 +203,5 @@ def block_params(model: ModelProfile) -> int:
 
 def optimizer_bytes(optimizer: Optimizer, trainable: int) -> int:
     """Return the size of the optimizer's states."""
-    return round(trainable * find_optimizer(optimizer).state_bytes)
+    # 8-bit states are one byte each, with a float32 scale per block of 256.
+    return 8 * trainable if optimizer == "adamw" else round(trainable * (2 + 8 / 256))

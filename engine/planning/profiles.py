@@ -76,6 +76,8 @@ class ModelProfile(Profile):
         num_labels: Classes that a classification head tells apart.
         relative_positions: Positions are distances, so that longer texts than those of the pre-training can be read.
         encoder_layers: Blocks of the encoder, where there is a decoder too; they have the `encoder_shapes`.
+        attention_dropout: Whether attention scores are dropped in training; None when nobody looked.
+        distance_buckets: Distances that a separate product of each head scores, as DeBERTa does; 0 for others.
         cls_token: Token in front of a text that an encoder reads.
         sep_token: Token after it.
         mask_token: Token that stands for a hidden word.
@@ -121,6 +123,8 @@ class ModelProfile(Profile):
     relative_positions: bool = False
     encoder_layers: int = 0
     encoder_shapes: list[tuple[str, int, int]] = Field(default_factory=list)
+    attention_dropout: bool | None = None
+    distance_buckets: int = 0
     cls_token: str | None = None
     sep_token: str | None = None
     mask_token: str | None = None

@@ -71,7 +71,6 @@ class Space:
     depth: Depth = Depth()
     strategy: Strategy = "single"
     num_gpus: int = 1
-    smoothed: bool = False
     calibration: Calibration | None = None
     memory_factor: float = 1.0
     high_factor: float = 1.0
@@ -238,7 +237,6 @@ def space_setup(space: Space, method: MethodName, optimizer: Optimizer, checkpoi
         depth=space.depth,
         num_gpus=space.num_gpus,
         strategy=space.strategy,
-        smoothed=space.smoothed,
     )
 
 

@@ -35,7 +35,6 @@ class RecipeField:
         accepts: All shapes that the field takes; `kind` is the first.
         exclusive_minimum: The value must lie above `minimum`.
         exclusive_maximum: The value must lie below `maximum`.
-        group: What it belongs to inside a long section; empty in short ones.
     """
 
     path: str
@@ -53,7 +52,6 @@ class RecipeField:
     accepts: tuple[FieldKind, ...]
     exclusive_minimum: bool
     exclusive_maximum: bool
-    group: str = ""
 
     @property
     def section(self) -> str:
@@ -166,7 +164,6 @@ def _field(path: str, info: FieldInfo) -> RecipeField:
         accepts=kinds,
         exclusive_minimum=low_exclusive,
         exclusive_maximum=high_exclusive,
-        group=str(extra.get("group", "")),
     )
 
 

@@ -57,8 +57,6 @@ def test_every_leaf_has_a_value_and_a_source() -> None:
         "data.split.column",
         "data.split.test",
         "training.max_steps",
-        "training.dropout",
-        "training.neftune_alpha",
         "evaluation.sample_prompts",
         "delivery.output",
         "method.rank",
