@@ -1,15 +1,19 @@
 """Write an adapter alone, and merge one into its base model in full precision."""
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from engine.deployment import load_adapter
 from engine.deployment.base_reference import BaseReference
+from engine.deployment.loading_code import LOADER
 from engine.deployment.weights import complete_generation_config, save_tokenizer, store_as
 from engine.evaluation.scoring import causal_model
+from engine.methods.bottleneck_tuner import BottleneckConfig
 from engine.models.heads import writes
 from engine.recipe.problems import Problem, ProblemError
 
@@ -34,6 +38,9 @@ def save_adapter(
     grown = model.get_input_embeddings().weight.shape[0] != base_vocab_size
     # "auto" would ask the hub about the base model.
     model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=grown)
+    if isinstance(model.active_peft_config, BottleneckConfig):
+        # PEFT alone does not know these adapters; whoever gets the folder gets what loads them.
+        shutil.copyfile(load_adapter.__file__, folder / LOADER)
     _name_base(folder / "adapter_config.json", base)
     if writes(causal_model(model)):
         complete_generation_config(causal_model(model), tokenizer).save_pretrained(str(folder))

@@ -14,6 +14,7 @@ from engine.data.rendering import Renderer
 from engine.evaluation.generation import context_length
 from engine.evaluation.scoring import causal_model
 from engine.evaluation.stopping import stop_token_ids
+from engine.methods.bottleneck_tuner import register
 from engine.models.hub import resolve_model
 from engine.models.tokenizers import faithful_tokenizer, load_tokenizer
 from engine.planning.plan import Plan
@@ -197,6 +198,7 @@ def _load_from_run(run: RunDirectory, device: str | None, which: Which) -> Loade
         return Loaded(loaded.model, loaded.tokenizer, chosen, converses, plan.recipe.data.system_prompt)
     model, tokenizer = _load_base(run, plan, place)
     if chosen == "adapter":
+        register()
         model = causal_model(PeftModel.from_pretrained(model, str(run.adapter_folder)))
     return Loaded(model, tokenizer, chosen, converses, plan.recipe.data.system_prompt)
 

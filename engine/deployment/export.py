@@ -153,7 +153,7 @@ class _Export:
         """Return why the disks do not have room for what will be written."""
         is_adapter = isinstance(model, PeftModel)
         num_adapter = sum(p.numel() for p in model.parameters() if p.requires_grad) if is_adapter else 0
-        num_whole = self.plan.model.num_params if not is_adapter or self.plan.recipe.delivery.merge else 0
+        num_whole = self.plan.model.num_params if not is_adapter or self._merges else 0
         needed = math.ceil(_DISK_RESERVE * (4 * num_adapter + self.dtype.itemsize * num_whole))
         home = self.run_directory.path
         if self.output is None:
@@ -174,7 +174,7 @@ class _Export:
         else:
             # First of all: it is small, and it is everything that was learnt.
             exported = [self._adapter(model)]
-            if self.plan.recipe.delivery.merge:
+            if self._merges:
                 exported += self._merged_where_it_fits(model)
         self.record(exported)
         return exported
@@ -253,6 +253,10 @@ class _Export:
         base = load_model(self.plan.recipe, str(device), bits=None, task=self.plan.task)
         whole = PeftModel.from_pretrained(base, str(self.run_directory.adapter_folder))
         return whole, prompt_logits(whole, self.prompts)
+
+    @property
+    def _merges(self) -> bool:
+        return self.plan.recipe.delivery.merge and self.plan.recipe.method.facts.mergeable
 
     @property
     def whole_bytes(self) -> int:

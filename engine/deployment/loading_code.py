@@ -9,6 +9,8 @@ from engine.deployment.base_reference import BaseReference
 from engine.planning.plan import Plan
 
 Kind = Literal["adapter", "merged"]
+LOADER = "load_adapter.py"
+"""File beside adapters that peft does not know, which loads them (`engine.deployment.load_adapter`)."""
 PIPELINES: dict[Head, str] = {
     "causal-lm": "text-generation",
     "masked-lm": "fill-mask",
@@ -39,16 +41,27 @@ def loading_code(plan: Plan, base: BaseReference, kind: Kind, *, tokenizer_class
     model_class, writes = CLASSES[plan.task.head], plan.task.writes
     names = [model_class, tokenizer_class, *(["GenerationConfig"] if kind == "adapter" and writes else [])]
     lines = [f"from transformers import {', '.join(names)}"]
+    own = plan.recipe.method.facts.learns == "bottleneck"
     if kind == "adapter":
-        lines += ["from peft import PeftModel", *_base_code(plan, base)]
+        lines += [*([] if own else ["from peft import PeftModel"]), *_base_code(plan, base)]
     lines += ["", 'folder = "."  # this folder', f"tokenizer = {tokenizer_class}.from_pretrained(folder)"]
     if kind == "adapter":
-        lines.append("model = PeftModel.from_pretrained(base, folder)")
+        lines += _OWN_LOADER if own else ["model = PeftModel.from_pretrained(base, folder)"]
         if writes:
             lines.append("model.generation_config = GenerationConfig.from_pretrained(folder)  # where an answer ends")
     else:
         lines.append(f"model = {model_class}.from_pretrained(folder)")
     return "\n".join([*lines, *_input_code(plan, prompt), *_asking(plan)])
+
+
+_OWN_LOADER = [
+    "import sys",
+    "",
+    "sys.path.insert(0, folder)",
+    f"from {LOADER.removesuffix('.py')} import load_adapter  # peft does not know these adapters",
+    "",
+    "model = load_adapter(base, folder)",
+]
 
 
 def _base_code(plan: Plan, base: BaseReference) -> list[str]:

@@ -9,7 +9,7 @@ import yaml
 from engine.catalog.base_models import BASE_MODELS
 from engine.catalog.metrics import Metric
 from engine.deployment.base_reference import BaseReference, base_reference
-from engine.deployment.loading_code import PIPELINES, Kind, loading_code
+from engine.deployment.loading_code import LOADER, PIPELINES, Kind, loading_code
 from engine.deployment.parity import Parity
 from engine.evaluation.markup import code_block, escape_markdown, inline_code
 from engine.evaluation.measurement import load_measurement, write_text
@@ -101,7 +101,7 @@ def model_card(facts: CardFacts, kind: Kind) -> str:
 def _metadata(facts: CardFacts, kind: Kind) -> str:
     method = facts.plan.recipe.method.facts
     data: dict[str, Any] = {
-        "library_name": "peft" if kind == "adapter" else "transformers",
+        "library_name": "peft" if kind == "adapter" and method.learns != "bottleneck" else "transformers",
         "pipeline_tag": PIPELINES[facts.plan.task.head],
         "tags": ["ftwizard", facts.plan.recipe.objective, *(["lora"] if method.learns == "low-rank" else [])],
     }
@@ -122,6 +122,11 @@ def _introduction(facts: CardFacts, kind: Kind) -> str:
         f"{what} {inline_code(facts.base.name)}{_at_revision(facts.base)}, made with "
         f"{recipe.method.facts.words} on {facts.plan.data.num_train:,} rows for {recipe.objective}.",
     ]
+    if kind == "adapter" and recipe.method.facts.learns == "bottleneck":
+        lines.append(
+            f"The library peft and programs that build on it cannot load these adapters; {inline_code(LOADER)} here "
+            "does, with torch, transformers and safetensors. They cannot be merged into the base model."
+        )
     if facts.license:
         lines.append(f"The base model's licence is {escape_markdown(facts.license)}; it covers this model too.")
     else:

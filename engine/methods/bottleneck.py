@@ -39,7 +39,7 @@ def apply(model: PreTrainedModel, recipe: Recipe, tokenizer: PreTrainedTokenizer
     revision: dict[str, Any] = {"revision": recipe.model.revision} if recipe.model.revision else {}
     config = BottleneckConfig(
         width=method.width or default_width(_hidden_size(model)),
-        activation=method.activation or "relu",
+        activation=method.activation or "gelu",
         target_modules=set(output_projections(model, feed_forward_only=method.placement == "pfeiffer")),
         modules_to_save=head or None,
         task_type=PEFT_TASKS[head_of(model)],

@@ -42,7 +42,7 @@ class BottleneckConfig(PeftConfig):
     """
 
     width: int = 64
-    activation: str = "relu"
+    activation: str = "gelu"
     target_modules: set[str] | None = None
     exclude_modules: set[str] | None = None
     modules_to_save: list[str] | None = field(default=None)
@@ -84,8 +84,9 @@ class BottleneckLayer(torch.nn.Module, BaseTunerLayer):
         """Add an adapter that changes nothing yet."""
         features = out_features(self.base_layer)
         down, up = torch.nn.Linear(features, config.width), torch.nn.Linear(config.width, features)
-        torch.nn.init.zeros_(up.weight)
-        torch.nn.init.zeros_(up.bias)
+        # A bias of its own could hold a unit below zero whatever the text, where the model's own numbers are small.
+        for start in (down.bias, up.weight, up.bias):
+            torch.nn.init.zeros_(start)
         self.bottleneck_down[adapter_name] = down
         self.bottleneck_up[adapter_name] = up
         self._move_adapter_to_device_of_base_layer(adapter_name)

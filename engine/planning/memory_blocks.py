@@ -134,8 +134,8 @@ class _Block:
         """Return the inputs that linear layers which learn keep, and the inner rows of adapters."""
         setup, model = self.setup, self.model
         if setup.facts.learns == "bottleneck":
-            # What an adapter reads, and its inner row.
-            return setup.width * adapters_per_block(setup) * (model.hidden_size + setup.depth.bottleneck)
+            # What an adapter reads, and its inner row before and after the activation.
+            return setup.width * adapters_per_block(setup) * (model.hidden_size + 2 * setup.depth.bottleneck)
         shapes = model.linear_shapes if self.learns else adapted_shapes(model, setup.targets)
         ranks = 0 if self.learns else setup.width * setup.rank * len(shapes)
         masks = sum(rows for _, rows, _ in shapes) if setup.dropout and not self.learns else 0

@@ -238,7 +238,7 @@ def _derive_depth(facts: _Facts, setup: Setup) -> None:
     if learns == "bottleneck":
         settings.derive("method.width", depth.bottleneck, "a sixteenth of the model's width")
         settings.derive("method.placement", depth.placement, "learns more than behind the feed-forward network alone")
-        settings.derive("method.activation", "relu", "needs the least memory")
+        settings.derive("method.activation", "gelu", "no unit falls silent for good")
     if learns == "part":
         quarter = f"a quarter of the {facts.model.num_layers} blocks"
         settings.derive("method.layers", depth.layers, "the new head alone" if depth.head_is_new else quarter)

@@ -100,11 +100,11 @@ class MethodSection(Section):
         description="houlsby: behind attention and feed-forward network of each block; pfeiffer: behind the latter.",
         json_schema_extra=why("houlsby: learns more; pfeiffer has half the weights and is a little faster."),
     )
-    activation: Literal["relu", "gelu", "silu"] | None = Field(
+    activation: Literal["gelu", "relu", "silu"] | None = Field(
         None,
         title="Bottleneck activation",
         description="What stands between the two layers of each bottleneck adapter.",
-        json_schema_extra=why("relu, which needs the least memory; the others rarely do better.", level="advanced"),
+        json_schema_extra=why("gelu: no unit falls silent for good, as with relu.", level="advanced"),
     )
     layers: int | None = Field(
         None,

@@ -108,7 +108,7 @@ CHANGES: dict[str, Change] = {
     "method.targets": Change("attention", ("learner.learning",)),
     "method.width": Change(3, ("learner.shapes",), BOTTLENECK),
     "method.placement": Change("pfeiffer", ("learner.learning",), BOTTLENECK),
-    "method.activation": Change("gelu", ("learner.activations",), BOTTLENECK),
+    "method.activation": Change("silu", ("learner.activations",), BOTTLENECK),
     "method.layers": Change(2, ("learner.learning",), {"method.name": "feature-extraction"}),
     "method.unfreeze_every": Change(2, ("trained.stages", "trained.losses"), UNFREEZING),
     "method.layers_per_stage": Change(2, ("trained.stages", "trained.losses"), UNFREEZING),
