@@ -6,6 +6,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, set_seed
 
 from engine.data.rendering import Renderer
+from engine.methods.apply import apply_method
 from engine.recipe.schema import Recipe
 from engine.runs.checkpoints import CheckpointStore
 from engine.runs.control import ControlReader
@@ -23,8 +24,8 @@ from tests.engine.tiny_models import command_rows, text_rows, tiny_llama, tiny_t
 def tiny_learner(recipe: Recipe, vocab_size: int) -> PreTrainedModel:
     """Return a tiny model with the recipe's method applied, the same one at each call."""
     model = tiny_llama(vocab_size)
-    if recipe.method.name == "full":
-        return model
+    if recipe.method.facts.trains_base:
+        return apply_method(model, recipe)
     set_seed(recipe.training.seed)
     settings = LoraConfig(
         r=recipe.method.rank,
