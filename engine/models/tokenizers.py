@@ -14,6 +14,9 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
+from engine.catalog.objectives import ModelKind
+from engine.planning.known_classes import kind_of
+from engine.planning.layer_sums import class_of
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
 from engine.text import clean_line
@@ -27,6 +30,7 @@ _PROBES = (
     "ALL CAPS 12345 3.14 http://x.y/z?q=1&r=2",
 )
 _PAD_NAMES = ("<|finetune_right_pad_id|>", "<pad>", "[PAD]", "<|pad|>", "<PAD>", "<|endoftext|>", "<unk>", "[UNK]")
+_MASK_NAMES = ("[MASK]", "<mask>", "<|mask|>")
 _EOS_NAMES = (
     "<|im_end|>",
     "<|endoftext|>",
@@ -52,7 +56,7 @@ class LoadedTokenizer:
     """A tokenizer that is ready for training.
 
     Attributes:
-        tokenizer: Has pad and eos; for conversations also a chat template.
+        tokenizer: Has pad and eos; for conversations also a chat template, for hidden words a mask token.
         choices: Sentences about what it lacked and what was taken instead.
     """
 
@@ -68,16 +72,56 @@ def load_tokenizer(folder: Path | str, recipe: Recipe) -> LoadedTokenizer:
         recipe: Decides on the chat template and on code from the model.
 
     Raises:
-        ProblemError: No tokenizer, a damaged one, no token that can end a text, or a broken template file.
+        ProblemError: No tokenizer, a damaged one, none of the tokens that the task needs, or a broken template file.
     """
     folder = Path(folder)
     choices: list[str] = []
     tokenizer = faithful_tokenizer(folder, choices, trust=recipe.model.trust_remote_code)
+    kind = _kind_of(folder)
+    if kind == "encoder":
+        _ensure_frame(tokenizer, choices)
     _ensure_eos(tokenizer, folder, choices)
     _ensure_pad(tokenizer, choices)
-    if recipe.goal.converses:
+    if kind == "encoder" and recipe.goal.head_of(kind) == "masked-lm":
+        _ensure_mask(tokenizer, choices)
+    if kind == "decoder" and recipe.goal.converses:
         _ensure_template(tokenizer, recipe.model.chat_template, choices)
     return LoadedTokenizer(tokenizer, choices)
+
+
+def _kind_of(folder: Path) -> ModelKind:
+    """Return the kind of the model in a folder; a decoder where its configuration does not tell."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "decoder"
+    return kind_of(class_of(config), str(config.get("model_type", ""))) if isinstance(config, dict) else "decoder"
+
+
+def _ensure_frame(tokenizer: PreTrainedTokenizerBase, choices: list[str]) -> None:
+    """Let texts of an encoder end where its separator stands, and say when it frames none."""
+    if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
+        tokenizer.eos_token = tokenizer.sep_token
+    framed = tokenizer("a")["input_ids"] != tokenizer("a", add_special_tokens=False)["input_ids"]
+    if not framed:
+        choices.append(
+            "The tokenizer puts no token in front of a text; what is learnt of a whole text is read off its first word."
+        )
+
+
+def _ensure_mask(tokenizer: PreTrainedTokenizerBase, choices: list[str]) -> None:
+    if tokenizer.mask_token_id is not None:
+        return
+    vocabulary = tokenizer.get_vocab()
+    found = next((name for name in _MASK_NAMES if name in vocabulary), None)
+    if found is None:
+        raise _problem(
+            "no_mask",
+            "The tokenizer has no token that stands for a hidden word, which learning from hidden words needs.",
+            "Set mask_token in its tokenizer_config.json, or choose another model.",
+        )
+    tokenizer.mask_token = found
+    choices.append(f"The tokenizer names no token that hides a word; {clean_line(found)} is taken.")
 
 
 def _problem(code: str, message: str, fix: str, path: str = "model.base") -> ProblemError:
