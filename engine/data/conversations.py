@@ -7,6 +7,7 @@ from engine.data.shapes_cells import cell, filled_text, is_blank, joined_text, n
 from engine.data.shapes_labels import label_row, prompt_row
 from engine.data.shapes_preference import preference_row, unpaired_row
 from engine.data.shapes_roles import Format, Shape
+from engine.data.shapes_tags import named_tags, span_row, tag_row
 from engine.data.shapes_tools import tool_definitions
 from engine.data.shapes_turns import Message, answer_turns, conversation, looks_like_turn, looks_like_turns, read_turns
 from engine.planning.profiles import Finding
@@ -33,6 +34,7 @@ REASONS = {
     "missing_label": "have no label",
     "broken_label": "have a label that cannot be read",
     "broken_reward": "have a reward that is no number",
+    "broken_tags": "have words or tags that cannot be read",
     "duplicate": "are equal to an earlier row",
     "in_held_out": "are equal to a held-out row",
     "row_limit": "are beyond data.max_rows",
@@ -93,11 +95,21 @@ def canonical_rows(rows: Sequence[RawRow], shape: Shape, dropped: Tally, changed
     return [row for row in made if row is not None]
 
 
-def canonical_row(row: RawRow, shape: Shape, dropped: Tally, changed: Tally) -> Row | None:
-    """Return one row in canonical form; None where it cannot be used, and is counted in `dropped`."""
+def canonical_row(
+    row: RawRow, shape: Shape, dropped: Tally, changed: Tally, tag_names: Sequence[str] | None = None
+) -> Row | None:
+    """Return one row in canonical form; None where it cannot be used, and is counted in `dropped`.
+
+    Args:
+        row: The row as the file has it.
+        shape: How it is read.
+        dropped: Filled with the rows left out.
+        changed: Filled with the rows that are used, but not whole.
+        tag_names: Names of tags that are written as numbers.
+    """
     remarks = Tally()
     try:
-        made = _MAKERS[shape.format](row, shape.mapping, remarks)
+        made = named_tags(_MAKERS[shape.format](row, shape.mapping, remarks), tag_names)
     except RowDefectError as defect:
         dropped.add(defect.reason, row.where, defect.detail)
         return None
@@ -183,6 +195,8 @@ _MAKERS: dict[Format, Callable[[RawRow, dict[str, str], Tally], Row]] = {
     "source_target": _source_row,
     "text": _text_row,
     "text_label": _label_row,
+    "word_tags": tag_row,
+    "entity_spans": span_row,
     "preference": preference_row,
     "unpaired_preference": unpaired_row,
     "prompts": prompt_row,

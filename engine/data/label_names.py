@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from engine.data.rows import Row
+from engine.data.shapes_tags import OUTSIDE
 
 
 def names_in(row: Row) -> Sequence[str]:
@@ -17,6 +18,21 @@ def names_in(row: Row) -> Sequence[str]:
         return labels
     label = row.get("label")
     return (label,) if isinstance(label, str) else ()
+
+
+def entity_words(words: Sequence[str], tags: Sequence[str]) -> list[str]:
+    """Return the entities of a row as people read them, such as `New York (LOC)`."""
+    found: list[tuple[list[str], str]] = []
+    inside = ""
+    for word, tag in zip(words, tags, strict=True):
+        prefix, _, name = tag.partition("-")
+        name = name or ("" if tag == OUTSIDE else tag)
+        if name and name == inside and prefix not in ("B", "S"):
+            found[-1][0].append(word)
+        elif name:
+            found.append(([word], name))
+        inside = name
+    return [f"{' '.join(parts)} ({name})" for parts, name in found]
 
 
 def count_names(rows: Iterable[Row]) -> Counter[str]:

@@ -66,8 +66,8 @@ def estimate_lengths(rows: Iterable[Row]) -> tuple[LengthProfile | None, LengthP
     """Return lengths of whole rows and of their answers (None for plain text), from characters."""
     whole, answers = array("q"), array("q")
     for row in rows:
-        if "text" in row:
-            whole.append(_tokens(row["text"]) + 1)
+        if "text" in row or "tokens" in row:
+            whole.append(_tokens(row["text"] if "text" in row else " ".join(row["tokens"])) + 1)
             continue
         tools = _tokens(json.dumps(row["tools"], ensure_ascii=False)) if row.get("tools") else 0
         said = [(turn["role"], _tokens(spoken_text(turn))) for turn in turns(row)]

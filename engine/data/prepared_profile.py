@@ -9,7 +9,7 @@ from engine.data.cleaning.personal import hide
 from engine.data.cleaning.texts import with_texts
 from engine.data.conversations import change_findings, counted
 from engine.data.formats import Shape
-from engine.data.label_names import count_names, has_several, names_in, ordered
+from engine.data.label_names import count_names, entity_words, has_several, names_in, ordered
 from engine.data.lengths import estimate_lengths
 from engine.data.progress import WorkWatch
 from engine.data.rows import Row, Tally, last_answer, spoken_text, turns
@@ -135,6 +135,8 @@ def example(row: Row) -> dict[str, str]:
     if "text" in row:
         names = {"label": ", ".join(names_in(row))} if "label" in row or "labels" in row else {}
         return {"text": row["text"], **names}
+    if "tokens" in row:
+        return {"text": " ".join(row["tokens"]), "entities": ", ".join(entity_words(row["tokens"], row["tags"]))}
     before = turns(row)[:-1]
     lines = [f"{turn['role']}: {spoken_text(turn)}" for turn in before]
     prompt = before[0]["content"] if len(before) == 1 else "\n".join(lines)

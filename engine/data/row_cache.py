@@ -183,7 +183,15 @@ class RowCache:
         ]
         names = [file.name for file in self._held_out_files]
         held_out = list(zip(self._contents[count:], names, strict=True))
-        return content_key(_code(), files, held_out, data, self._recipe.objective, self._recipe.training.seed)
+        return content_key(
+            _code(),
+            files,
+            held_out,
+            data,
+            self._recipe.objective,
+            self._recipe.token_classification.tag_names,
+            self._recipe.training.seed,
+        )
 
 
 @cache

@@ -132,6 +132,19 @@ def _text_label(table: Table) -> Iterator[Guess]:
             yield Guess("text_label", {"text": texts[0].name, "label": facts.name}, why, ASK)
 
 
+def _word_tags(table: Table) -> Iterator[Guess]:
+    mapping = _complete(table, "word_tags")
+    if mapping is not None and mapping["tokens"] != mapping["tags"]:
+        yield Guess("word_tags", mapping, NAMES, BY_NAME)
+
+
+def _entity_spans(table: Table) -> Iterator[Guess]:
+    mapping = _complete(table, "entity_spans")
+    if mapping is not None:
+        why = f"because {_percent(table.facts[mapping['entities']].spans)} of the cells are places with a label"
+        yield Guess("entity_spans", mapping, why, BY_NAME)
+
+
 def _by_content(table: Table) -> Iterator[Guess]:
     """Two columns of prose are probably a question and an answer, or a long text and a short one made of it."""
     if _pair_is_named(table):
@@ -208,6 +221,8 @@ _DETECTORS: tuple[Callable[[Table], Iterator[Guess]], ...] = (
     _prompts,
     _messages,
     _alpaca,
+    _word_tags,
+    _entity_spans,
     _text_label,
     _pair,
     _source_target,

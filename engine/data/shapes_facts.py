@@ -29,6 +29,7 @@ class ColumnFacts:
         strings: Share of lists of strings.
         plain_lists: Share of lists of strings or numbers.
         prose: Share of cells with more than one word, or with words of a script that may not part them.
+        spans: Share of lists of entities, each with its start and end in a text.
         turns: Share of lists of turns, also as JSON in a string.
         one_turn: Share of single turns of the assistant.
         transcripts: Share of texts that write a whole conversation down.
@@ -47,6 +48,7 @@ class ColumnFacts:
     truths: float = 0.0
     strings: float = 0.0
     plain_lists: float = 0.0
+    spans: float = 0.0
     prose: float = 0.0
     turns: float = 0.0
     one_turn: float = 0.0
@@ -114,6 +116,7 @@ def _facts(name: str, filled: Sequence[object]) -> ColumnFacts:
         truths=share(lambda cell: truth_of(cell) is not None),
         strings=len(string_lists) / len(filled) if filled else 0.0,
         plain_lists=share(lambda cell: isinstance(cell, list) and all(isinstance(item, (str, int)) for item in cell)),
+        spans=share(_holds_spans),
         prose=share(_is_prose),
         turns=len(talks) / len(filled) if filled else 0.0,
         one_turn=share(looks_like_turn),
@@ -124,6 +127,18 @@ def _facts(name: str, filled: Sequence[object]) -> ColumnFacts:
         mean_chars=sum(lengths) / len(lengths) if lengths else 0.0,
         longest_chars=max(lengths, default=0),
         num_distinct=len({str(cell) for cell in plain}),
+    )
+
+
+def _holds_spans(cell: object) -> bool:
+    if isinstance(cell, dict):
+        cell = cell.get("entities")
+    if not isinstance(cell, list):
+        return False
+    return all(
+        (isinstance(item, dict) and any(key.startswith("start") for key in item))
+        or (isinstance(item, list) and len(item) == 3 and isinstance(item[0], int) and isinstance(item[1], int))
+        for item in cell
     )
 
 

@@ -154,7 +154,7 @@ def usable_rows(
     known = FactsOfRows(with_languages=data.cleaning.other_languages != "off")
     with RowWriter(path) as writer:
         for number, raw_row in enumerate(watch.each("Forming and checking the rows", raw)):
-            row = canonical_row(raw_row, shape, dropped, changed)
+            row = canonical_row(raw_row, shape, dropped, changed, recipe.token_classification.tag_names)
             if row is not None and (row := texts.checked(row)) is not None:
                 writer.add(row)
                 keys.add(row)

@@ -11,6 +11,7 @@ from itertools import groupby
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from engine.data.cleaning.texts import parts_of
 from engine.data.preflight_case import percent
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendered import Rendered
@@ -162,9 +163,9 @@ def _together(rows: Sequence[Row], ids: Sequence[str]) -> Iterator[tuple[Row, li
 
 
 def _said(row: Row) -> str:
-    if "text" in row:
-        return str(row["text"])
-    return "\n".join(spoken_text(message) for message in row["messages"])
+    if "messages" in row:
+        return "\n".join(spoken_text(message) for message in row["messages"])
+    return parts_of(row)[0]
 
 
 def _is_rewritten(row: Row, sequences: Sequence[Rendered], spelling: Spelling) -> bool:

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from engine.catalog.objectives import Signal
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
-from engine.evaluation import labels, texts
+from engine.evaluation import labels, tags, texts
 from engine.evaluation.few_shot import FewShot
 from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.isolation import undisturbed
@@ -27,6 +27,7 @@ _EXAMINERS: dict[Signal, Callable[..., Examined]] = {
     "answers": texts.examine,
     "text": texts.examine,
     "labels": labels.examine,
+    "tags": tags.examine,
 }
 """Called as `examine(job, want_generation=...)`."""
 

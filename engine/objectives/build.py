@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from engine.catalog.tasks import Task
 from engine.data.rendered import RenderedRows
 from engine.methods.apply import rate_factors
-from engine.objectives import chat, classification, domain_adaptation
+from engine.objectives import chat, classification, domain_adaptation, token_classification
 from engine.objectives.parts import TrainerParts
 from engine.objectives.sequences import Segment, Sequences
 from engine.planning.plan import Device
@@ -48,6 +48,7 @@ OBJECTIVES: dict[str, Objective] = {
     "chat": chat,
     "domain-adaptation": domain_adaptation,
     "classification": classification,
+    "token-classification": token_classification,
 }
 
 

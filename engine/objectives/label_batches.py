@@ -1,4 +1,4 @@
-"""Texts with their classes as tensors.
+"""Texts with their classes, or with the tags of their words, as tensors.
 
 Shapes: B rows, S tokens, C classes.
 """
@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from engine.catalog.tasks import Task
 from engine.objectives.class_loss import targets_of
+from engine.objectives.sequences import IGNORED
 
 
 class LabelCollator:
@@ -35,20 +36,51 @@ class LabelCollator:
         """
         if not rows:
             return {}
-        texts = [self._closed(row["input_ids"]) for row in rows]
-        longest = max(map(len, texts))
-        batch = {
-            "input_ids": torch.tensor([ids + [self._pad_id] * (longest - len(ids)) for ids in texts]),
-            "attention_mask": torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in texts]),
-        }
+        batch = padded_texts([closed(row["input_ids"], self._closing_id) for row in rows], self._pad_id)
         if "targets" in rows[0]:
             batch["labels"] = targets_of([row["targets"] for row in rows], self._task)
         return batch
 
-    def _closed(self, ids: list[int]) -> list[int]:
-        if self._closing_id is None or not ids or ids[-1] == self._closing_id:
-            return ids
-        return [*ids[:-1], self._closing_id]
+
+class TagCollator:
+    """Pads texts and the tags of their words on the right; texts that were cut are closed as by `LabelCollator`.
+
+    Args:
+        tokenizer: Of the model.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._pad_id = 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+        self._closing_id = closing_id(tokenizer)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return `input_ids`, `attention_mask` and `labels`, each [B, S]; without rows there is nothing."""
+        if not rows:
+            return {}
+        texts = [closed(row["input_ids"], self._closing_id) for row in rows]
+        batch = padded_texts(texts, self._pad_id)
+        longest = batch["input_ids"].shape[1]
+        # The token that closes a text which was cut stands where a word was.
+        labels = [
+            row["labels"] if ids == row["input_ids"] else [*row["labels"][:-1], IGNORED]
+            for row, ids in zip(rows, texts, strict=True)
+        ]
+        batch["labels"] = torch.tensor([tags + [IGNORED] * (longest - len(tags)) for tags in labels])
+        return batch
+
+
+def padded_texts(texts: list[list[int]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Return `input_ids` and `attention_mask` [B, S] of texts, filled up on the right."""
+    longest = max(map(len, texts))
+    return {
+        "input_ids": torch.tensor([ids + [pad_id] * (longest - len(ids)) for ids in texts]),
+        "attention_mask": torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in texts]),
+    }
+
+
+def closed(ids: list[int], closing: int | None) -> list[int]:
+    """Return a text that ends with the token that closes texts, in place of its last one where it was cut."""
+    return ids if closing is None or not ids or ids[-1] == closing else [*ids[:-1], closing]
 
 
 def closing_id(tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -16,7 +16,7 @@ from pydantic import Field
 from engine.catalog.methods import Method, MethodName, find_method
 from engine.catalog.objectives import Objective, find_objective
 from engine.recipe.schema_data import DataSection
-from engine.recipe.schema_objectives import ClassificationSection
+from engine.recipe.schema_objectives import ClassificationSection, TokenClassificationSection
 from engine.recipe.section import Section, why
 
 
@@ -395,7 +395,7 @@ class Recipe(Section):
         description="Title of the run in lists.",
         json_schema_extra=why("Made from the model and the data."),
     )
-    objective: Literal["chat", "domain-adaptation", "classification"] = Field(
+    objective: Literal["chat", "domain-adaptation", "classification", "token-classification"] = Field(
         title="Objective",
         description="What the model learns, such as chat (answers from examples) or classification (labels of texts).",
     )
@@ -408,6 +408,9 @@ class Recipe(Section):
     )
     classification: ClassificationSection = Field(
         default_factory=ClassificationSection, title="Classification", description="How classes are learnt."
+    )
+    token_classification: TokenClassificationSection = Field(
+        default_factory=TokenClassificationSection, title="Token classification", description="How words are tagged."
     )
     delivery: DeliverySection = Field(
         default_factory=DeliverySection, title="Delivery", description="What is left in your hands."
@@ -428,5 +431,6 @@ RECIPE_SECTIONS: tuple[str, ...] = (
     "training",
     "evaluation",
     "classification",
+    "token_classification",
     "delivery",
 )

@@ -159,7 +159,19 @@ class DataSection(Section):
         description="One row of a text file: a passage of at most 1,500 characters, a paragraph or a whole file.",
         json_schema_extra=why("Passages fill sequences evenly and keep every word.", level="advanced"),
     )
-    format: Literal["messages", "prompt_completion", "alpaca", "source_target", "text", "text_label"] | None = Field(
+    format: (
+        Literal[
+            "messages",
+            "prompt_completion",
+            "alpaca",
+            "source_target",
+            "text",
+            "text_label",
+            "word_tags",
+            "entity_spans",
+        ]
+        | None
+    ) = Field(
         None,
         title="Shape of the rows",
         description="How a row is read, such as messages, prompt_completion, text, or text_label (a text, its class).",

@@ -7,6 +7,17 @@ from pydantic import Field
 from engine.recipe.section import Section, why
 
 
+class TokenClassificationSection(Section):
+    """How words are tagged."""
+
+    tag_names: list[str] | None = Field(
+        None,
+        title="Names of tags",
+        description="Names of tags that the data writes as numbers, in the order of the numbers, such as O, B-PER.",
+        json_schema_extra=why("The data's own tags: names, or numbers as they are.", level="advanced"),
+    )
+
+
 class ClassificationSection(Section):
     """How classes are learnt."""
 

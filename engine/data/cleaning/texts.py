@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.data.rows import Row
 
-_NO_TEXT = frozenset({"id", "role", "type", "name", "tool_call_id", "label", "labels"})
+_NO_TEXT = frozenset({"id", "role", "type", "name", "tool_call_id", "label", "labels", "tags"})
 """Keys whose values steer and are not read as text."""
 _DIGEST_BYTES = 16
 
@@ -56,6 +56,8 @@ def parts_of(row: Row) -> tuple[str, str]:
         return _of_conversation(row["messages"])
     if "chosen" in row:
         return _written(row.get("prompt")), "\n\n".join((_written(row["chosen"]), _written(row["rejected"])))
+    if "tokens" in row:
+        return " ".join(row["tokens"]), json.dumps(row["tags"], ensure_ascii=False)
     if "label" in row or "labels" in row:
         asked = "\n\n".join(_written(row[key]) for key in ("text", "prompt", "completion") if key in row)
         return asked, json.dumps(row.get("label", row.get("labels")), ensure_ascii=False)
