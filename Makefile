@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: help quickstart test test-slow e2e lint format bench clean install
+.PHONY: help quickstart test test-slow test-all e2e lint format bench clean install
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -25,6 +25,9 @@ test: $(STAMP) lint ## lint and pass the tests (about eight minutes on 2 cores)
 
 test-slow: $(STAMP) ## the tests that take minutes each
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow tests
+
+test-all: $(STAMP) lint ## lint and pass every test, each objective with each method among them
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests
 
 lint: $(STAMP) ## style, types and import walls
 	$(BIN)/ruff check .

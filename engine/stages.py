@@ -28,6 +28,7 @@ from engine.evaluation.few_shot import choose_examples
 from engine.evaluation.measurement import measurement_file
 from engine.evaluation.report import write_report
 from engine.methods.apply import apply_method, trainable_summary
+from engine.methods.new_tokens import add_token_rows
 from engine.models.loading import check_vocabulary, load_model
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
 from engine.objectives.build import make_examples
@@ -288,12 +289,13 @@ def load_learner(plan: Plan, loaded: LoadedTokenizer) -> PreTrainedModel:
     # The seed decides a new head, and then the initial adapters.
     set_seed(recipe.training.seed)
     model = load_model(recipe, device, bits=recipe.method.facts.bits, task=plan.task)
+    add_token_rows(model, recipe, loaded.tokenizer)
     check_vocabulary(loaded.tokenizer, model)
     if plan.task.head == "sequence-classification" and loaded.tokenizer.pad_token_id is not None:
         # Models that write text find the end of a text in a batch by it.
         model.config.get_text_config().pad_token_id = loaded.tokenizer.pad_token_id
     set_seed(recipe.training.seed)
-    return apply_method(model, recipe)
+    return apply_method(model, recipe, loaded.tokenizer)
 
 
 def tell_checks(events: EventLog, checks: Sequence[PreflightCheck]) -> None:

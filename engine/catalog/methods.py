@@ -7,14 +7,36 @@ Code that depends on a method asks for one of its facts and never compares names
 from dataclasses import dataclass
 from typing import Literal
 
-MethodName = Literal["full", "lora", "qlora", "bottleneck", "feature-extraction", "gradual-unfreezing"]
-Learns = Literal["whole", "part", "low-rank", "scales", "virtual-tokens", "bottleneck"]
+MethodName = Literal[
+    "full",
+    "lora",
+    "qlora",
+    "lora-8bit",
+    "ia3",
+    "prompt-tuning",
+    "prefix-tuning",
+    "p-tuning",
+    "bottleneck",
+    "feature-extraction",
+    "gradual-unfreezing",
+]
+Learns = Literal[
+    "whole", "part", "low-rank", "scales", "virtual-tokens", "encoded-tokens", "virtual-keys", "bottleneck"
+]
 """What learns: all weights of the base model, some of them, matrices or vectors beside its layers, tokens in front of
-the text, layers after its blocks."""
-Rates = Literal["full", "part", "adapter", "scales", "prompt"]
+the text (as they are, or made by a network), keys and values in front of those of the text, layers after its blocks."""
+Rates = Literal["full", "part", "adapter", "scales", "prompt", "prefix", "encoder"]
 Bits = Literal[4, 8]
 
-ADAPTER_SETTINGS: tuple[str, ...] = ("method.rank", "method.alpha", "method.dropout", "method.targets")
+LORA_SETTINGS: tuple[str, ...] = (
+    "method.rank",
+    "method.alpha",
+    "method.dropout",
+    "method.targets",
+    "method.variant",
+    "method.rank_pattern",
+    "method.lora_plus_ratio",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +60,7 @@ class Method:
         mergeable: Its result can be added into the weights of the base model.
         recomputes: Activations can be recomputed in the backward pass.
         staged: What learns begins to learn in stages, from the top of the model down.
+        trains_tokens: Embeddings of new tokens learn with it.
     """
 
     name: MethodName
@@ -56,6 +79,7 @@ class Method:
     mergeable: bool = False
     recomputes: bool = True
     staged: bool = False
+    trains_tokens: bool = False
 
     @property
     def makes_adapter(self) -> bool:
@@ -78,9 +102,14 @@ class Method:
         return self.short.partition(",")[0]
 
     @property
+    def memorizes(self) -> bool:
+        """Whether enough weights learn to know a batch by heart."""
+        return self.learns != "scales" and not self.adds_tokens
+
+    @property
     def adds_tokens(self) -> bool:
         """Whether learned virtual tokens stand in front of the text and take room of the context."""
-        return self.learns == "virtual-tokens"
+        return self.learns in ("virtual-tokens", "encoded-tokens", "virtual-keys")
 
 
 METHODS: tuple[Method, ...] = (
@@ -93,11 +122,12 @@ METHODS: tuple[Method, ...] = (
         when="Nearly always: it learns most of what full fine-tuning does, in a fraction of the memory.",
         when_not="The base model does not fit in 16 bits (take QLoRA), or it must learn a lot of new knowledge (full).",
         needs="About 2 bytes per weight of the base model, and a little for the adapter and the activations.",
-        settings=(*ADAPTER_SETTINGS, "delivery.merge"),
+        settings=(*LORA_SETTINGS, "delivery.merge"),
         learns="low-rank",
         rates="adapter",
         automatic=True,
         mergeable=True,
+        trains_tokens=True,
     ),
     Method(
         name="qlora",
@@ -108,12 +138,29 @@ METHODS: tuple[Method, ...] = (
         when="The base model is too large for LoRA: 7 to 8 billion weights train on one 24 GB card.",
         when_not="LoRA fits: it is faster, and nothing is lost by rounding.",
         needs="About 0.6 bytes per weight of the base model, and a little for the adapter and the activations.",
-        settings=(*ADAPTER_SETTINGS, "delivery.merge"),
+        settings=(*LORA_SETTINGS, "delivery.merge"),
         learns="low-rank",
         rates="adapter",
         automatic=True,
         bits=4,
         mergeable=True,
+        trains_tokens=True,
+    ),
+    Method(
+        name="lora-8bit",
+        title="8-bit LoRA",
+        short="LoRA on 8 bits",
+        words="8-bit LoRA",
+        summary="LoRA on a base model held in 8 bits.",
+        when="LoRA does not fit and rounding to 4 bits costs too much quality.",
+        when_not="LoRA fits (it is faster), or memory is so short that only 4 bits fit (QLoRA).",
+        needs="About 1.1 bytes per weight of the base model, and a little for the adapter and the activations.",
+        settings=(*LORA_SETTINGS, "delivery.merge"),
+        learns="low-rank",
+        rates="adapter",
+        bits=8,
+        mergeable=True,
+        trains_tokens=True,
     ),
     Method(
         name="full",
@@ -128,6 +175,61 @@ METHODS: tuple[Method, ...] = (
         learns="whole",
         rates="full",
         automatic=True,
+        trains_tokens=True,
+    ),
+    Method(
+        name="ia3",
+        title="(IA)3",
+        short="(IA)3",
+        words="(IA)3",
+        summary="Learns one scale for each key, value and inner feature; the smallest adapter that can be merged.",
+        when="Few rows, many tasks on one base model: a result has some hundred kilobytes.",
+        when_not="The task is far from what the model does already; LoRA changes more at the same memory.",
+        needs="About 2 bytes per weight of the base model, next to nothing for what learns.",
+        settings=("delivery.merge",),
+        learns="scales",
+        rates="scales",
+        mergeable=True,
+    ),
+    Method(
+        name="prompt-tuning",
+        title="Prompt tuning",
+        short="Prompt tuning",
+        words="prompt tuning",
+        summary="Learns some virtual tokens in front of the text; no weight of the model changes.",
+        when="A large model that nearly does the task when asked well, and a result of a few kilobytes.",
+        when_not="Models below some billion weights, or answers of a new form; LoRA is far better there.",
+        needs="About 2 bytes per weight of the base model; the context is shorter by the virtual tokens.",
+        settings=("method.virtual_tokens", "method.initial_text"),
+        learns="virtual-tokens",
+        rates="prompt",
+    ),
+    Method(
+        name="prefix-tuning",
+        title="Prefix tuning",
+        short="Prefix tuning",
+        words="prefix tuning",
+        summary="Learns keys and values in front of the text in every layer; no weight of the model changes.",
+        when="As prompt tuning, with more to learn: text in a form or style, on models of any size.",
+        when_not="Memory is short (activations cannot be recomputed), or the result should be merged; take LoRA.",
+        needs="About 2 bytes per weight of the base model; the context is shorter by the virtual tokens.",
+        settings=("method.virtual_tokens",),
+        learns="virtual-keys",
+        rates="prefix",
+        recomputes=False,
+    ),
+    Method(
+        name="p-tuning",
+        title="P-tuning",
+        short="P-tuning",
+        words="p-tuning",
+        summary="Learns virtual tokens through a small network, which makes them easier to train.",
+        when="Prompt tuning learns too slowly, and the result should stay as small.",
+        when_not="The result should be merged or the context is short; take LoRA.",
+        needs="About 2 bytes per weight of the base model; the context is shorter by the virtual tokens.",
+        settings=("method.virtual_tokens", "method.encoder_width"),
+        learns="encoded-tokens",
+        rates="encoder",
     ),
     Method(
         name="bottleneck",
@@ -168,6 +270,7 @@ METHODS: tuple[Method, ...] = (
         learns="whole",
         rates="full",
         staged=True,
+        trains_tokens=True,
     ),
 )
 

@@ -6,6 +6,7 @@ from engine.catalog.tasks import Task, task_of
 from engine.planning.derive import choose_length
 from engine.planning.model_folder import profile_folder
 from engine.planning.profiles import DataProfile, LengthProfile, ModelProfile
+from engine.planning.virtual_prompt import for_text
 from engine.recipe.schema import Recipe
 
 YOU = "you"
@@ -47,7 +48,7 @@ def sequence_length(recipe: Recipe, model: ModelProfile | None, lengths: LengthP
         longest = max(8, lengths.longest if lengths else 0)
         return longest, f"the longest row has {longest} tokens, and the model is not here yet"
     profile = DataProfile(format=None, lengths=lengths)
-    return choose_length(recipe.objective, model, profile, recipe.training.effective_batch)
+    return choose_length(recipe.objective, for_text(model, recipe.method), profile, recipe.training.effective_batch)
 
 
 def packs(recipe: Recipe) -> bool:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -13,7 +14,9 @@ from engine.deployment.base_reference import BaseReference
 from engine.deployment.loading_code import LOADER
 from engine.deployment.weights import complete_generation_config, save_tokenizer, store_as
 from engine.evaluation.scoring import causal_model
-from engine.methods.bottleneck_tuner import BottleneckConfig
+from engine.methods.bottleneck_tuner import BottleneckConfig, register
+from engine.methods.new_tokens import make_room
+from engine.methods.pissa import pissa_initial, write_as_plain_lora
 from engine.models.heads import writes
 from engine.recipe.problems import Problem, ProblemError
 
@@ -35,16 +38,34 @@ def save_adapter(
         base_vocab_size: Rows of the base model's embedding; when tokens were added, the embeddings belong to the
             adapter, as no base model brings them.
     """
-    grown = model.get_input_embeddings().weight.shape[0] != base_vocab_size
+    config: Any = model.active_peft_config
+    own_rows = vars(config).get("trainable_token_indices") is not None
+    grown = model.get_input_embeddings().weight.shape[0] != base_vocab_size and not own_rows
     # "auto" would ask the hub about the base model.
     model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=grown)
     if isinstance(model.active_peft_config, BottleneckConfig):
         # PEFT alone does not know these adapters; whoever gets the folder gets what loads them.
         shutil.copyfile(load_adapter.__file__, folder / LOADER)
+    if taken := pissa_initial(model):
+        write_as_plain_lora(folder, taken)
     _name_base(folder / "adapter_config.json", base)
     if writes(causal_model(model)):
         complete_generation_config(causal_model(model), tokenizer).save_pretrained(str(folder))
     save_tokenizer(tokenizer, folder)
+
+
+def with_adapter(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> PeftModel:
+    """Return a base model with a written adapter on it.
+
+    Args:
+        base: The base model as it was published; gets rows for tokens that the adapter brings.
+        tokenizer: Of the adapter.
+        folder: From `save_adapter`.
+    """
+    make_room(base, tokenizer)
+    register()
+    loaded: PeftModel = PeftModel.from_pretrained(base, str(folder))
+    return loaded
 
 
 def _name_base(path: Path, base: BaseReference) -> None:

@@ -11,10 +11,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from engine.data.chat_template import TemplateRefusedError
 from engine.data.rendering import Renderer
+from engine.deployment.adapter import with_adapter
 from engine.evaluation.generation import context_length
 from engine.evaluation.scoring import causal_model
 from engine.evaluation.stopping import stop_token_ids
-from engine.methods.bottleneck_tuner import register
+from engine.methods.new_tokens import make_room
+from engine.methods.virtual_tokens import start_cache
 from engine.models.hub import resolve_model
 from engine.models.tokenizers import faithful_tokenizer, load_tokenizer
 from engine.planning.plan import Plan
@@ -37,7 +39,7 @@ class Loaded:
         system_prompt: System message that training put in front of conversations without one.
     """
 
-    model: PreTrainedModel
+    model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
     which: str
     converses: bool
@@ -62,8 +64,9 @@ class ChatSession:
         self.which, self.converses = loaded.which, loaded.converses
         self.stop_reason: StopReason = "stop"
         self.num_tokens = 0
-        self._model, self._tokenizer = loaded.model.eval(), loaded.tokenizer
-        self._stop_ids = frozenset(stop_token_ids(loaded.tokenizer, loaded.model))
+        self._learner, self._tokenizer = loaded.model.eval(), loaded.tokenizer
+        self._model = causal_model(self._learner)
+        self._stop_ids = frozenset(stop_token_ids(loaded.tokenizer, self._model))
         self.context_length = context_length(loaded.model)
         self._renderer = Renderer(loaded.tokenizer, self.context_length, loaded.system_prompt)
 
@@ -131,7 +134,8 @@ class ChatSession:
         options: dict[str, Any] = {"use_cache": True}
         if self._model._supports_logits_to_keep():
             options["logits_to_keep"] = 1
-        cache = None
+        with torch.no_grad():
+            cache = start_cache(self._learner, 1)
         for _ in range(limit):
             # Not around the loop: the caller runs between two tokens.
             with torch.no_grad():
@@ -198,8 +202,13 @@ def _load_from_run(run: RunDirectory, device: str | None, which: Which) -> Loade
         return Loaded(loaded.model, loaded.tokenizer, chosen, converses, plan.recipe.data.system_prompt)
     model, tokenizer = _load_base(run, plan, place)
     if chosen == "adapter":
-        register()
-        model = causal_model(PeftModel.from_pretrained(model, str(run.adapter_folder)))
+        return Loaded(
+            with_adapter(model, tokenizer, run.adapter_folder),
+            tokenizer,
+            chosen,
+            converses,
+            plan.recipe.data.system_prompt,
+        )
     return Loaded(model, tokenizer, chosen, converses, plan.recipe.data.system_prompt)
 
 
@@ -225,7 +234,9 @@ def _load_base(run: RunDirectory, plan: Plan, device: str) -> tuple[PreTrainedMo
     model = _load_weights(resolved.folder, device, trust=source.trust_remote_code)
     for folder in (run.adapter_folder, run.merged_folder):
         if folder.is_dir():
-            return model, faithful_tokenizer(folder, [], trust=source.trust_remote_code)
+            tokenizer = faithful_tokenizer(folder, [], trust=source.trust_remote_code)
+            make_room(model, tokenizer)
+            return model, tokenizer
     return model, load_tokenizer(resolved.folder, plan.recipe).tokenizer
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
-from engine.deployment.adapter import merge, save_adapter
+from engine.deployment.adapter import merge, save_adapter, with_adapter
 from engine.deployment.base_reference import base_reference
 from engine.deployment.model_card import read_card_facts, write_model_card
 from engine.deployment.parity import Parity, compare, prompt_logits
@@ -251,7 +251,7 @@ class _Export:
     def _adapter_on_base(self, device: torch.device) -> tuple[PeftModel, list[torch.Tensor]]:
         """Return the written adapter on the base model in full precision, with its logits."""
         base = load_model(self.plan.recipe, str(device), bits=None, task=self.plan.task)
-        whole = PeftModel.from_pretrained(base, str(self.run_directory.adapter_folder))
+        whole = with_adapter(base, self.tokenizer, self.run_directory.adapter_folder)
         return whole, prompt_logits(whole, self.prompts)
 
     @property

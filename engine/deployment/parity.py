@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from engine.evaluation.isolation import undisturbed
 from engine.evaluation.scoring import autocast_like_training, causal_model
+from engine.methods.virtual_tokens import behind_virtual_tokens
 from engine.models.heads import head_of
 
 MAX_PROMPTS = 8
@@ -72,7 +73,8 @@ def prompt_logits(model: nn.Module, prompts: Sequence[Sequence[int]]) -> list[to
     with undisturbed(model), autocast_like_training(causal, causal.dtype)():
         for prompt in prompts[:MAX_PROMPTS]:
             ids = torch.tensor([list(prompt[:MAX_PROMPT_TOKENS])], device=causal.device)
-            found = causal(input_ids=ids, **_asked(causal, ids)).logits[0].float().cpu()
+            inputs = _asked(causal, ids) | behind_virtual_tokens(model, torch.ones_like(ids))
+            found = causal(input_ids=ids, **inputs).logits[0].float().cpu()
             logits.append(_as_positions(found))
     return logits
 

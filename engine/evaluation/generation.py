@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from engine.evaluation.batches import in_batches
 from engine.evaluation.scoring import autocast_like_training, causal_model
 from engine.evaluation.stopping import stop_token_ids
+from engine.methods.virtual_tokens import num_virtual_tokens, start_cache
 from engine.planning.evaluation_cut import answer_cost, cached_share
 
 
@@ -51,6 +53,7 @@ class Answerer:
         precision: torch.dtype | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
+        self._learner = model
         self._model = causal_model(model)
         self._tokenizer = tokenizer
         self._max_new_tokens = max_new_tokens
@@ -59,7 +62,7 @@ class Answerer:
         self._autocast = autocast_like_training(self._model, precision)
         self._should_stop = should_stop or (lambda: False)
         self._stop_ids = stop_token_ids(tokenizer, self._model)
-        self._context = context_length(self._model)
+        self._context = context_length(model)
 
     def answer(
         self,
@@ -103,18 +106,24 @@ class Answerer:
         for row, prompt in enumerate(batch):
             ids[row, longest - len(prompt.input_ids) :] = torch.tensor(list(prompt.input_ids))
             attention[row, longest - len(prompt.input_ids) :] = 1
+        ahead = num_virtual_tokens(self._learner)
+        if ahead:
+            # Their keys and values are there already; the ids only say that something stands in front.
+            ids = functional.pad(ids, (ahead, 0), value=pad_id)
+            attention = functional.pad(attention, (ahead, 0), value=1)
         device = self._model.device
         watch = _StopWhenAsked(self._should_stop)
         with self._autocast():
             output = self._model.generate(
                 input_ids=ids.to(device),
                 attention_mask=attention.to(device),
+                past_key_values=start_cache(self._learner, len(batch)),
                 generation_config=self._settings(pad_id, min(self._max_new_tokens, self._context - longest)),
                 stopping_criteria=StoppingCriteriaList([watch]),
             )
         if watch.asked:
             raise EvaluationInterrupted
-        return [self._text(row) for row in output[:, longest:].tolist()]
+        return [self._text(row) for row in output[:, ahead + longest :].tolist()]
 
     def _settings(self, pad_id: int, max_new_tokens: int) -> GenerationConfig:
         # Every value is given: what is left out is taken from the model's own configuration.
@@ -153,9 +162,12 @@ class _StopWhenAsked(StoppingCriteria):
 
 
 def context_length(model: nn.Module) -> int:
-    """Return the longest sequence that the model was built for, in tokens; a large number where it names none."""
+    """Return the longest text that the model was built for, in tokens; a large number where it names none.
+
+    Virtual tokens take their part of it.
+    """
     limit = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
-    return int(limit) if limit else 1_000_000
+    return max(1, int(limit) - num_virtual_tokens(model)) if limit else 1_000_000
 
 
 def generation_share(model: nn.Module, *, activation_checkpointing: bool) -> float:

@@ -12,6 +12,7 @@ from engine.runs.events import numbers_to_words, word_to_number
 
 Phase = Literal["before", "few_shot", "during", "after", "test_before", "test"]
 TEST_PHASES: tuple[Phase, ...] = ("test_before", "test")
+UNTOUCHED_PHASES: tuple[Phase, ...] = ("before", "few_shot", "test_before")
 """Measurements of the test rows, before and after training: they decide nothing and are no point of a curve."""
 MEASUREMENT_VERSION = 1
 

@@ -19,6 +19,8 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from engine.methods.virtual_tokens import behind_virtual_tokens
+
 CHUNK_BYTES = 64 * 1024**2
 """Float32 logits held at once."""
 _MIN_CHUNK = 16
@@ -61,6 +63,7 @@ class TokenScorer:
     """
 
     def __init__(self, model: nn.Module, *, precision: torch.dtype | None = None, pad_id: int = 0) -> None:
+        self._learner = model
         self._model = causal_model(model)
         self._decoder: nn.Module = self._model.get_decoder()
         self._head: nn.Module | None = self._model.get_output_embeddings()
@@ -73,10 +76,11 @@ class TokenScorer:
         """Return the sums of each row, in order; rows must have at least one trained token."""
         ids, attention, targets = self._pad(rows)
         with self._autocast():
+            inputs = {"input_ids": ids, **behind_virtual_tokens(self._learner, attention)}
             if self._can_chunk():
-                hidden = self._decoder(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state
+                hidden = self._decoder(**inputs, use_cache=False).last_hidden_state
                 return self._score_hidden(hidden, targets)
-            logits = self._model(input_ids=ids, attention_mask=attention, use_cache=False).logits
+            logits = self._model(**inputs, use_cache=False).logits
             return self._reduce(logits.__getitem__, targets, logits.shape[-1])
 
     def _pad(self, rows: Sequence[TokenRow]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -6,10 +6,22 @@ from types import ModuleType
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.catalog.methods import Method, MethodName
-from engine.methods import bottleneck, feature_extraction, full, gradual_unfreezing, lora, qlora
+from engine.methods import (
+    bottleneck,
+    feature_extraction,
+    full,
+    gradual_unfreezing,
+    ia3,
+    lora,
+    lora_8bit,
+    p_tuning,
+    prefix_tuning,
+    prompt_tuning,
+    qlora,
+)
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
 
@@ -17,6 +29,11 @@ METHODS: dict[MethodName, ModuleType] = {
     "full": full,
     "lora": lora,
     "qlora": qlora,
+    "lora-8bit": lora_8bit,
+    "ia3": ia3,
+    "prompt-tuning": prompt_tuning,
+    "prefix-tuning": prefix_tuning,
+    "p-tuning": p_tuning,
     "bottleneck": bottleneck,
     "feature-extraction": feature_extraction,
     "gradual-unfreezing": gradual_unfreezing,
@@ -45,12 +62,15 @@ class TrainableSummary:
         return self.trainable_params / max(1, self.num_params)
 
 
-def apply_method(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | PeftModel:
+def apply_method(
+    model: PreTrainedModel, recipe: Recipe, tokenizer: PreTrainedTokenizerBase | None = None
+) -> PreTrainedModel | PeftModel:
     """Make the weights that the recipe's method trains trainable, and freeze the others.
 
     Args:
-        model: From `engine.models.loading.load_model`.
+        model: From `engine.models.loading.load_model`, with rows for new tokens (`add_token_rows`).
         recipe: With `method.name` filled in.
+        tokenizer: With the recipe's new tokens; None for a model without words, such as that of a rehearsal.
 
     Raises:
         ProblemError: The method cannot be applied, or would train nothing or too much.
@@ -59,7 +79,7 @@ def apply_method(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | Pe
     if name is None:
         raise _problem("method.missing", "The recipe names no method.", "Set method.name, for example to lora.")
     own = {id(parameter) for parameter in model.parameters()}
-    adapted: PreTrainedModel | PeftModel = METHODS[name].apply(model, recipe)
+    adapted: PreTrainedModel | PeftModel = METHODS[name].apply(model, recipe, tokenizer)
     if recipe.training.activation_checkpointing and recipe.method.facts.makes_adapter:
         # Nothing before the first adapter learns, so a checkpointed block would see inputs without gradients.
         model.enable_input_require_grads()
@@ -69,7 +89,9 @@ def apply_method(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | Pe
 
 def rate_factors(model: PreTrainedModel | PeftModel, recipe: Recipe) -> dict[str, float]:
     """Return `{parameter name: times the learning rate}` of what learns at a rate of its own."""
-    return gradual_unfreezing.rate_factors(model, recipe) if recipe.method.facts.staged else {}
+    if recipe.method.facts.staged:
+        return gradual_unfreezing.rate_factors(model, recipe)
+    return lora.rate_factors(model, recipe) if "method.lora_plus_ratio" in recipe.method.facts.settings else {}
 
 
 def _problem(code: str, message: str, fix: str) -> ProblemError:

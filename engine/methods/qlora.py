@@ -1,14 +1,14 @@
 """QLoRA: LoRA on a base model held in 4 bits (Dettmers et al., https://arxiv.org/abs/2305.14314)."""
 
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.methods import lora
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
 
 
-def apply(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
+def apply(model: PreTrainedModel, recipe: Recipe, tokenizer: PreTrainedTokenizerBase | None = None) -> PeftModel:
     """Add adapters to a 4-bit model.
 
     PEFT's preparation for k-bit training would copy embeddings and output layer to float32, which is half of a small
@@ -17,6 +17,7 @@ def apply(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
     Args:
         model: From `load_model(..., bits=4)`.
         recipe: As for LoRA.
+        tokenizer: As for LoRA.
 
     Raises:
         ProblemError: The model is not quantised, or a target matches no layer.
@@ -30,7 +31,7 @@ def apply(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
                 path="method.name",
             )
         )
-    return lora.apply(model, recipe)
+    return lora.apply(model, recipe, tokenizer)
 
 
 def _holds_4bit_layers(model: PreTrainedModel) -> bool:

@@ -1,6 +1,6 @@
 """Which linear layers get an adapter."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Literal
 
@@ -13,8 +13,10 @@ from engine.models.heads import head_modules, is_of_head
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
 
-Targets = Literal["all-linear", "attention"] | list[str]
+Targets = Literal["all-linear", "attention", "mlp"] | list[str]
 _ATTENTION_PARTS = ("attn", "attention")
+_STATE_SPACE_PARTS = ("mixer", "mamba", "ssm")
+_ROUTERS = frozenset({"gate", "router", "shared_expert_gate"})
 _STATE_SPACE_MODELS = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
 _READ_PAST_ADAPTERS = "out_proj"
 """Layer whose weights the kernels of those models read themselves, past an adapter; PEFT refuses it there too."""
@@ -32,6 +34,8 @@ def linear_layers(model: PreTrainedModel) -> Iterator[str]:
     for name, module in model.named_modules():
         if name.startswith(tuple(adapters)) or is_of_head(name, new):
             continue
+        if module is output:
+            adapters.append(f"{name}.")
         if isinstance(module, BaseTunerLayer):
             # What an adapter adds is no layer of the model; the layer that it wraps is.
             adapters += [f"{name}.{part}." for part in module.adapter_layer_names]
@@ -44,7 +48,7 @@ def find_targets(model: PreTrainedModel, targets: Targets) -> list[str]:
 
     Args:
         model: The base model.
-        targets: `all-linear`, `attention`, or names such as `q_proj` or `mlp.up_proj`.
+        targets: `all-linear`, `attention`, `mlp` (the feed-forward layers), or names such as `q_proj` or `mlp.up_proj`.
 
     Raises:
         ProblemError: A name that matches no layer, with the names that do.
@@ -56,14 +60,22 @@ def find_targets(model: PreTrainedModel, targets: Targets) -> list[str]:
         return _named(layers, targets)
     if targets == "all-linear":
         return _last_parts([name for name in layers if not _reads_past_adapters(model, name)])
-    chosen = [name for name in layers if _in_attention(name)]
+    belongs = _in_attention if targets == "attention" else _in_feed_forward
+    chosen = [name for name in layers if belongs(name)]
     if not chosen:
+        part = "attention" if targets == "attention" else "a feed-forward network"
         raise _problem(
-            "no_attention_layers",
-            "No layer of the model is named as part of attention.",
+            f"no_{targets}_layers",
+            f"No layer of the model is named as part of {part}.",
             f"Set method.targets to all-linear, or to names among {', '.join(_last_parts(layers))}.",
         )
-    return _unambiguous(chosen, layers)
+    return shortest_endings(chosen, layers)
+
+
+def matching_layers(model: PreTrainedModel, endings: Iterable[str]) -> list[str]:
+    """Return the full names of the linear layers whose names end so."""
+    wanted = tuple(endings)
+    return [name for name in linear_layers(model) if any(name == end or name.endswith(f".{end}") for end in wanted)]
 
 
 def _named(layers: Sequence[str], targets: Sequence[str]) -> list[str]:
@@ -91,11 +103,23 @@ def _in_attention(name: str) -> bool:
     return any(part in parent.lower() for parent in parents for part in _ATTENTION_PARTS)
 
 
+def _in_feed_forward(name: str) -> bool:
+    """Whether a layer is the rest of a block: neither attention, nor a state space, nor what chooses experts."""
+    *parents, last = name.split(".")
+    other = any(part in parent.lower() for parent in parents for part in _STATE_SPACE_PARTS)
+    return any(parent.isdigit() for parent in parents) and not (_in_attention(name) or other or last in _ROUTERS)
+
+
 def _last_parts(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
 
 
-def _unambiguous(chosen: Sequence[str], layers: Sequence[str]) -> list[str]:
+def feed_forward_layers(layers: Iterable[str]) -> list[str]:
+    """Return those of some full names that belong to the feed-forward half of a block."""
+    return [name for name in layers if _in_feed_forward(name)]
+
+
+def shortest_endings(chosen: Sequence[str], layers: Sequence[str]) -> list[str]:
     """Return the shortest name endings that match the chosen layers and no other (GPT-2 has two `c_proj`)."""
     others = [name for name in layers if name not in set(chosen)]
     endings: dict[str, None] = {}

@@ -5,12 +5,13 @@ as the class that the configuration names, which then drops characters that the 
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
@@ -77,6 +78,7 @@ def load_tokenizer(folder: Path | str, recipe: Recipe) -> LoadedTokenizer:
     folder = Path(folder)
     choices: list[str] = []
     tokenizer = faithful_tokenizer(folder, choices, trust=recipe.model.trust_remote_code)
+    _add_tokens(tokenizer, recipe.model.new_tokens, choices)
     kind = _kind_of(folder)
     if kind == "encoder":
         _ensure_frame(tokenizer, choices)
@@ -203,6 +205,28 @@ def _class_returns(folder: Path, direct: PreTrainedTokenizerBase) -> bool:
         (copy / "config.json").write_bytes(config.read_bytes())
         direct.save_pretrained(str(copy))
         return not _agrees(_load(copy, AutoTokenizer.from_pretrained), _raw(copy / "tokenizer.json"))
+
+
+def _add_tokens(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[str], choices: list[str]) -> None:
+    """Add words as tokens of their own; they are text like other text, and shown in answers.
+
+    Raises:
+        ProblemError: One of them is a token already, so that nothing would be new.
+    """
+    if not tokens:
+        return
+    known = tokenizer.get_vocab()
+    old = [token for token in tokens if token in known]
+    if old:
+        raise _problem(
+            "not_new",
+            f"{old[0]} is a token of this model already.",
+            f"Remove {old[0]} from model.new_tokens; the model knows it.",
+            path="model.new_tokens",
+        )
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in tokens])
+    shown = ", ".join(tokens[:4]) + (", …" if len(tokens) > 4 else "")
+    choices.append(f"{len(tokens)} new token{'s' if len(tokens) > 1 else ''}: {clean_line(shown, max_chars=80)}.")
 
 
 def _ensure_eos(tokenizer: PreTrainedTokenizerBase, folder: Path, choices: list[str]) -> None:

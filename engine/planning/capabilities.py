@@ -118,7 +118,7 @@ def _bitsandbytes(what: str) -> Callable[[Surroundings], str]:
 
 def _eight_bit(where: Surroundings) -> str:
     too_old = _needs_capability(where, (7, 5), "an 8-bit base model")
-    return too_old or "a base model is held whole or in 4 bits here"
+    return too_old or _bitsandbytes("an 8-bit base model")(where)
 
 
 def _paged(where: Surroundings) -> str:

@@ -4,9 +4,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.catalog.methods import AUTOMATIC, METHOD_SETTINGS, MethodName, find_method
+from engine.catalog.methods import AUTOMATIC, METHOD_SETTINGS, METHODS, MethodName, find_method
 from engine.catalog.metrics import GENERATING_CHOICES
 from engine.catalog.objectives import find_objective
+from engine.planning.adapter_scale import DEFAULT_RANK
 from engine.planning.capabilities import Surroundings, is_allowed, quantization_of
 from engine.planning.depth import depth_of
 from engine.planning.duration import Work, training_rate
@@ -16,9 +17,8 @@ from engine.planning.plan import Device, Machine, Plan
 from engine.planning.profiles import DataProfile, ModelProfile
 from engine.planning.search import SMALL_PARAMS, Space
 from engine.planning.storage import estimate_disk
+from engine.planning.virtual_prompt import DEFAULT_TOKENS, num_virtual_tokens
 from engine.recipe.sources import flatten
-
-DEFAULT_RANK = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,12 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
         dropout=values["method.dropout"] or 0.0,
         generate=_generated_tokens(values["evaluation.metrics"], values["evaluation.max_new_tokens"]),
         examples=example_tokens(decided("evaluation.few_shot"), facts.data),
-        merge=values["delivery.merge"],
+        merge=values["delivery.merge"] or "delivery.merge" not in given,
         depth=depth_of(values, facts.model),
+        variant=values["method.variant"] or "plain",
+        rank_pattern=tuple(values["method.rank_pattern"].items()),
+        virtual_tokens=values["method.virtual_tokens"] or DEFAULT_TOKENS,
+        encoder_width=values["method.encoder_width"] or 0,
         calibration=facts.machine.calibration,
     )
 
@@ -98,7 +102,8 @@ def _methods(given: Collection[str], facts: Facts) -> tuple[MethodName, ...]:
         possible = quantizing is None or is_allowed(quantizing, where)
         if possible and not too_large and wanted <= set(method.settings):
             found.append(method.name)
-    return tuple(found) or ("lora",)
+    readers: list[MethodName] = [method.name for method in METHODS if wanted <= set(method.settings)]
+    return tuple(found or readers[:1] or ["lora"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +200,10 @@ def setup_of(plan: Plan) -> Setup:
         examples=example_tokens(evaluation.few_shot, plan.data),
         merge=recipe.delivery.merge and method.facts.mergeable,
         depth=depth_of(flatten(recipe.model_dump(mode="json")), plan.model),
+        variant=method.variant or "plain",
+        rank_pattern=tuple(method.rank_pattern.items()),
+        virtual_tokens=num_virtual_tokens(method),
+        encoder_width=method.encoder_width or 0,
         num_gpus=plan.steps.num_gpus,
         strategy="ddp" if plan.steps.num_gpus > 1 else "single",
     )

@@ -2,11 +2,11 @@
 
 import math
 import re
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from engine.catalog.methods import MethodName, Rates, find_method
+from engine.catalog.learning_rates import RATE_FAMILIES
+from engine.catalog.methods import MethodName, find_method
 from engine.catalog.objectives import find_objective
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import known
@@ -25,21 +25,6 @@ MAX_ANSWER_TOKENS = 256
 CPU_BFLOAT16_PARAMS = 60_000_000
 """Below this size float32 is as fast on a processor: 44M weights gain a quarter, smaller ones nothing."""
 _PLAN_NAME_CHARS = 80
-
-
-@dataclass(frozen=True, slots=True)
-class _RateFamily:
-    """Usual learning rates of a kind of method: `(models below so many weights, rate)`, and what it is called."""
-
-    words: str
-    rates: tuple[tuple[float, float], ...]
-
-
-_RATES: dict[Rates, _RateFamily] = {
-    "full": _RateFamily("full fine-tuning", ((5e6, 2e-3), (50e6, 5e-4), (200e6, 1e-4), (1e9, 5e-5), (math.inf, 2e-5))),
-    "part": _RateFamily("a learning part", ((5e6, 2e-3), (50e6, 5e-4), (200e6, 1e-4), (1e9, 5e-5), (math.inf, 2e-5))),
-    "adapter": _RateFamily("adapters", ((5e6, 3e-3), (50e6, 1e-3), (200e6, 5e-4), (20e9, 2e-4), (math.inf, 1e-4))),
-}
 
 
 def choose_device(hardware: Hardware) -> tuple[Device, Gpu | None]:
@@ -109,9 +94,8 @@ def choose_rate(method: MethodName, num_params: int) -> tuple[float, str]:
         method: Which weights learn.
         num_params: Weights of the model; where a part of it learns, of that part.
     """
-    family = _RATES[find_method(method).rates]
-    rate = next(rate for limit, rate in family.rates if num_params < limit)
-    return rate, f"usual for {family.words} of {human_count(num_params)} weights"
+    family = RATE_FAMILIES[find_method(method).rates]
+    return family.default(num_params), f"usual for {family.words} of {human_count(num_params)} weights"
 
 
 def choose_answer_tokens(data: DataProfile, model: ModelProfile) -> Reasoned:

@@ -1,9 +1,11 @@
 """What the plan finds wrong, each with a stable code and the next action."""
 
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from typing import Literal
 
 from engine.catalog.exports import EXPORT_FORMATS, find_format
+from engine.catalog.objectives import find_objective
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.nvml import NO_DRIVER, NOT_INSTALLED
 from engine.hardware.readings import Unavailable, known, shown
@@ -12,6 +14,7 @@ from engine.planning.memory import adapted_shapes, linear_params
 from engine.planning.plan import DiskEstimate, MemoryEstimate, Steps, TimeEstimate, Way
 from engine.planning.profiles import DataProfile, Finding, ModelProfile
 from engine.planning.steps import rows_cut
+from engine.planning.virtual_prompt import num_virtual_tokens, text_context
 from engine.recipe.schema import Recipe
 from engine.recipe.values import change_argument
 from engine.text import clean_line, human_bytes, human_duration
@@ -127,7 +130,8 @@ def _cut_rows(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterato
     if data.lengths is None or length is None or not (cut := rows_cut(data.lengths, length)):
         return
     share = cut / data.lengths.count
-    longer = "Choose a model with a longer context" if length >= model.context_length else "Raise training.max_length"
+    full = length >= text_context(model, recipe.method)
+    longer = "Choose a model with a longer context" if full else "Raise training.max_length"
     yield _finding(
         "data.rows_cut",
         f"About {cut} of {data.lengths.count} rows ({share:.1%}) are longer than {length} tokens and will be cut; "
@@ -141,7 +145,16 @@ def _cut_rows(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterato
 def length_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
     """Yield whether the sequences are longer than the model can read."""
     length = recipe.training.max_length
-    if model.kind in ("vision", "audio") or length is None or length <= model.context_length:
+    room, ahead = text_context(model, recipe.method), num_virtual_tokens(recipe.method)
+    if ahead > model.context_length // 2:
+        yield _finding(
+            "method.virtual_tokens_fill_context",
+            f"{ahead} virtual tokens take more than half of the {model.context_length} tokens that the model reads.",
+            f"Set method.virtual_tokens to {model.context_length // 2} or less.",
+            path="method.virtual_tokens",
+        )
+        return
+    if model.kind in ("vision", "audio") or length is None or length <= room:
         return
     if model.relative_positions:
         yield _finding(
@@ -152,10 +165,11 @@ def length_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
             severity="note",
         )
         return
+    behind = f" behind {ahead} virtual tokens" if ahead else ""
     yield _finding(
         "plan.length_exceeds_context",
-        f"training.max_length is {length}; the model reads at most {model.context_length} tokens.",
-        f"Set training.max_length to {model.context_length} or less.",
+        f"training.max_length is {length}; the model reads at most {room} tokens{behind}.",
+        f"Set training.max_length to {room} or less.",
         path="training.max_length",
     )
 
@@ -165,6 +179,13 @@ def method_findings(recipe: Recipe, model: ModelProfile, where: Surroundings) ->
     method = recipe.method.facts
     yield from _missing_bitsandbytes(recipe, where)
     yield from _capability_findings(recipe, where)
+    if method.adds_tokens and find_objective(recipe.objective).head_of(model.kind) != "causal-lm":
+        yield _finding(
+            "method.virtual_tokens_head",
+            f"{method.title} works with models that write text from left to right; here the model does something else.",
+            "Set method.name to lora.",
+            path="method.name",
+        )
     if "method.targets" in method.settings and not adapted_shapes(model, recipe.method.targets or "all-linear"):
         names = ", ".join(dict.fromkeys(name for name, _, _ in model.linear_shapes))
         yield _finding(
@@ -173,6 +194,7 @@ def method_findings(recipe: Recipe, model: ModelProfile, where: Surroundings) ->
             f"Its layers are {names}; or use all-linear.",
             path="method.targets",
         )
+    yield from _pattern_findings(recipe, model)
     if method.bits is not None and linear_params(model) < model.num_params // 3:
         yield _finding(
             "method.quantizes_little",
@@ -182,6 +204,20 @@ def method_findings(recipe: Recipe, model: ModelProfile, where: Surroundings) ->
             path="method.name",
             severity="warning",
         )
+
+
+def _pattern_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
+    """Yield ranks of layers that carry no adapter."""
+    names = dict.fromkeys(name for name, _, _ in adapted_shapes(model, recipe.method.targets or "all-linear"))
+    for pattern in recipe.method.rank_pattern:
+        if pattern.rsplit(".", 1)[-1] not in names:
+            near = get_close_matches(pattern, list(names), n=1)
+            yield _finding(
+                "method.unknown_pattern",
+                f"method.rank_pattern names {clean_line(pattern, max_chars=60)}, and no adapter sits there.",
+                f"Did you mean {near[0]}?" if near else f"Layers with an adapter are {', '.join(names)}.",
+                path="method.rank_pattern",
+            )
 
 
 def _missing_bitsandbytes(recipe: Recipe, where: Surroundings) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from engine.planning.case import Case
 from engine.planning.plan import LengthChoice
 from engine.planning.steps import covered_share
+from engine.planning.virtual_prompt import text_context
 
 MAX_CHOICES = 5
 LEAST_COVERED = 0.5
@@ -18,7 +19,7 @@ def length_choices(case: Case) -> list[LengthChoice]:
     lengths, planned = case.plan.data.lengths, case.setup.max_length
     if lengths is None or not lengths.count or case.space.work.text:
         return []
-    context = case.plan.model.context_length
+    context = text_context(case.plan.model, case.plan.recipe.method)
     whole = min(context, -(-lengths.longest // 8) * 8)
     powers = {1 << power for power in range(5, 18) if lengths.p50 // 2 <= 1 << power < whole}
     wanted = sorted({length for length in powers | {whole, planned} if length <= max(context, planned)})

@@ -9,7 +9,7 @@ Legend: bytes per token of a micro-batch; `width` bytes of the arithmetic, `resi
 from dataclasses import dataclass
 
 from engine.planning.block_traits import BlockTraits, traits_of
-from engine.planning.memory_setup import Setup, adapted_shapes, adapters_per_block, feeds_forward
+from engine.planning.memory_setup import Setup, adapted_shapes, adapters_per_block, feeds_forward, scaled_shapes
 from engine.planning.profiles import ModelProfile
 
 _LAST_OF_ATTENTION = frozenset({"o_proj", "out_proj", "dense", "out_lin", "attention.output.dense", "attn.Wo", "o"})
@@ -64,7 +64,8 @@ def _one_block(model: ModelProfile, setup: Setup) -> BlockMemory:
     return BlockMemory(
         kept=round(tokens * kept),
         entry=tokens * model.hidden_size * block.residual,
-        unlearned=0 if setup.full else round(tokens * block.unlearned()),
+        # Nothing before the first block learns, unless it is tokens in front of it.
+        unlearned=0 if setup.full or setup.facts.adds_tokens else round(tokens * block.unlearned()),
         passing=round(tokens * block.passing()),
         evaluating=round(tokens * block.evaluating()),
     )
@@ -136,8 +137,15 @@ class _Block:
         if setup.facts.learns == "bottleneck":
             # What an adapter reads, and its inner row before and after the activation.
             return setup.width * adapters_per_block(setup) * (model.hidden_size + 2 * setup.depth.bottleneck)
+        if setup.facts.learns == "scales":
+            outputs, inputs = scaled_shapes(model)
+            return setup.width * (sum(given for _, _, given in outputs) + sum(read for _, read, _ in inputs))
+        if setup.facts.adds_tokens:
+            return 0
         shapes = model.linear_shapes if self.learns else adapted_shapes(model, setup.targets)
-        ranks = 0 if self.learns else setup.width * setup.rank * len(shapes)
+        ranks = 0 if self.learns else setup.width * sum(setup.rank_of(name) for name, _, _ in shapes)
+        # DoRA keeps the outputs of layer and adapter, to learn their length.
+        ranks += 2 * setup.width * sum(given for _, _, given in shapes) if setup.variant == "dora" else 0
         masks = sum(rows for _, rows, _ in shapes) if setup.dropout and not self.learns else 0
         # The second attention has a question of its own; what it looks at is shared by all blocks.
         total = setup.width * model.hidden_size * (self.attentions - 1)

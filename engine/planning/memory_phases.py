@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from engine.planning.evaluation_cut import answered_rows, cached_share
 from engine.planning.memory_blocks import BlockMemory, block_memory
 from engine.planning.memory_setup import (
-    NF4_BYTES,
-    NF4_CONSTANTS_BYTES,
     WIDTHS,
     Setup,
     block_params,
     learning_blocks,
     linear_params,
     optimizer_bytes,
+    quantized_bytes,
     trainable_params,
 )
 from engine.planning.profiles import ModelProfile
@@ -113,12 +112,9 @@ class _Run:
         if setup.facts.bits is None:
             resting = {WEIGHTS: setup.width * model.num_params // self.shard}
         else:
-            quantized = linear_params(model)
-            rest = max(0, model.num_params - quantized)
-            resting = {
-                WEIGHTS: (round(NF4_BYTES * quantized) + setup.width * rest) // self.shard,
-                CONSTANTS: round(NF4_CONSTANTS_BYTES * quantized) // self.shard,
-            }
+            rest = max(0, model.num_params - linear_params(model))
+            packed, constants = quantized_bytes(model, setup.facts.bits)
+            resting = {WEIGHTS: (packed + setup.width * rest) // self.shard, CONSTANTS: constants // self.shard}
         return {**resting, ADAPTER: 4 * trainable_params(model, setup) // self.shard}
 
     def states(self) -> int:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from engine.catalog.methods import Learns, Method, MethodName, find_method
+from engine.catalog.methods import Bits, Learns, Method, MethodName, find_method
 from engine.planning.depth import Depth
 from engine.planning.layer_sums import head_weights
 from engine.planning.profiles import ModelProfile
+from engine.planning.virtual_prompt import default_encoder_width
 
 LinearShape = tuple[str, int, int]
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
@@ -17,6 +18,7 @@ Strategy = Literal["single", "ddp", "fsdp", "zero3"]
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2, "float64": 8}
 """Bytes of one number of each format."""
 NF4_BYTES = 0.5
+INT8_BYTES = 1
 NF4_CONSTANTS_BYTES = 1 / 64 + 4 / (64 * 256)
 """Double quantisation: one byte per block of 64 weights and four per 256 blocks."""
 _FEED_FORWARD = frozenset(
@@ -25,6 +27,11 @@ _FEED_FORWARD = frozenset(
         *("intermediate.dense", "output.dense", "lin1", "lin2", "Wi", "mlp.Wo", "wi", "wi_0", "wi_1", "wo"),
     }
 )
+
+
+SCALED_NAMES = frozenset({"k_proj", "v_proj", "key", "value", "key_proj", "value_proj", "k", "v", "k_lin", "v_lin"})
+FUSED_NAMES = frozenset({"qkv_proj", "query_key_value", "c_attn", "qkv", "Wqkv", "in_proj"})
+"""Layers that make keys and values, alone or together with queries: what (IA)3 scales of attention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,10 @@ class Setup:
         examples: Most tokens that the few-shot baseline puts in front of a question; 0 without it.
         merge: The adapter is merged into the base model at the end.
         depth: Where in the model it trains, for methods that train a part of it.
+        variant: How the matrices of LoRA are scaled and started.
+        rank_pattern: Ranks of layers whose name ends so, where they differ.
+        virtual_tokens: Learned tokens in front of every text; read by methods that add them.
+        encoder_width: Inner width of the network that makes them; 0 takes the default.
         num_gpus: GPUs that share the work.
         strategy: How they share it.
     """
@@ -70,6 +81,10 @@ class Setup:
     examples: int = 0
     merge: bool = False
     depth: Depth = Depth()
+    variant: str = "plain"
+    rank_pattern: tuple[tuple[str, int], ...] = ()
+    virtual_tokens: int = 0
+    encoder_width: int = 0
     num_gpus: int = 1
     strategy: Strategy = "single"
 
@@ -104,8 +119,17 @@ class Setup:
 
     @property
     def tokens(self) -> int:
-        """Return the tokens of a micro-batch, padding included."""
-        return self.micro_batch * self.max_length
+        """Return the tokens of a micro-batch, padding and virtual tokens included."""
+        return self.micro_batch * (self.max_length + self.ahead)
+
+    @property
+    def ahead(self) -> int:
+        """Return the virtual tokens that pass through the blocks in front of every text."""
+        return self.virtual_tokens if self.facts.learns in ("virtual-tokens", "encoded-tokens") else 0
+
+    def rank_of(self, name: str) -> int:
+        """Return the inner width of the adapters of layers of this name."""
+        return next((rank for ending, rank in self.rank_pattern if ending.rsplit(".", 1)[-1] == name), self.rank)
 
 
 def adapted_shapes(
@@ -121,8 +145,8 @@ def adapted_shapes(
     block = list(model.linear_shapes if shapes is None else shapes)
     if targets == "all-linear":
         return block
-    if targets == "attention":
-        return [shape for shape in block if not feeds_forward(shape, model)]
+    if targets in ("attention", "mlp"):
+        return [shape for shape in block if feeds_forward(shape, model) == (targets == "mlp")]
     return [shape for shape in block if any(_is_named(shape[0], target) for target in targets)]
 
 
@@ -139,12 +163,16 @@ def feeds_forward(shape: LinearShape, model: ModelProfile) -> bool:
 
 
 def adapter_params(model: ModelProfile, setup: Setup) -> int:
-    """Return the number of weights that the matrices of LoRA add."""
+    """Return the number of weights that the matrices of LoRA add, with the lengths that DoRA learns."""
     encoders = model.encoder_layers
-    in_decoder = sum(rows + columns for _, rows, columns in adapted_shapes(model, setup.targets))
-    of_encoder = adapted_shapes(model, setup.targets, model.encoder_shapes) if encoders else []
-    in_encoder = sum(rows + columns for _, rows, columns in of_encoder)
-    return setup.rank * ((model.num_layers - encoders) * in_decoder + encoders * in_encoder)
+    in_decoder = _added(setup, adapted_shapes(model, setup.targets))
+    in_encoder = _added(setup, adapted_shapes(model, setup.targets, model.encoder_shapes)) if encoders else 0
+    return (model.num_layers - encoders) * in_decoder + encoders * in_encoder
+
+
+def _added(setup: Setup, shapes: Sequence[LinearShape]) -> int:
+    lengths = 1 if setup.variant == "dora" else 0
+    return sum(setup.rank_of(name) * (read + given) + lengths * given for name, read, given in shapes)
 
 
 def learning_blocks(model: ModelProfile, setup: Setup) -> int:
@@ -177,6 +205,32 @@ def bottleneck_params(model: ModelProfile, setup: Setup) -> int:
     return model.num_layers * adapters_per_block(setup) * (2 * hidden * width + hidden + width)
 
 
+def scaled_shapes(model: ModelProfile) -> tuple[list[LinearShape], list[LinearShape]]:
+    """Return the linear layers of one block whose output (IA)3 scales, and those whose input it scales."""
+    shapes = model.linear_shapes
+    outputs = [shape for shape in shapes if shape[0] in SCALED_NAMES]
+    outputs = outputs or [shape for shape in shapes if shape[0] in FUSED_NAMES]
+    return outputs, [shape for shape in shapes if feeds_forward(shape, model) and shape[1] > shape[2]]
+
+
+def _scales(model: ModelProfile, setup: Setup) -> int:
+    outputs, inputs = scaled_shapes(model)
+    return model.num_layers * (sum(given for _, _, given in outputs) + sum(read for _, read, _ in inputs))
+
+
+def _embeddings(model: ModelProfile, setup: Setup) -> int:
+    return setup.virtual_tokens * model.hidden_size
+
+
+def _encoded(model: ModelProfile, setup: Setup) -> int:
+    hidden, width = model.hidden_size, setup.encoder_width or default_encoder_width(model.hidden_size)
+    return _embeddings(model, setup) + (hidden + 1) * width + (width + 1) * width + (width + 1) * hidden
+
+
+def _keys_and_values(model: ModelProfile, setup: Setup) -> int:
+    return setup.virtual_tokens * 2 * model.num_layers * model.num_kv_heads * model.head_dim
+
+
 def trainable_params(model: ModelProfile, setup: Setup) -> int:
     """Return the number of weights that learn."""
     return _COUNTS[setup.facts.learns](model, setup)
@@ -187,6 +241,10 @@ _COUNTS: dict[Learns, Callable[[ModelProfile, Setup], int]] = {
     "part": part_params,
     "low-rank": adapter_params,
     "bottleneck": bottleneck_params,
+    "scales": _scales,
+    "virtual-tokens": _embeddings,
+    "encoded-tokens": _encoded,
+    "virtual-keys": _keys_and_values,
 }
 """What each kind of method learns, counted from the shapes of the model."""
 
@@ -199,6 +257,15 @@ def linear_params(model: ModelProfile) -> int:
 def block_params(model: ModelProfile) -> int:
     """Return the weights of the linear layers of one block."""
     return sum(rows * columns for _, rows, columns in model.linear_shapes)
+
+
+def quantized_bytes(model: ModelProfile, bits: Bits) -> tuple[int, int]:
+    """Return the size of the linear layers held in so many bits, and of the constants that belong to them."""
+    quantized = linear_params(model)
+    if bits == 4:
+        return round(NF4_BYTES * quantized), round(NF4_CONSTANTS_BYTES * quantized)
+    # LLM.int8 keeps a float32 scale for each output of a layer.
+    return INT8_BYTES * quantized, 4 * model.num_layers * sum(given for _, _, given in model.linear_shapes)
 
 
 def optimizer_bytes(optimizer: Optimizer, trainable: int) -> int:

@@ -10,6 +10,7 @@ from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import known
 from engine.planning import derive
 from engine.planning import findings as find
+from engine.planning.adapter_scale import alpha_reason, default_alpha
 from engine.planning.advice import ways_that_fit
 from engine.planning.calibration import Calibration
 from engine.planning.capabilities import Surroundings
@@ -32,6 +33,7 @@ from engine.planning.sharing import gpus_alike, share_work, sharing_findings, sh
 from engine.planning.steps import count_sequences, make_steps
 from engine.planning.storage import estimate_disk
 from engine.planning.suitability import suitability_findings
+from engine.planning.virtual_prompt import default_encoder_width, for_text, num_virtual_tokens
 from engine.recipe.problems import Problem
 from engine.recipe.read import check_recipe
 from engine.recipe.rules import check_rules
@@ -155,6 +157,16 @@ class _Facts:
         return self.of.data
 
     @property
+    def ahead(self) -> int:
+        """Virtual tokens in front of every text, where the method is known to add them."""
+        return num_virtual_tokens(self.settings.recipe().method)
+
+    @property
+    def reading(self) -> ModelProfile:
+        """The model with what virtual tokens leave of its context."""
+        return for_text(self.model, self.settings.recipe().method)
+
+    @property
     def cuda(self) -> bool:
         return self.of.device.kind == "cuda"
 
@@ -177,12 +189,12 @@ def _derive_frame(facts: _Facts) -> None:
     settings.derive("training.precision", *derive.choose_precision(facts.hardware, facts.surroundings, model))
     settings.derive("training.attention", "sdpa", "always there, and fast")
     batch = settings["training.effective_batch"]
-    settings.derive("training.max_length", *derive.choose_length(settings["objective"], model, data, batch))
-    settings.derive("training.packing", facts.text, "plain text fills its sequences" if facts.text else "rows apart")
+    settings.derive("training.max_length", *derive.choose_length(settings["objective"], facts.reading, data, batch))
+    settings.derive("training.packing", *_packing(facts))
     metrics = list(find_objective(settings["objective"]).metrics)
     settings.derive("evaluation.metrics", metrics, "all that fit the objective")
     if "evaluation.max_new_tokens" in facts.goal.settings:
-        settings.derive("evaluation.max_new_tokens", *derive.choose_answer_tokens(data, model))
+        settings.derive("evaluation.max_new_tokens", *derive.choose_answer_tokens(data, facts.reading))
     if settings.set_by_person("method.name"):
         method = find_method(settings["method.name"])
         for path in METHOD_SETTINGS:
@@ -210,11 +222,7 @@ def _device(facts: _Facts, num_gpus: int) -> Device:
 def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
     settings, setup = facts.settings, choice.setup
     settings.derive("method.name", setup.method, _method_reason(facts, choice))
-    if "method.rank" in setup.facts.settings:
-        rank = settings.derive("method.rank", space.rank, "enough for most tasks")
-        settings.derive("method.alpha", float(2 * rank), "twice the rank")
-        settings.derive("method.dropout", 0.0, "short fine-tunes gain nothing from it")
-        settings.derive("method.targets", "all-linear", "closest to full fine-tuning")
+    _derive_adapter(facts, setup)
     _derive_depth(facts, setup)
     counted = trainable_params(facts.model, setup) if setup.part else facts.model.num_params
     settings.derive("training.learning_rate", *derive.choose_rate(setup.method, counted))
@@ -230,6 +238,29 @@ def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
         "training.activation_checkpointing", setup.activation_checkpointing, _recomputing_reason(space, choice)
     )
     settings.derive("training.optimizer", setup.optimizer, _optimizer_reason(facts, choice))
+
+
+def _derive_adapter(facts: _Facts, setup: Setup) -> None:
+    """Derive the settings that the chosen method reads."""
+    settings, method = facts.settings, setup.facts
+    if method.learns == "low-rank":
+        rank = settings.derive("method.rank", setup.rank, "enough for most tasks")
+        variant = settings.derive("method.variant", "plain", "the fastest, and rarely worse")
+        settings.derive("method.alpha", default_alpha(variant, rank), alpha_reason(variant))
+        settings.derive("method.dropout", 0.0, "short fine-tunes gain nothing from it")
+        settings.derive("method.targets", "all-linear", "closest to full fine-tuning")
+        settings.derive("method.lora_plus_ratio", 1.0, "both matrices learn at one rate")
+    if method.adds_tokens:
+        settings.derive("method.virtual_tokens", setup.virtual_tokens, "enough for most tasks")
+    if method.learns == "encoded-tokens":
+        width = default_encoder_width(facts.model.hidden_size)
+        settings.derive("method.encoder_width", width, "the width of the model, at most 1024")
+
+
+def _packing(facts: _Facts) -> tuple[bool, str]:
+    if facts.ahead:
+        return False, "virtual tokens stand in front of each row"
+    return facts.text, "plain text fills its sequences" if facts.text else "rows apart"
 
 
 def _derive_depth(facts: _Facts, setup: Setup) -> None:
@@ -330,7 +361,7 @@ def _derive_few_shot(facts: _Facts, space: Space, choice: Choice, steps: Steps) 
     recipe, model, data = facts.settings.recipe(), facts.model, facts.data
     doubted = any(suitability_findings(recipe, model, data))
     training_s = choice.step_s * steps.total_steps
-    count, reason = choose_few_shot(recipe, model, data, training_s=training_s, doubted=doubted)
+    count, reason = choose_few_shot(recipe, facts.reading, data, training_s=training_s, doubted=doubted)
     fitting = affordable(count, choice, space, data)
     if fitting < count:
         count, reason = fitting, "more examples would need more memory than training"

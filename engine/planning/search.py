@@ -12,6 +12,7 @@ from engine.planning.duration import Rate, Work, step_seconds
 from engine.planning.memory import Attention, Optimizer, Setup, Strategy, estimate_memory
 from engine.planning.plan import MemoryEstimate
 from engine.planning.profiles import ModelProfile
+from engine.planning.virtual_prompt import DEFAULT_TOKENS
 
 SMALL_PARAMS = 150_000_000
 """Models up to this size are trained in full by default, where that fits with room to spare."""
@@ -42,6 +43,10 @@ class Space:
         examples: Most tokens that the few-shot baseline puts in front of a question; 0 without it.
         merge: An adapter is merged at the end.
         depth: Where in the model it trains, for methods that train a part of it.
+        variant: How the matrices of LoRA are scaled and started.
+        rank_pattern: Ranks of layers whose name ends so, where they differ.
+        virtual_tokens: Learned tokens in front of every text, for methods that add them.
+        encoder_width: Inner width of the network that makes them; 0 takes the default.
         num_gpus: GPUs that share the work; divides the effective batch.
         memory_factor: How far a deeper look at this plan was above the formula; 1 when nobody looked.
         high_factor: The same of the upper end of the range.
@@ -69,6 +74,10 @@ class Space:
     examples: int = 0
     merge: bool = True
     depth: Depth = Depth()
+    variant: str = "plain"
+    rank_pattern: tuple[tuple[str, int], ...] = ()
+    virtual_tokens: int = DEFAULT_TOKENS
+    encoder_width: int = 0
     strategy: Strategy = "single"
     num_gpus: int = 1
     calibration: Calibration | None = None
@@ -165,10 +174,15 @@ def find_setup(space: Space) -> Choice:
     """
     for method in space.methods:
         for optimizer in space.optimizers or optimizers_for(method, space.device):
-            fitting = [found for on in space.checkpointing if (found := _largest(space, method, optimizer, on))]
+            fitting = [found for on in _recomputing(space, method) if (found := _largest(space, method, optimizer, on))]
             if fitting:
                 return _fastest(fitting)
     return _leanest(space)
+
+
+def _recomputing(space: Space, method: MethodName) -> tuple[bool, ...]:
+    """Return whether a method may recompute activations, preferred first; some cannot."""
+    return space.checkpointing if find_method(method).recomputes else (False,)
 
 
 def _fastest(choices: Sequence[Choice]) -> Choice:
@@ -199,7 +213,7 @@ def _leanest(space: Space) -> Choice:
         _choice(space, space_setup(space, method, optimizer, checkpointing, space.micro_batches[-1]))
         for method in space.methods
         for optimizer in space.optimizers or optimizers_for(method, space.device)
-        for checkpointing in space.checkpointing
+        for checkpointing in _recomputing(space, method)
     ]
     return min(least, key=lambda choice: choice.memory.high_bytes)
 
@@ -217,6 +231,8 @@ def _budget(space: Space, setup: Setup) -> float:
 
 def space_setup(space: Space, method: MethodName, optimizer: Optimizer, checkpointing: bool, micro_batch: int) -> Setup:
     """Return one point of the space."""
+    facts = find_method(method)
+    low_rank = facts.learns == "low-rank"
     return Setup(
         device=space.device,
         method=method,
@@ -230,11 +246,15 @@ def space_setup(space: Space, method: MethodName, optimizer: Optimizer, checkpoi
         packed=space.packed,
         accumulates=space.work.effective_batch > micro_batch * space.num_gpus,
         attention=space.attention,
-        dropout=space.dropout if find_method(method).makes_adapter else 0.0,
+        dropout=space.dropout if facts.makes_adapter else 0.0,
         generate=space.generate,
         examples=space.examples,
-        merge=space.merge and find_method(method).mergeable,
+        merge=space.merge and facts.mergeable,
         depth=space.depth,
+        variant=space.variant if low_rank else "plain",
+        rank_pattern=space.rank_pattern if low_rank else (),
+        virtual_tokens=space.virtual_tokens if facts.adds_tokens else 0,
+        encoder_width=space.encoder_width if facts.adds_tokens else 0,
         num_gpus=space.num_gpus,
         strategy=space.strategy,
     )

@@ -25,7 +25,7 @@ class RecipeField:
         description: One sentence with unit and effect.
         why: Why the default is what it is; empty when there is none.
         level: `basic` is always shown, `advanced` folded away.
-        kind: Shape of the value; `list` is a list of texts, `choices` several of `choices`, `mapping` text to text.
+        kind: Shape of the value; `list` is a list of texts, `choices` several of `choices`, `mapping` text to `items`.
         choices: Values that can be chosen; empty when the kind has none.
         minimum: Least number, or least count of characters of a text; None when there is no limit.
         maximum: Greatest number, or greatest count of characters of a text; None when there is no limit.
@@ -33,6 +33,7 @@ class RecipeField:
         optional: None is a value: the plan derives the field, or leaves it out.
         required: Must be set by somebody.
         accepts: All shapes that the field takes; `kind` is the first.
+        items: What the values of a mapping are: `text` or `int`.
         exclusive_minimum: The value must lie above `minimum`.
         exclusive_maximum: The value must lie below `maximum`.
     """
@@ -52,6 +53,7 @@ class RecipeField:
     accepts: tuple[FieldKind, ...]
     exclusive_minimum: bool
     exclusive_maximum: bool
+    items: Literal["text", "int"] = "text"
 
     @property
     def section(self) -> str:
@@ -75,7 +77,7 @@ class RecipeField:
             "choice": f"one of {choices}",
             "choices": f"a list of {choices}",
             "list": "a list of texts",
-            "mapping": "a section of key: value texts",
+            "mapping": "a section of key: value texts" if self.items == "text" else "a section of name: whole number",
         }
         if kind in plain:
             return plain[kind]
@@ -164,7 +166,13 @@ def _field(path: str, info: FieldInfo) -> RecipeField:
         accepts=kinds,
         exclusive_minimum=low_exclusive,
         exclusive_maximum=high_exclusive,
+        items="int" if any(_holds_ints(member) for member in members) else "text",
     )
+
+
+def _holds_ints(member: Any) -> bool:
+    """Return whether a mapping holds whole numbers; bounds wrap them in `Annotated`."""
+    return get_origin(member) is dict and int in (get_args(member)[1], *get_args(get_args(member)[1]))
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

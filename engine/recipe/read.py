@@ -127,14 +127,15 @@ def set_value(tree: Mapping[str, Any], assignment: str) -> dict[str, Any]:
         )
     value = parse_value(path, text)
     field = find_field(path)
-    checked = unflatten({field.path: value if field.path == path else {path.rpartition(".")[2]: value}})
-    problems = check_values(checked, name="--set")
+    key = path.removeprefix(field.path).removeprefix(".")
+    problems = check_values(unflatten({field.path: {key: value} if key else value}), name="--set")
     if problems:
         raise ProblemError(*problems)
-    return _with_value(tree, path, value)
+    return _with_value(tree, field.path, value, key)
 
 
-def _with_value(tree: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+def _with_value(tree: Mapping[str, Any], path: str, value: Any, key: str = "") -> dict[str, Any]:
+    """Return a copy with one value set; with a key, that of a mapping, whose other keys stay."""
     changed = deepcopy(dict(tree))
     node = changed
     *parents, leaf = path.split(".")
@@ -142,7 +143,7 @@ def _with_value(tree: Mapping[str, Any], path: str, value: Any) -> dict[str, Any
         if not isinstance(node.get(parent), dict):
             node[parent] = {}
         node = node[parent]
-    node[leaf] = value
+    node[leaf] = {**(node.get(leaf) or {}), key: value} if key else value
     return changed
 
 

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from engine.catalog.builtin import is_builtin
 from engine.catalog.exports import find_format
-from engine.catalog.methods import METHOD_SETTINGS, find_method, readers_of
+from engine.catalog.learning_rates import RATE_FAMILIES
+from engine.catalog.methods import METHOD_SETTINGS, METHODS, Method, find_method, readers_of
 from engine.catalog.metrics import GENERATING_CHOICES, METRICS
 from engine.catalog.objectives import OBJECTIVE_SETTINGS, OBJECTIVES, find_objective
 from engine.recipe.check import ACCESS_TOKEN
@@ -27,12 +28,8 @@ from engine.text import clean_line
 DeviceKind = Literal["cuda", "cpu"]
 
 MAX_HELD_OUT_SHARE = 0.5
-HIGH_LEARNING_RATE = 0.02
-LOW_LEARNING_RATE = 1e-7
 MAX_SAMPLE_PROMPTS = 16
 
-# Reads nothing here: full fine-tuning writes a whole model, which is what `merge: true` asks for.
-_HARMLESS_VALUES: dict[str, Any] = {"delivery.merge": True}
 _WHY_UNREAD: dict[str, str] = {
     "data.system_prompt": "has no conversation to put it in front of",
     "model.chat_template": "has no conversation to write out",
@@ -56,7 +53,7 @@ class _Facts:
 
     def is_set(self, path: str) -> bool:
         """Return whether somebody gave this value (null takes one back)."""
-        return path in self.set_paths and self.values[path] is not None
+        return path in self.set_paths and self.values[path] not in (None, {}, [])
 
 
 def check_rules(
@@ -96,11 +93,74 @@ def _method_settings(facts: _Facts) -> Iterator[Problem]:
         return
     method = find_method(name)
     for path in METHOD_SETTINGS:
-        harmless = path in _HARMLESS_VALUES and facts.values[path] == _HARMLESS_VALUES[path]
-        if facts.is_set(path) and path not in method.settings and not harmless:
+        if not facts.is_set(path) or path in method.settings or _asks_for_what_is(facts, path, method):
+            continue
+        if path == "delivery.merge" and method.makes_adapter:
+            yield Problem(
+                "delivery.cannot_merge",
+                f"delivery.merge asks for one whole model, and {method.words} changes no weight that could be merged.",
+                f"Set delivery.merge to false, or method.name to {' or '.join(readers_of(path))}.",
+                path,
+            )
+        else:
             why = "does not read it" if method.makes_adapter else "makes no adapter"
             fix = f"Remove {path}, or set method.name to {' or '.join(readers_of(path))}."
             yield _no_effect(path, f"the method {name} {why}", fix)
+
+
+def _asks_for_what_is(facts: _Facts, path: str, method: Method) -> bool:
+    """Return whether a setting that is not read asks for what happens anyway.
+
+    Full fine-tuning writes a whole model, which is what `merge: true` asks for; what cannot be merged is not.
+    """
+    return path == "delivery.merge" and facts.values[path] == method.trains_base
+
+
+def _variants(facts: _Facts) -> Iterator[Problem]:
+    """Yield what variants of LoRA, new tokens and virtual tokens cannot be combined with."""
+    recipe, method = facts.recipe, facts.recipe.method.facts
+    if recipe.method.name is None:
+        return
+    if recipe.method.variant == "pissa" and method.bits is not None:
+        message = f"PiSSA changes the weights of the base model, and {method.words} holds them in {method.bits} bits."
+        yield Problem(
+            "method.variant_quantized",
+            message,
+            "Set method.name to lora, or method.variant to plain.",
+            "method.variant",
+        )
+    if recipe.model.new_tokens and not method.trains_tokens:
+        names = " or ".join(other.name for other in METHODS if other.trains_tokens)
+        yield Problem(
+            "method.tokens_stay_untrained",
+            f"model.new_tokens adds rows to the embeddings, and none of them would learn with {method.words}.",
+            f"Set method.name to {names}, or remove model.new_tokens.",
+            "model.new_tokens",
+        )
+    if recipe.training.activation_checkpointing and not method.recomputes:
+        yield Problem(
+            "training.cannot_recompute",
+            f"training.activation_checkpointing does not work with {method.words}: the learned keys would be lost.",
+            "Set training.activation_checkpointing to false, or choose another method.",
+            "training.activation_checkpointing",
+        )
+    if recipe.training.packing and method.adds_tokens:
+        yield Problem(
+            "training.packing_virtual_tokens",
+            "training.packing puts rows behind one another, and virtual tokens stand in front of the first only.",
+            "Set training.packing to false.",
+            "training.packing",
+        )
+
+
+def _new_tokens(facts: _Facts) -> Iterator[Problem]:
+    tokens = facts.recipe.model.new_tokens
+    if any(not token.strip() or token != token.strip() or not token.isprintable() for token in tokens):
+        message = "model.new_tokens holds one that is empty, has spaces around it or does not print."
+        yield Problem("model.new_token_blank", message, "Write words such as <tool>.", "model.new_tokens")
+    if len(set(tokens)) < len(tokens):
+        message = "model.new_tokens names a token twice."
+        yield Problem("model.new_token_twice", message, "Name each once.", "model.new_tokens")
 
 
 def _targets(facts: _Facts) -> Iterator[Problem]:
@@ -151,13 +211,15 @@ def _length_of_run(facts: _Facts) -> Iterator[Problem]:
 
 def _learning_rate(facts: _Facts) -> Iterator[Problem]:
     rate = facts.recipe.training.learning_rate
-    if rate is None or LOW_LEARNING_RATE <= rate <= HIGH_LEARNING_RATE:
+    family = RATE_FAMILIES[facts.recipe.method.facts.rates]
+    if rate is None or family.lowest <= rate <= family.highest:
         return
-    consequence = "training will most likely diverge" if rate > HIGH_LEARNING_RATE else "nearly nothing will be learned"
+    consequence = "training will most likely diverge" if rate > family.highest else "nearly nothing will be learned"
+    usual = f"{family.rates[-1][1]:g} for {family.words}"
     yield Problem(
         "training.learning_rate_unusual",
         f"training.learning_rate {rate:g} is far outside the usual range: {consequence}.",
-        "Usual are 2e-4 for adapters and 2e-5 for full fine-tuning; remove it to have it chosen.",
+        f"Usual is {usual}, more for small models; remove it to have it chosen.",
         "training.learning_rate",
         "warning",
     )
@@ -316,9 +378,17 @@ def _sample_prompts(facts: _Facts) -> Iterator[Problem]:
 
 def _formats(facts: _Facts) -> Iterator[Problem]:
     recipe = facts.recipe
-    adapter = recipe.method.name is not None and find_method(recipe.method.name).makes_adapter
-    if recipe.delivery.formats and adapter and not recipe.delivery.merge:
-        wished = " and ".join(find_format(name).title for name in dict.fromkeys(recipe.delivery.formats))
+    method = recipe.method.facts
+    adapter = recipe.method.name is not None and method.makes_adapter
+    wished = " and ".join(find_format(name).title for name in dict.fromkeys(recipe.delivery.formats))
+    if wished and adapter and not method.mergeable:
+        yield Problem(
+            "delivery.format_needs_merge",
+            f"delivery.formats asks for {wished}, which hold a whole model, and {method.words} cannot be merged.",
+            "Choose another method, or remove delivery.formats.",
+            "delivery.formats",
+        )
+    elif wished and adapter and not recipe.delivery.merge:
         yield Problem(
             "delivery.format_needs_merge",
             f"delivery.formats asks for {wished}, which hold a whole model, and delivery.merge is false.",
@@ -359,6 +429,8 @@ def _access_tokens(facts: _Facts) -> Iterator[Problem]:
 
 _RULES: tuple[Callable[[_Facts], Iterator[Problem]], ...] = (
     _method_settings,
+    _variants,
+    _new_tokens,
     _targets,
     _batches,
     _length_of_run,

@@ -9,7 +9,7 @@ from the model, the data and the machine; the plan says from what.
     `why`: why the default is what it is, one sentence.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -39,6 +39,13 @@ class ModelSection(Section):
         title="Chat template",
         description="chatml, or a Jinja file, to use instead of the template that the tokenizer brings.",
         json_schema_extra=why("The model's own template; ChatML where it has none.", level="advanced"),
+    )
+    new_tokens: list[str] = Field(
+        default_factory=list,
+        title="New tokens",
+        max_length=256,
+        description="Words that become tokens of their own, such as <tool>; with adapters only their rows learn.",
+        json_schema_extra=why("None: the vocabulary of the model covers most text.", level="advanced"),
     )
     trust_remote_code: bool = Field(
         False,
@@ -80,10 +87,10 @@ class MethodSection(Section):
         description="Share of adapter inputs dropped at random while training.",
         json_schema_extra=why("0: short fine-tunes gain nothing from it.", level="advanced"),
     )
-    targets: Literal["all-linear", "attention"] | list[str] | None = Field(
+    targets: Literal["all-linear", "attention", "mlp"] | list[str] | None = Field(
         None,
         title="LoRA targets",
-        description="Layers that get an adapter: all-linear, attention, or a list of module names.",
+        description="Layers that get an adapter: all-linear, attention, mlp, or a list of module names.",
         json_schema_extra=why("all-linear comes closest to full fine-tuning.", level="advanced"),
     )
     width: int | None = Field(
@@ -138,6 +145,50 @@ class MethodSection(Section):
         json_schema_extra=why(
             "1: one rate for all; 0.95 is common, 0.38 was published for three blocks.", level="advanced"
         ),
+    )
+    variant: Literal["plain", "rslora", "dora", "pissa"] | None = Field(
+        None,
+        title="LoRA variant",
+        description="plain; rslora suits high ranks; dora learns lengths apart; pissa starts as a part of the weights.",
+        json_schema_extra=why("plain: the fastest, and the others rarely differ by much.", level="advanced"),
+    )
+    rank_pattern: dict[str, Annotated[int, Field(ge=1, le=1024)]] = Field(
+        default_factory=dict,
+        title="Ranks of some layers",
+        description="Another rank for layers whose name ends so, such as {down_proj: 32}.",
+        json_schema_extra=why("None: one rank for all layers.", level="advanced"),
+    )
+    lora_plus_ratio: float | None = Field(
+        None,
+        title="LoRA+ ratio",
+        ge=1,
+        le=64,
+        description="How many times faster the second matrix of each adapter learns than the first.",
+        json_schema_extra=why("1: both learn at one rate; 16 can save steps in long runs.", level="advanced"),
+    )
+    virtual_tokens: int | None = Field(
+        None,
+        title="Virtual tokens",
+        ge=1,
+        le=1024,
+        description="Learned tokens in front of every text; they take as much room of the context.",
+        json_schema_extra=why("20 suit most tasks; more learn more slowly."),
+    )
+    initial_text: str | None = Field(
+        None,
+        title="First words",
+        min_length=1,
+        max_length=2000,
+        description="Text whose tokens the virtual tokens start from, repeated or cut to their number.",
+        json_schema_extra=why("Tokens drawn from the vocabulary.", level="advanced"),
+    )
+    encoder_width: int | None = Field(
+        None,
+        title="Prompt encoder width",
+        ge=8,
+        le=16384,
+        description="Inner width of the small network that makes the virtual tokens of p-tuning.",
+        json_schema_extra=why("The width of the model, at most 1024.", level="advanced"),
     )
 
     @property

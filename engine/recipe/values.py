@@ -24,9 +24,10 @@ def find_field(path: str) -> RecipeField:
     found = fields.get(path)
     if found is not None:
         return found
-    parent = fields.get(path.rpartition(".")[0])
-    if parent is not None and parent.kind == "mapping":
-        return parent
+    for parent in fields.values():
+        # Keys may hold dots themselves, such as mlp.up_proj.
+        if parent.kind == "mapping" and path.startswith(f"{parent.path}."):
+            return parent
     shown = clean_line(path, max_chars=80)
     if path in section_titles():
         keys = ", ".join(field.path for field in fields.values() if field.section == path)
@@ -51,7 +52,7 @@ def parse_value(path: str, text: str) -> Any:
     """
     field = find_field(path)
     if path != field.path:
-        return text
+        return text if field.items == "text" else resolve_scalar(text.strip())
     return coerce(field, _parse(field, text.strip(), text))
 
 
@@ -73,6 +74,9 @@ def _parse(field: RecipeField, stripped: str, text: str) -> Any:
             return stripped if stripped in field.choices else [word.strip() for word in stripped.split(",")]
         case ("choice",):
             return stripped
+        case ("mapping",) if not stripped.startswith("{"):
+            # On one line several keys need braces, and a person should not.
+            return parse_document(f"{{{stripped}}}", name=field.path).value
     return parse_document(stripped, name=field.path).value
 
 
@@ -113,7 +117,7 @@ def coerce(field: RecipeField, value: Any) -> Any:
     if isinstance(value, list):
         return [_as_text(item) for item in value] if _takes_list(field) else [_unwrapped(item) for item in value]
     if isinstance(value, Mapping):
-        if field.kind == "mapping":
+        if field.kind == "mapping" and field.items == "text":
             return {str(key): _as_text(item) for key, item in value.items()}
         return {str(key): _unwrapped(item) for key, item in value.items()}
     if isinstance(value, float) and value.is_integer() and "int" in accepts:

@@ -26,6 +26,7 @@ from engine.data.preflight_case import Verdict
 from engine.data.rendered import Rendered
 from engine.evaluation.isolation import undisturbed
 from engine.evaluation.scoring import autocast_like_training
+from engine.methods.virtual_tokens import without_virtual_tokens
 from engine.models.loading import compute_dtype
 from engine.training.context import RunContext
 
@@ -102,7 +103,7 @@ def measure_first_loss(model: PreTrainedModel, rows: list[Rendered], dtype: torc
     """Return the loss on rows, one row at a time."""
     sums = torch.zeros(4, dtype=torch.float64)
     num_tokens, num_trained, size = 0, 0, 0
-    with undisturbed(model):
+    with undisturbed(model), without_virtual_tokens(model):
         for row in rows:
             ids = torch.tensor([row.input_ids], device=model.device)
             with autocast_like_training(model, dtype)():

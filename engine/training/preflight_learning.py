@@ -23,6 +23,7 @@ from engine.data.preflight_case import Verdict
 from engine.data.rendered import ListedSequences, RenderedRows
 from engine.methods.apply import trainable_summary
 from engine.methods.targets import linear_layers
+from engine.methods.virtual_tokens import num_virtual_tokens
 from engine.objectives.build import make_examples, make_trainer
 from engine.objectives.sequences import Sequences
 from engine.out_of_memory import give_back_memory, is_out_of_memory
@@ -56,6 +57,8 @@ def check_coverage(context: RunContext) -> Verdict:
     model = context.model
     if not isinstance(model, PeftModel):
         return Verdict("skipped", "Every weight learns; there are no adapters.")
+    if num_virtual_tokens(model):
+        return Verdict("skipped", "Virtual tokens stand in front of the text; no layer carries an adapter.")
     base = model.get_base_model()
     adapted = {id(module.get_base_layer()) for module in base.modules() if isinstance(module, BaseTunerLayer)}
     modules = dict(base.named_modules())
@@ -146,7 +149,8 @@ def check_trial(context: RunContext) -> Verdict:
         give_back_memory()
     if trial is None:
         return Verdict("skipped", "The memory that is free now does not hold the trial; training may still fit.")
-    return _judge(trial, untrained=looks_untrained(context.model))
+    memorizes = context.recipe.method.facts.memorizes
+    return _judge(trial, untrained=looks_untrained(context.model), memorizes=memorizes)
 
 
 def _reason_to_skip(context: RunContext, limit_s: float) -> str:
@@ -171,7 +175,7 @@ def _seconds(duration_s: float) -> str:
     return f"{duration_s:.1f} s" if duration_s < 60 else human_duration(duration_s)
 
 
-def _judge(trial: Trial, *, untrained: bool) -> Verdict:
+def _judge(trial: Trial, *, untrained: bool, memorizes: bool = True) -> Verdict:
     measured = {
         "first_loss": trial.first,
         "lowest_loss": trial.lowest,
@@ -191,6 +195,8 @@ def _judge(trial: Trial, *, untrained: bool) -> Verdict:
         return Verdict("passed", f"{words}.", measured=measured)
     if untrained and trial.fall >= UNTRAINED_FALL:
         return Verdict("passed", f"{words}; the base model is random, so that it cannot fall far.", measured=measured)
+    if not memorizes and trial.fall >= UNTRAINED_FALL:
+        return Verdict("passed", f"{words}; so few weights learn nothing by heart.", measured=measured)
     if trial.cut_short:
         return Verdict("skipped", f"{words}; time was up before more could be tried.", measured=measured)
     return Verdict(

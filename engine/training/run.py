@@ -1,5 +1,6 @@
 """Stages 3 and 4: train, from the last whole checkpoint to the last step, and leave a checkpoint however it ends."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -7,8 +8,9 @@ import torch
 
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
 from engine.evaluation.few_shot import FewShot
-from engine.evaluation.measurement import TEST_PHASES, Phase, measurement_file
+from engine.evaluation.measurement import TEST_PHASES, UNTOUCHED_PHASES, Phase, measurement_file
 from engine.methods.gradual_unfreezing import Stage, Unfreezing
+from engine.methods.virtual_tokens import without_virtual_tokens
 from engine.objectives.build import BuiltTrainer, build_trainer
 from engine.out_of_memory import give_back_memory
 from engine.recipe.problems import ProblemError
@@ -227,7 +229,8 @@ def evaluate(context: RunContext, phase: Phase, step: int, few_shot: FewShot | N
     """
     interrupt = context.interrupt
     try:
-        with context.memory.within("evaluation"):
+        base_alone = without_virtual_tokens(context.model) if phase in UNTOUCHED_PHASES else nullcontext()
+        with context.memory.within("evaluation"), base_alone:
             measure(
                 context.model,
                 context.tokenizer,

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, set_
 from transformers.quantizers.auto import AutoHfQuantizer
 
 from engine.methods.apply import apply_method
+from engine.methods.new_tokens import add_token_rows
 from engine.models.loading import attention_of, quantization, settle, weights_dtype
 from engine.planning.plan import Plan
 
@@ -76,6 +77,7 @@ def small_learner(folder: Path, plan: Plan, layers: int) -> PreTrainedModel:
         model.hf_quantizer = quantizer
         quantizer.postprocess_model(model)
     settle(model, bits=bits)
+    add_token_rows(model, recipe, None)
     return apply_method(model, recipe)
 
 

@@ -93,6 +93,7 @@ UNFREEZING = SHORT_RUN | {"method.name": "gradual-unfreezing"}
 LEGACY_TABLE = {"data.source": "WORLD/legacy.csv", "data.encoding": "windows-1252"}
 PLAIN_TEXT = {"data.source": "WORLD/book.txt", "objective": "domain-adaptation"}
 SPOILED = {"data.source": "WORLD/spoiled.jsonl", "data.held_out": 0.02}
+PROMPTED = {"method.name": "prompt-tuning"}
 SPLIT = {"data.source": "WORLD/spoiled.jsonl", "data.split.method": "group", "data.split.column": "user"}
 CHANGES: dict[str, Change] = {
     "name": Change("Lamps", ("created.name",)),
@@ -100,6 +101,7 @@ CHANGES: dict[str, Change] = {
     "model.base": Change("WORLD/other", ("learner.weights",)),
     "model.revision": Change("v2", ("learner.weights",), {"model.base": "made/model"}),
     "model.chat_template": Change("WORLD/template.jinja", ("prepared.sequences",)),
+    "model.new_tokens": Change(["<lamp>"], ("learner.shapes", "learner.learning")),
     "model.trust_remote_code": Change(True, ("admitted.outcome",), {"model.base": "WORLD/own"}),
     "method.name": Change("full", ("learner.learning", "delivered.folders")),
     "method.rank": Change(2, ("learner.shapes",)),
@@ -113,6 +115,12 @@ CHANGES: dict[str, Change] = {
     "method.unfreeze_every": Change(2, ("trained.stages", "trained.losses"), UNFREEZING),
     "method.layers_per_stage": Change(2, ("trained.stages", "trained.losses"), UNFREEZING),
     "method.rate_decay": Change(0.5, ("trainer.group_rates",), UNFREEZING),
+    "method.variant": Change("rslora", ("learner.scaling",)),
+    "method.rank_pattern": Change({"down_proj": 2}, ("learner.shapes",)),
+    "method.lora_plus_ratio": Change(4.0, ("trainer.group_rates",)),
+    "method.virtual_tokens": Change(7, ("learner.shapes",), PROMPTED),
+    "method.initial_text": Change("turn on the lamp", ("learner.weights",), PROMPTED),
+    "method.encoder_width": Change(16, ("learner.shapes",), {"method.name": "p-tuning"}),
     "data.source": Change("WORLD/more.jsonl", ("rows.train",)),
     "data.encoding": Change("koi8-r", ("rows.train",), LEGACY_TABLE),
     "data.unwrap": Change("more", ("rows.train",), {"data.source": "WORLD/wrapped.json", "data.unwrap": "rows"}),

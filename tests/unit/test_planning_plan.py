@@ -70,6 +70,11 @@ def test_every_leaf_has_a_value_and_a_source() -> None:
         "method.unfreeze_every",
         "method.layers_per_stage",
         "method.rate_decay",
+        "method.variant",
+        "method.lora_plus_ratio",
+        "method.virtual_tokens",
+        "method.initial_text",
+        "method.encoder_width",
     }
     assert {path for path, value in leaves.items() if value is None} <= may_stay_empty
     assert found.sources["objective"].kind == "you"

@@ -332,7 +332,7 @@ def _value_of(path: str) -> st.SearchStrategy:
         "choice": st.sampled_from(field.choices or ("x",)),
         "choices": st.lists(st.sampled_from(field.choices or ("x",)), max_size=4),
         "list": st.lists(_TEXT, max_size=4),
-        "mapping": st.dictionaries(_TEXT, _TEXT, max_size=4),
+        "mapping": st.dictionaries(_TEXT, st.integers(1, 1024) if field.items == "int" else _TEXT, max_size=4),
     }
     values = st.one_of(*(by_kind[kind] for kind in field.accepts))
     return values | st.none() if field.optional else values
