@@ -38,6 +38,13 @@ def profile_model(base: str, revision: str | None = None) -> dict[str, Any]:
     return profile(base, revision).model_dump(mode="json")
 
 
+def search_hub(words: str, objective: str) -> dict[str, Any]:
+    """Return the models of the hub that fit words and an objective; asked by a person, never by itself."""
+    from engine.models.hub_search import search_hub as search
+
+    return search(words, objective)
+
+
 def xray(
     recipe: dict[str, Any], folder: str, start: int, count: int, order: "Order", watch: "WorkWatch"
 ) -> dict[str, Any]:
@@ -130,6 +137,7 @@ def shape_offers(recipe: dict[str, Any], watch: "WorkWatch") -> dict[str, Any]:
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "profile_data": profile_data,
     "profile_model": profile_model,
+    "search_hub": search_hub,
     "xray": xray,
     "shape_offers": shape_offers,
     "suited_objective": suited_objective,

@@ -104,6 +104,35 @@ class ModelOffer:
     languages: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class HubModel:
+    """One model that a search on the hub named.
+
+    Attributes:
+        reference: Hub id.
+        num_params: Number of weights; 0 when the hub did not count.
+        licence: As its card spells it; empty when it names none.
+        languages: In a word or two; empty when its card names none.
+        gated: The hub asks for an account that accepted the licence.
+        downloads: In the last month.
+    """
+
+    reference: str
+    num_params: int = 0
+    licence: str = ""
+    languages: str = ""
+    gated: bool = False
+    downloads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HubAnswer:
+    """What a search on the hub found: models, and how many more do not suit the objective."""
+
+    models: tuple[HubModel, ...] = ()
+    left_out: int = 0
+
+
 XrayOrder = Literal["file", "longest", "cut", "odd"]
 """Which sequences an X-ray shows first: as they come, by length, those that are cut, those that stand out."""
 
@@ -287,6 +316,9 @@ class Backend(Protocol):
 
     async def model_profile(self, base: str, revision: str | None) -> "ModelProfile":
         """Return the facts of a base model; raises `ProblemError`."""
+
+    async def search_hub(self, words: str, objective: str) -> HubAnswer:
+        """Search the model hub for what an objective trains; raises `ProblemError`, also without a connection."""
 
     async def shape_look(self, tree: Mapping[str, Any], on_progress: ProgressListener) -> ShapeLook:
         """Look at the first rows of a recipe's data; raises `ProblemError`."""

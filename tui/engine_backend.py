@@ -14,6 +14,8 @@ from engine.runs.home import home_folders
 from engine.text import clean_line, human_bytes
 from tui.backend import (
     Choice,
+    HubAnswer,
+    HubModel,
     Machine,
     ModelOffer,
     PresetRow,
@@ -179,6 +181,10 @@ class EngineBackend:
             return here
         return ModelProfile.model_validate(await self._inspection().call("profile_model", base=base, revision=revision))
 
+    async def search_hub(self, words: str, objective: str) -> HubAnswer:
+        """Search the model hub in the helper process."""
+        return hub_answer(await self._inspection().call("search_hub", words=words, objective=objective))
+
     async def shape_look(self, tree: Mapping[str, Any], on_progress: ProgressListener) -> ShapeLook:
         """Look at the first rows of a recipe's data in the helper process."""
         call = self._inspection().call
@@ -315,6 +321,11 @@ def with_stand_ins(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def _telling(on_progress: ProgressListener) -> Callable[[dict[str, Any]], None]:
     return lambda word: on_progress(work_progress(word))
+
+
+def hub_answer(answer: Mapping[str, Any]) -> HubAnswer:
+    """Return the helper's answer to `search_hub`."""
+    return HubAnswer(tuple(HubModel(**model) for model in answer["models"]), answer["left_out"])
 
 
 def work_progress(word: Mapping[str, Any]) -> WorkProgress:

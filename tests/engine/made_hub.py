@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import huggingface_hub
 import pytest
@@ -63,6 +63,9 @@ class Hub:
     models: dict[str, Served] = field(default_factory=dict)
     datasets: dict[str, Served] = field(default_factory=dict)
     requests: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+    found: list[Any] | dict[str, Any] = field(default_factory=list)
+    searches: list[dict[str, list[str]]] = field(default_factory=list)
+    search_error: tuple[int, str, str] | None = None
     holding: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
 
@@ -82,7 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((path, self.headers.get("Range"), self.headers.get("Authorization")))
-        if path.startswith(("/api/models/", "/api/datasets/")):
+        if path == "/api/models":
+            self._search(parse_qs(urlsplit(self.path).query))
+        elif path.startswith(("/api/models/", "/api/datasets/")):
             kind, owner, name = path.split("/")[2:5]
             offered = self.hub.models if kind == "models" else self.hub.datasets
             self._listing(offered.get(f"{owner}/{name}"), path)
@@ -91,6 +96,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._content(self._repository(owner, name), file)
         else:
             self._resolve(path)
+
+    def _search(self, asked: dict[str, list[str]]) -> None:
+        """Answer a search with what the test put down, whatever was asked."""
+        self.hub.searches.append(asked)
+        if self.hub.search_error:
+            self._refuse(*self.hub.search_error)
+        else:
+            self._send(200, json.dumps(self.hub.found).encode())
 
     def _listing(self, model: Served | None, path: str) -> None:
         if model is None:

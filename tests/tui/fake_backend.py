@@ -26,6 +26,8 @@ from engine.recipe.sources import Layered, flatten
 from tests.tui.fake_xray import FakeXray
 from tui.backend import (
     Choice,
+    HubAnswer,
+    HubModel,
     Machine,
     ModelOffer,
     PresetRow,
@@ -168,6 +170,16 @@ class FakeBackend:
         self.launch_error: ProblemError | None = None
         self.data_gate: asyncio.Event | None = None
         self.model_gate: asyncio.Event | None = None
+        self.hub_gate: asyncio.Event | None = None
+        self.hub_error: ProblemError | None = None
+        self.hub_answer = HubAnswer(
+            (
+                HubModel("made/one", 494_032_768, "apache-2.0", "en, de", False, 1_200_000),
+                HubModel("made/gated-two", 8_030_261_248, "llama3.1", "8 languages", True, 900),
+            ),
+            3,
+        )
+        self.searched: list[tuple[str, str]] = []
         self.findings: list[Finding] = []
         self.launched: list[tuple[dict[str, Any], Plan]] = []
         self.profiled: list[dict[str, Any]] = []
@@ -289,6 +301,14 @@ class FakeBackend:
         if self.model_error is not None:
             raise self.model_error
         return model_profile(base)
+
+    async def search_hub(self, words: str, objective: str) -> HubAnswer:
+        self.searched.append((words, objective))
+        if self.hub_gate is not None:
+            await self.hub_gate.wait()
+        if self.hub_error is not None:
+            raise self.hub_error
+        return self.hub_answer
 
     async def shape_look(self, tree: Mapping[str, Any], on_progress: ProgressListener) -> ShapeLook:
         if self.look_error is not None:

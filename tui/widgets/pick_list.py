@@ -92,6 +92,15 @@ class PickList(Vertical):
         self.query_one(PathInput).value = text
 
     @property
+    def placeholder(self) -> str:
+        """What stands in the empty input."""
+        return self.query_one(PathInput).placeholder
+
+    @placeholder.setter
+    def placeholder(self, text: str) -> None:
+        self.query_one(PathInput).placeholder = text
+
+    @property
     def row_under_cursor(self) -> str:
         """Id of the row under the cursor; empty without one."""
         option = self.query_one(OptionList).highlighted_option

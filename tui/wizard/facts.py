@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from engine.recipe.problems import Problem, blocking
 from engine.recipe.sources import flatten, unflatten
-from tui.backend import Machine, ShapeLook, WorkProgress, XrayOrder, XrayPage
+from tui.backend import HubAnswer, Machine, ShapeLook, WorkProgress, XrayOrder, XrayPage
 from tui.wizard.draft import STEPS, Draft, StepName, step_of
 
 if TYPE_CHECKING:
@@ -67,6 +67,21 @@ class XrayFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class HubFacts:
+    """A search on the model hub.
+
+    Attributes:
+        words: What was searched for last.
+        state: How far it is.
+        answer: What was found.
+    """
+
+    words: str = ""
+    state: Inspected = field(default_factory=Inspected)
+    answer: HubAnswer = field(default_factory=HubAnswer)
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything found out so far.
 
@@ -81,6 +96,7 @@ class Facts:
     machine: Machine | None = None
     model_state: Inspected = field(default_factory=Inspected)
     model: "ModelProfile | None" = None
+    hub: HubFacts = field(default_factory=HubFacts)
     data_state: Inspected = field(default_factory=Inspected)
     data: "DataProfile | None" = None
     data_look: ShapeLook | None = None

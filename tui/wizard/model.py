@@ -1,9 +1,11 @@
 """Step 2: the base model."""
 
 import os
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
@@ -14,9 +16,11 @@ from tui.widgets.help_line import Explanation
 from tui.widgets.labels import fit, problem_label, tail
 from tui.widgets.path_input import PathSuggester, looks_like_path
 from tui.widgets.pick_list import PickList, PickRow
+from tui.wizard import hub_rows
 from tui.wizard.facts import model_key, step_problems
-from tui.wizard.step_view import Answered, Asked, Explained, StepView
+from tui.wizard.step_view import Answered, Asked, Explained, HubWanted, StepView
 
+PLACEHOLDER = "Filter, or type a folder or a hub id"
 TYPED = "typed"
 CHOSEN = "chosen"
 WIDE_COLUMNS = 96
@@ -29,13 +33,16 @@ LANGUAGE_COLUMNS = 136
 
 
 class ModelStep(StepView):
-    """The catalogue, and any folder or hub id that is typed."""
+    """The catalogue, any folder or hub id that is typed, and a search on the hub."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("f5", "search_hub", "Search hub", id="model.search")]
+    _searching = False
 
     def compose(self) -> ComposeResult:
         """Yield the input over the catalogue and what is known of the choice."""
         self._judge_offers()
         yield PickList(
-            placeholder="Filter, or type a folder or a hub id",
+            placeholder=PLACEHOLDER,
             suggester=PathSuggester(folders_only=True),
         )
         yield Static(id="model-facts", classes="facts")
@@ -57,8 +64,27 @@ class ModelStep(StepView):
         """Focus the input."""
         self.query_one(PickList).take_focus()
 
+    def action_search_hub(self) -> None:
+        """Search the hub instead of the catalogue; what is typed is kept."""
+        self._search(on=not self._searching)
+
+    def _search(self, *, on: bool) -> None:
+        self._searching = on
+        picker = self.query_one(PickList)
+        picker.placeholder = hub_rows.PLACEHOLDER if on else PLACEHOLDER
+        self._list_rows(None if on else self._chosen_row())
+        self.show()
+        picker.take_focus()
+
     def leave_transient(self) -> bool:
-        """Empty the filter, or stop waiting for the hub."""
+        """Empty the filter, stop waiting for the hub, or leave the search."""
+        if self._searching:
+            if self.facts.hub.state.progress == "busy":
+                self.post_message(Asked("cancel-hub"))
+            else:
+                self.query_one(PickList).text = ""
+                self._search(on=False)
+            return True
         picker = self.query_one(PickList)
         had_text = bool(picker.text)
         picker.text = ""
@@ -84,7 +110,8 @@ class ModelStep(StepView):
 
     def _list_rows(self, highlight: str | None = None) -> None:
         picker = self.query_one(PickList)
-        picker.set_rows(self._rows(picker.text), highlight=highlight)
+        rows = hub_rows.hub_rows(picker.text, self.facts.hub) if self._searching else self._rows(picker.text)
+        picker.set_rows(rows, highlight=highlight)
 
     def _rows(self, text: str) -> list[PickRow]:
         wanted = text.strip()
@@ -103,7 +130,7 @@ class ModelStep(StepView):
             if asked if wanted else not offer.unsuited:
                 rows.append(PickRow(f"offer-{index}", self._offer_row(offer)))
         if not rows:
-            hint = "   No such model in the catalogue. Type a folder (~/models/mine) or a hub id (owner/name)."
+            hint = "   Not in the catalogue. F5 searches the hub; or type a folder or a hub id (owner/name)."
             rows.append(PickRow("none", Content.styled(hint, "$text-muted"), pickable=False))
         return rows
 
@@ -145,6 +172,8 @@ class ModelStep(StepView):
         return fit(clean_line(offer.licence, max_chars=LICENCE_WIDTH - len(gated) - 1) + gated, LICENCE_WIDTH)
 
     def _facts(self) -> Content:
+        if self._searching:
+            return hub_rows.hub_words(self.facts.hub)
         problems = [problem_label(problem) for problem in step_problems("model", self.draft, self.facts)[:3]]
         known = self._known()
         return Content("\n").join([known, *problems] if known else problems)
@@ -157,7 +186,7 @@ class ModelStep(StepView):
             return Content.assemble((f"◌ Reading {base}…", "bold $primary"), ("  esc cancels", "$text-muted"))
         model = self.facts.model
         if model is None:
-            return Content.styled("Enter takes the model under the cursor.", "$text-muted")
+            return Content.styled("Enter takes the model under the cursor. F5 searches the model hub.", "$text-muted")
         template = "brings a chat template" if model.has_chat_template else "no chat template of its own"
         where = "on this machine" if model.folder and not model.download_bytes else "to be downloaded"
         return Content.assemble(
@@ -169,13 +198,19 @@ class ModelStep(StepView):
 
     @on(PickList.TextChanged)
     def _filter(self, _event: PickList.TextChanged) -> None:
-        self._list_rows(None if self.query_one(PickList).text else self._chosen_row())
+        typed = bool(self.query_one(PickList).text)
+        self._list_rows(None if typed or self._searching else self._chosen_row())
 
     @on(PickList.Highlighted)
     def _highlighted(self, event: PickList.Highlighted) -> None:
         self.post_message(Explained(self._explanation(event.row_id)))
 
     def _explanation(self, row_id: str) -> Explanation:
+        found = hub_rows.hub_model(row_id, self.facts.hub.answer.models)
+        if found is not None:
+            return hub_rows.explained(found)
+        if row_id == hub_rows.SEARCH:
+            return Explanation("Model hub", "Shows models with safetensors weights that the objective can start from.")
         if not row_id.startswith("offer-"):
             text = "A folder with config.json and safetensors weights, or a model of the hub by its id."
             return Explanation("Base model", text)
@@ -191,6 +226,12 @@ class ModelStep(StepView):
                 self.app.bell()
                 return
             self._choose(offer.reference)
+        elif row_id == hub_rows.SEARCH:
+            self.post_message(HubWanted(self.query_one(PickList).text.strip()))
+        elif (found := hub_rows.hub_model(row_id, self.facts.hub.answer.models)) is not None:
+            self.query_one(PickList).text = ""
+            self._search(on=False)
+            self._choose(found.reference)
         elif row_id == TYPED:
             picker = self.query_one(PickList)
             base = typed_base(picker.text.strip())

@@ -16,6 +16,7 @@ from engine.recipe.problems import Problem, ProblemError
 from tui.backend import WorkProgress
 from tui.wizard.draft import Draft
 from tui.wizard.facts import (
+    HubFacts,
     Inspected,
     XrayFacts,
     data_key,
@@ -57,6 +58,7 @@ class Readings:
     def __init__(self, screen: "WizardScreen") -> None:
         self.screen = screen
         self._model: Worker[None] | None = None
+        self._search: Worker[None] | None = None
         self._data: Worker[None] | None = None
         self._plan: Worker[None] | None = None
         self._rehearsal: Worker[None] | None = None
@@ -74,7 +76,7 @@ class Readings:
 
     def stop(self) -> None:
         """Give up everything that is being read."""
-        for worker in (self._model, self._data, self._plan, self._rehearsal):
+        for worker in (self._model, self._search, self._data, self._plan, self._rehearsal):
             if worker is not None:
                 worker.cancel()
         self.xray.stop()
@@ -103,6 +105,8 @@ class Readings:
             self.screen.take_facts(
                 model=None, model_state=Inspected(model_key(self.screen.draft), "failed", (problem,))
             )
+        elif request == "cancel-hub":
+            self._give_up_search()
         elif request == "inspect-model":
             self.screen.take_facts(model=None, model_state=Inspected())
         elif request == "xray":
@@ -111,6 +115,31 @@ class Readings:
             self.xray.cancel()
         elif request == "inspect":
             self.screen.take_facts(data_state=Inspected())
+
+    def search_hub(self, words: str) -> None:
+        """Search the hub for words; a newer search takes the place of one under way."""
+        self.screen.take_facts(hub=HubFacts(words, Inspected(words, "busy")))
+        self._search = self._work(self._search_hub(words), "hub")
+
+    async def _search_hub(self, words: str) -> None:
+        objective = self.screen.draft.value("objective", "chat")
+        try:
+            answer = await self.screen.backend.search_hub(words, objective)
+        except Exception as error:  # noqa: BLE001 - see problems_of
+            found = problems_of(error, code="model.search_failed", path="model.base")
+            self._take_search(words, HubFacts(words, Inspected(words, "failed", found)))
+            return
+        self._take_search(words, HubFacts(words, Inspected(words, "done"), answer))
+
+    def _take_search(self, words: str, found: HubFacts) -> None:
+        if self.screen.facts.hub.state == Inspected(words, "busy"):
+            self.screen.take_facts(hub=found)
+
+    def _give_up_search(self) -> None:
+        if self._search is not None:
+            self._search.cancel()
+            self._search = None
+        self.screen.take_facts(hub=HubFacts())
 
     async def _read_machine(self) -> None:
         machine = await asyncio.to_thread(self.screen.backend.machine)

@@ -24,7 +24,16 @@ from tui.wizard.draft import STEPS, Draft, StepName, forget_draft, save_draft
 from tui.wizard.facts import Facts, blocked_reason, first_open_step, forget_stale, seen_now
 from tui.wizard.rail import NavBar, StepRail
 from tui.wizard.readings import Readings
-from tui.wizard.step_view import Advanced, Answered, Asked, Explained, PageWanted, StepContext, StepView
+from tui.wizard.step_view import (
+    Advanced,
+    Answered,
+    Asked,
+    Explained,
+    HubWanted,
+    PageWanted,
+    StepContext,
+    StepView,
+)
 from tui.wizard.steps import build_step
 from tui.worker_errors import SpokenErrors
 
@@ -167,6 +176,10 @@ class WizardScreen(SpokenErrors, Screen[None]):
     def take_xray(self, **changes: Any) -> None:
         """Put new facts of the X-ray in place."""
         self.take_facts(xray=replace(self.facts.xray, **changes))
+
+    @on(HubWanted)
+    def _hub_wanted(self, message: HubWanted) -> None:
+        self.readings.search_hub(message.words)
 
     @on(PageWanted)
     def _page_wanted(self, message: PageWanted) -> None:

@@ -54,12 +54,20 @@ class Asked(Message):
     """The step asks for work.
 
     Attributes:
-        request: `inspect`, `cancel`, `inspect-model`, `cancel-model`, `xray` or `cancel-xray`.
+        request: `inspect`, `cancel`, `inspect-model`, `cancel-model`, `cancel-hub`, `xray` or `cancel-xray`.
     """
 
     def __init__(self, request: str) -> None:
         super().__init__()
         self.request = request
+
+
+class HubWanted(Message):
+    """The model hub shall be searched for these words."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words
 
 
 class PageWanted(Message):
