@@ -18,7 +18,7 @@ from engine.recipe.problems import ProblemError
 from engine.recipe.schema_data import source_paths
 from engine.text import clean, clean_line, human_bytes
 from tui.plain_data import PlainProgress, print_data, print_offers
-from tui.plain_model import first_choice, offer_details, offer_summary, suited_offers
+from tui.plain_model import SEARCH, first_choice, offer_details, offer_summary, search_hub, suited_offers
 from tui.plain_plan import HEADERS, PlainOption, plain_options
 from tui.plain_xray import PLAIN_LEGEND, page_lines, read_page
 from tui.plan_text import WIDTH, length_line
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from engine.helper import InspectionHelper
     from engine.planning.plan import Plan
     from engine.planning.profiles import DataProfile
+    from tui.backend import ModelOffer
 
 PLAIN_STEPS: tuple[StepName, ...] = ("objective", "model", "data", "xray", "method", "settings", "review")
 
@@ -122,9 +123,16 @@ def _ask_model(draft: Draft, helper: "InspectionHelper") -> Draft:
     offers, too_large = suited_offers(draft.value("objective"))
     if too_large:
         _say(f"{too_large} more of the catalogue do not fit this machine.")
-    choices = [Choice(one.reference, one.title, offer_summary(one), offer_details(one)) for one in offers]
     while True:
-        base = _ask_choice(choices, draft.value("model.base", first_choice(offers)), other="a folder or another hub id")
+        choices = [Choice(one.reference, one.title, offer_summary(one), offer_details(one)) for one in offers]
+        base = _ask_choice(
+            choices,
+            draft.value("model.base", first_choice(offers)),
+            other="a folder, another hub id, or search and words to ask the hub",
+        )
+        if base.startswith(SEARCH):
+            offers = _searched(base.removeprefix(SEARCH), draft, helper) or offers
+            continue
         typer.echo(f"Reading {clean_line(base)} ...")
         try:
             profile = model_profile(base, draft.value("model.revision"), helper)
@@ -139,6 +147,23 @@ def _ask_model(draft: Draft, helper: "InspectionHelper") -> Draft:
         print_problems(found)
         if not any(finding.severity == "error" for finding in found):
             return draft.with_value("model.base", base)
+
+
+def _searched(words: str, draft: Draft, helper: "InspectionHelper") -> "list[ModelOffer]":
+    """Return what the hub finds for words; nothing when it did not answer, which is said."""
+    typer.echo(f"Searching the hub for {clean_line(words)} ...")
+    try:
+        found = search_hub(words.strip(), draft.value("objective", "chat"), helper)
+    except KeyboardInterrupt:
+        helper.close()
+        typer.echo("\nCancelled.")
+        return []
+    except ProblemError as error:
+        print_problems(error.problems)
+        return []
+    if not found:
+        typer.echo("The hub names no model for these words that the objective can start from.")
+    return found
 
 
 def _ask_data(draft: Draft, helper: "InspectionHelper") -> Draft:

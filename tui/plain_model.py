@@ -1,12 +1,18 @@
 """The base models as numbered lines: what suits the objective and fits this machine first, and why others do not."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from engine.text import human_bytes, human_count
+from engine.text import clean_line, human_bytes, human_count
 from tui.backend import ModelOffer
-from tui.engine_backend import EngineBackend
+from tui.engine_backend import EngineBackend, hub_answer
+
+if TYPE_CHECKING:
+    from engine.helper import InspectionHelper
 
 STARTER = "builtin:starter"
+SEARCH = "search "
+"""How an answer begins that searches the hub instead of naming a model."""
 
 
 def suited_offers(objective: str | None) -> tuple[list[ModelOffer], int]:
@@ -40,3 +46,25 @@ def offer_details(offer: ModelOffer) -> str:
     reads = f"Reads {offer.context_length:,} tokens. Languages: {offer.languages}." if offer.context_length else ""
     account = "Its licence must be accepted on the hub first." if offer.gated else ""
     return " ".join(part for part in (offer.summary, reads, account, offer.blocked) if part)
+
+
+def search_hub(words: str, objective: str, helper: "InspectionHelper") -> list[ModelOffer]:
+    """Return what the model hub finds for words, as offers.
+
+    Raises:
+        ProblemError: The hub is switched off or did not answer.
+    """
+    answer = hub_answer(helper.call_blocking("search_hub", words=words, objective=objective))
+    return [
+        ModelOffer(
+            model.reference,
+            clean_line(model.reference),
+            f"{human_count(model.downloads)} downloads in a month.",
+            num_params=model.num_params,
+            licence=clean_line(model.licence or "no licence"),
+            where="on the hub",
+            gated=model.gated,
+            languages=clean_line(model.languages),
+        )
+        for model in answer.models
+    ]

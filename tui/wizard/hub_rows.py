@@ -15,8 +15,8 @@ SEARCH = "search-hub"
 PREFIX = "hub-"
 PLACEHOLDER = "Search the model hub: a part of a name, then enter"
 HINT = "   Type a part of a name and press enter: the hub is asked then, and not before."
-ID_WIDTH = 46
-LICENCE_WIDTH = 16
+ID_WIDTH = 43
+LICENCE_WIDTH = 18
 
 
 def hub_rows(text: str, facts: HubFacts) -> list[PickRow]:
