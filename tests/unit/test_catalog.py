@@ -1,5 +1,7 @@
 """The catalogue against the schema, the implementations, and published facts of base models."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -282,3 +284,9 @@ def test_builtin_files_are_there():
     assert profile.weights_bytes > 0
     assert profile.has_chat_template
     assert profile.folder == str(builtin_path(BUILTIN_MODEL))
+
+
+def test_the_page_of_models_is_current():
+    script = ENGINE.parent / "scripts" / "write_models_docs.py"
+    found = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
