@@ -64,7 +64,11 @@ class PresetRow:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One thing that can be chosen, in plain words."""
+    """One thing that can be chosen, in plain words.
+
+    Attributes:
+        models: Kinds of models that it takes.
+    """
 
     name: str
     title: str
@@ -72,6 +76,7 @@ class Choice:
     when: str = ""
     when_not: str = ""
     needs: str = ""
+    models: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +174,7 @@ class XraySequence:
         num_padding: Tokens that only fill the batch.
         num_lost: Tokens that were cut off at the sequence length.
         reasons: Why it stands out, as short sentences; empty for most.
+        learns: What is learnt of it besides its trained tokens, such as its class; empty where that is all.
     """
 
     number: int
@@ -179,6 +185,7 @@ class XraySequence:
     num_padding: int = 0
     num_lost: int = 0
     reasons: tuple[str, ...] = ()
+    learns: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +208,7 @@ class XrayPage:
         length_from: Where the length comes from: `you`, `preset NAME`, or the reason it was derived.
         packed: Whether several rows share a sequence.
         problems: What blocks or warns, with rows.
+        learnt: What is learnt, as a sentence, where that is more than the trained tokens.
     """
 
     sequences: tuple[XraySequence, ...]
@@ -218,6 +226,7 @@ class XrayPage:
     length_from: str
     packed: bool
     problems: tuple[Problem, ...] = ()
+    learnt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

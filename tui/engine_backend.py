@@ -100,9 +100,13 @@ class EngineBackend:
 
     def objectives(self) -> list[Choice]:
         """Return what a model can learn."""
+        from engine.catalog.matrix import models_of
         from engine.catalog.objectives import OBJECTIVES
 
-        return [Choice(one.name, one.title, one.summary, one.when, one.when_not, one.needs) for one in OBJECTIVES]
+        return [
+            Choice(one.name, one.title, one.summary, one.when, one.when_not, one.needs, models_of(one))
+            for one in OBJECTIVES
+        ]
 
     def methods(self) -> list[Choice]:
         """Return which weights can learn."""

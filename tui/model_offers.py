@@ -15,7 +15,7 @@ TOO_LARGE = "does not fit"
 
 
 def model_offers(machine: Machine | None, objective: str | None) -> list[ModelOffer]:
-    """Return the catalogue in the order of a list: models that suit and fit first, then smaller before larger.
+    """Return the catalogue in the order of a list: models that suit and fit first, of those the usual kind first.
 
     Args:
         machine: The machine; None while it was not read.
@@ -23,8 +23,16 @@ def model_offers(machine: Machine | None, objective: str | None) -> list[ModelOf
     """
     from engine.catalog.base_models import BASE_MODELS
 
-    offers = [_offer(card, machine, objective) for card in BASE_MODELS]
-    return sorted(offers, key=_rank)
+    offers = [(_offer(card, machine, objective), _place(card, objective)) for card in BASE_MODELS]
+    return [offer for offer, _ in sorted(offers, key=lambda each: (_rank(each[0]), each[1]))]
+
+
+def _place(card: "BaseModelCard", objective: str | None) -> int:
+    """Return how usual the kind of a model is for an objective, from 0."""
+    from engine.catalog.objectives import find_objective
+
+    kinds = () if objective is None else find_objective(objective).kinds
+    return kinds.index(card.kind) if card.kind in kinds else len(kinds)
 
 
 def _rank(offer: ModelOffer) -> int:
@@ -36,8 +44,8 @@ def _rank(offer: ModelOffer) -> int:
 
 def unsuited(card: "BaseModelCard", objective: str | None) -> str:
     """Return why a model of the catalogue is not offered for an objective; empty when it is."""
+    from engine.catalog.matrix import reason_against_kind
     from engine.catalog.objectives import find_objective
-    from engine.planning.heads import reason_against_kind
 
     if objective is None or objective in card.objectives:
         return ""

@@ -24,6 +24,7 @@ def xray_page(answer: Mapping[str, Any]) -> XrayPage:
         max_length=answer["max_length"],
         length_from=answer["length_from"],
         packed=answer["packed"],
+        learnt=answer["learnt"],
         problems=tuple(Problem(**problem) for problem in answer["problems"]),
     )
 
@@ -42,4 +43,5 @@ def _sequence(answer: Mapping[str, Any]) -> XraySequence:
         num_padding=answer["num_padding"],
         num_lost=answer["num_lost"],
         reasons=tuple(answer["reasons"]),
+        learns=answer["learns"],
     )

@@ -21,6 +21,7 @@ from engine.data.sequence_length import model_in, packs, sequence_length, task_i
 from engine.data.token_facts import TokenFacts, token_facts
 from engine.data.token_text import TokenTexts
 from engine.data.tokenized import tokenize
+from engine.data.xray_learnt import learnt_words, whole_words
 from engine.data.xray_marks import all_reasons, find_marks
 from engine.models.tokenizers import load_tokenizer
 from engine.objectives.sequences import IGNORED, Segment, SequenceCollator, make_segment, pack
@@ -114,7 +115,7 @@ class _View:
 
     def _segment(self, place: int) -> Segment:
         row = self.rendered[place]
-        return make_segment(row.id, row.input_ids, row.trained_mask)
+        return make_segment(row.id, row.input_ids, row.trained_mask, row.targets)
 
     def _sequence(self, number: int, segments: Sequence[Segment], read: "_Read") -> dict[str, Any]:
         places = self.bins[number]
@@ -128,16 +129,24 @@ class _View:
             "num_padding": read.num_padding,
             "num_lost": sum(_lost(self.rendered[place]) for place in places),
             "reasons": all_reasons(self.marks, places, ids),
+            "learns": self._learns(segments),
             "trained_runs": runs_of(read.trained)[:MAX_RUNS],
         }
 
+    def _learns(self, segments: Sequence[Segment]) -> str:
+        segment = segments[0]
+        trained = [token for token, label in zip(segment.input_ids, segment.labels, strict=True) if label != IGNORED]
+        return learnt_words(self.renderer.task, segment.targets, self.texts.of(trained))
+
     def _tokens(self, read: "_Read") -> list[dict[str, Any]]:
         ids = read.ids[:MAX_TOKENS]
+        # A class is learnt from the text, and no token of the text is.
+        reads_only = self.renderer.task.signal == "labels"
         real = len(read.ids) - read.num_padding
         return [
             {
                 "text": text,
-                "trained": read.trained[at],
+                "trained": read.trained[at] and not reads_only,
                 "special": ids[at] in self.texts.special_ids,
                 "padding": at >= real,
                 "segment": read.segments[at],
@@ -239,6 +248,7 @@ def _make_view(recipe: Recipe, folder: str, prepared: PreparedData, cache: Path 
         "max_length": max_length,
         "length_from": length_from,
         "packed": packed,
+        "learnt": whole_words(task),
         "problems": [problem.to_json() for problem in [*cut.problems(), *problems_of(checks)]],
     }
     return _View(renderer, cut.sequences, bins, packed, marks, orders, facts)

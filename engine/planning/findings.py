@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Literal
 
+from engine.catalog import matrix
 from engine.catalog.exports import EXPORT_FORMATS, find_format
-from engine.catalog.objectives import find_objective
+from engine.catalog.methods import METHODS
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.nvml import NO_DRIVER, NOT_INSTALLED
 from engine.hardware.readings import Unavailable, known, shown
@@ -177,15 +178,18 @@ def length_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
 def method_findings(recipe: Recipe, model: ModelProfile, where: Surroundings) -> Iterator[Finding]:
     """Yield what method, number format and kernels cannot do on this machine or with this model."""
     method = recipe.method.facts
+    if reason := matrix.reason_against(recipe.objective, method.name, model.kind):
+        allowed = [one.title for one in METHODS if not matrix.reason_against(recipe.objective, one.name, model.kind)]
+        # A kind that the objective does not train is told of the model.
+        if allowed:
+            yield _finding(
+                "method.objective",
+                f"{method.title} does not suit {recipe.goal.title.lower()}: {reason}.",
+                f"Choose one of: {', '.join(allowed)}.",
+                path="method.name",
+            )
     yield from _missing_bitsandbytes(recipe, where)
     yield from _capability_findings(recipe, where)
-    if method.adds_tokens and find_objective(recipe.objective).head_of(model.kind) != "causal-lm":
-        yield _finding(
-            "method.virtual_tokens_head",
-            f"{method.title} works with models that write text from left to right; here the model does something else.",
-            "Set method.name to lora.",
-            path="method.name",
-        )
     if "method.targets" in method.settings and not adapted_shapes(model, recipe.method.targets or "all-linear"):
         names = ", ".join(dict.fromkeys(name for name, _, _ in model.linear_shapes))
         yield _finding(

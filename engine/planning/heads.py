@@ -1,40 +1,11 @@
 """The head that an objective puts on a base model, as the plan counts it."""
 
-from engine.catalog.objectives import ModelKind, Objective, find_objective
+from engine.catalog.objectives import Objective, find_objective
 from engine.planning.layer_sums import head_of_class, head_weights
 from engine.planning.profiles import DataProfile, ModelProfile
 
 LEAST_LABELS = 2
 """Classes that are counted with while the data has not told how many there are."""
-
-KINDS: dict[ModelKind, str] = {
-    "decoder": "a decoder, which goes on with a text",
-    "encoder": "an encoder, which reads and cannot write",
-    "encoder-decoder": "an encoder with a decoder, which turns a text into another",
-    "vision": "a model of images",
-    "audio": "a model of sound",
-}
-_SEVERAL: dict[ModelKind, str] = {
-    "decoder": "decoders",
-    "encoder": "encoders",
-    "encoder-decoder": "encoders with a decoder",
-    "vision": "models of images",
-    "audio": "models of sound",
-}
-
-
-def reason_against_kind(objective: str, kind: ModelKind) -> str:
-    """Return why an objective does not train a kind of model, as a clause; empty when it does.
-
-    Args:
-        objective: A name of the catalogue.
-        kind: Kind of the base model.
-    """
-    entry = find_objective(objective)
-    if kind in entry.kinds:
-        return ""
-    trained = " and ".join(_SEVERAL[one] for one in entry.kinds)
-    return f"{entry.title} trains {trained}; this is {KINDS[kind]}"
 
 
 def with_head(model: ModelProfile, objective: str, data: DataProfile | None = None) -> ModelProfile:

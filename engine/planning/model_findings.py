@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from engine.catalog.matrix import KIND_WORDS, reason_against_kind
 from engine.catalog.objectives import OBJECTIVES, Objective, find_objective
-from engine.planning.heads import KINDS, reason_against_kind, with_head
+from engine.planning.heads import with_head
 from engine.planning.known_classes import has_head
 from engine.planning.layer_sums import head_of_class
 from engine.planning.profiles import Finding, ModelProfile
@@ -81,7 +82,7 @@ def _way_out(objective: Objective, model: ModelProfile) -> str:
     """Return what to do: a model that the objective trains, or an objective that trains this model."""
     fitting = [one.title for one in OBJECTIVES if model.kind in one.kinds]
     instead = (
-        f"; or an objective that trains {KINDS[model.kind].split(',')[0]}: {', '.join(fitting)}" if fitting else ""
+        f"; or an objective that trains {KIND_WORDS[model.kind].split(',')[0]}: {', '.join(fitting)}" if fitting else ""
     )
     return f"Choose {_others(objective, model)}{instead}."
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from engine.catalog import matrix
 from engine.catalog.methods import AUTOMATIC, METHOD_SETTINGS, METHODS, MethodName, find_method
 from engine.planning.capabilities import STRATEGY_TITLES, Capability, quantization_of, reason_against
 from engine.planning.case import Case
@@ -216,7 +217,9 @@ def _with_gpus(case: Case, row: _Row) -> tuple[_Row, Choice]:
 
 
 def _against_setup(case: Case, setup: Setup) -> str:
-    """Return why a setup cannot run on this machine, whatever its size."""
+    """Return why a setup cannot run on this machine or with this objective, whatever its size."""
+    if reason := matrix.reason_against(case.plan.recipe.objective, setup.method, case.plan.model.kind):
+        return reason
     wanted: list[Capability] = [cast(Capability, setup.precision), setup.optimizer]
     if quantizing := quantization_of(setup.facts):
         wanted.insert(0, quantizing)

@@ -377,7 +377,7 @@ async def test_four_thousand_tokens_scroll_line_by_line_and_end(backend: FakeBac
 def test_an_answer_of_the_helper_becomes_a_page() -> None:
     token = {"text": "a", "trained": True, "special": False, "padding": False, "segment": 0}
     one: dict[str, Any] = {"number": 3, "row_ids": ["a:4"], "tokens": [token], "num_tokens": 1, "num_trained": 1}
-    one |= {"num_padding": 0, "num_lost": 2, "reasons": ["odd"], "trained_runs": [[0, 1]]}
+    one |= {"num_padding": 0, "num_lost": 2, "reasons": ["odd"], "learns": "", "trained_runs": [[0, 1]]}
     totals = {"start": 0, "total": 1, "num_sequences": 9, "num_cut": 1, "num_odd": 1, "num_dropped": 0}
     facts = {
         "trained_share": 0.5,
@@ -387,6 +387,7 @@ def test_an_answer_of_the_helper_becomes_a_page() -> None:
         "max_length": 8,
         "length_from": "you",
         "packed": False,
+        "learnt": "",
     }
     problem = {"code": "a", "message": "b", "fix": "c", "path": "d", "severity": "warning"}
     page = xray_page({"sequences": [one], "problems": [problem], **totals, **facts})

@@ -339,8 +339,18 @@ def made_page(**changes: Any) -> dict[str, Any]:
         "num_padding": 3,
         "num_lost": 7,
         "reasons": ["The answer is cut."],
+        "learns": "",
     }
-    facts = {"start": 0, "total": 1, "num_sequences": 9, "num_cut": 1, "num_odd": 1, "num_dropped": 0, "packed": False}
+    facts = {
+        "start": 0,
+        "total": 1,
+        "num_sequences": 9,
+        "num_cut": 1,
+        "num_odd": 1,
+        "num_dropped": 0,
+        "packed": False,
+        "learnt": "",
+    }
     lengths = {"trained_share": 0.25, "max_length": 64, "length_from": "you", "problems": []}
     return {"sequences": [sequence], **facts, **lengths, **changes}
 

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from engine.catalog.base_models import find_base_model
+from engine.catalog.matrix import reason_against_kind
 from engine.catalog.objectives import OBJECTIVES, Objective
 from engine.planning import heads, model_findings
 from engine.planning.architectures import read_architecture
-from engine.planning.heads import reason_against_kind, with_head
+from engine.planning.heads import with_head
 from engine.planning.model_findings import model_findings as findings_of
 from engine.planning.model_profile import read_model_profile
 from engine.planning.profiles import DataProfile, ModelProfile

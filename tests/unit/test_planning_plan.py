@@ -58,6 +58,7 @@ def test_every_leaf_has_a_value_and_a_source() -> None:
         "data.split.test",
         "training.max_steps",
         "evaluation.sample_prompts",
+        "token_classification.tag_names",
         "delivery.output",
         "method.rank",
         "method.alpha",

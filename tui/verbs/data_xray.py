@@ -83,7 +83,7 @@ def headline(page: Mapping[str, Any]) -> str:
     """Return what is true of all sequences, in words."""
     of_rows = "packed sequences" if page["packed"] else "sequences"
     words = [
-        f"{100 * page['trained_share']:.1f} % of all tokens are trained.",
+        clean_line(page["learnt"]) or f"{100 * page['trained_share']:.1f} % of all tokens are trained.",
         f"{page['num_cut']:,} of {page['num_sequences']:,} {of_rows} are cut at {page['max_length']:,} tokens"
         f" ({clean_line(page['length_from'], max_chars=120)}), {page['num_odd']:,} stand out.",
     ]
@@ -118,6 +118,8 @@ def sequence_lines(sequence: Mapping[str, Any]) -> Iterator[str]:
     more = len(sequence["row_ids"]) - 3
     where = f"{ids} and {more} more" if more > 0 else ids
     numbers = f"{sequence['num_trained']:,} of {sequence['num_tokens']:,} tokens trained"
+    if sequence["learns"]:
+        numbers = f"→ {clean_line(sequence['learns'], max_chars=120)}"
     yield title(f"Sequence {sequence['number'] + 1:,}  {where}  {numbers}")
     for reason in sequence["reasons"]:
         yield typer.style(f"! {clean_line(reason)}", fg=typer.colors.YELLOW)

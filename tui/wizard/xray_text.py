@@ -42,6 +42,8 @@ def percent(share: float) -> str:
 
 def headline(page: XrayPage) -> str:
     """Return what is true of all sequences, in one or two sentences."""
+    if page.learnt:
+        return f"{clean_line(page.learnt)} {_cut_words(page)}."
     what = f": {_trained_words(page)}" if page.trained_share > 0 else ""
     return f"{percent(page.trained_share)} of all tokens are trained{what}. {_cut_words(page)}."
 
@@ -76,7 +78,10 @@ def short_headline(page: XrayPage) -> str:
     """Return the same for one line of the review."""
     cut = f"{page.num_cut:,} of {page.num_sequences:,} cut at {page.max_length:,}" if page.num_cut else "none cut"
     odd = f"{page.num_odd:,} odd" if page.num_odd else "none odd"
-    return f"{percent(page.trained_share)} of the tokens trained, {cut}, {odd}"
+    what = (
+        clean_line(page.learnt).rstrip(".") if page.learnt else f"{percent(page.trained_share)} of the tokens trained"
+    )
+    return f"{what}, {cut}, {odd}"
 
 
 def summary_content(page: XrayPage, problems: Sequence[Problem], *, asks: bool) -> Content:
@@ -123,16 +128,20 @@ def heading_content(sequence: XraySequence, place: int, total: int, order: XrayO
         Content.assemble(
             (f"{place + 1:,} of {total:,} {ORDER_WORDS[order]}{name}", "bold $accent"),
             (f"  {ids}", "$text-muted"),
-            (
-                f"  {sequence.num_trained:,} of {sequence.num_tokens:,} trained",
-                "" if sequence.num_trained else "$error",
-            ),
+            _learns(sequence),
         )
     ]
     lines += [Content.styled(f"! {clean_line(reason)}", "$warning") for reason in sequence.reasons[:MAX_REASONS]]
     if len(sequence.reasons) > MAX_REASONS:
         lines.append(Content.styled(f"! and {len(sequence.reasons) - MAX_REASONS} more reasons", "$warning"))
     return Content("\n").join(lines)
+
+
+def _learns(sequence: XraySequence) -> tuple[str, str]:
+    if sequence.learns:
+        return f"  → {clean_line(sequence.learns, max_chars=120)}", "bold $success"
+    counts = f"  {sequence.num_trained:,} of {sequence.num_tokens:,} trained"
+    return counts, "" if sequence.num_trained else "$error"
 
 
 def work_content(work: WorkProgress | None) -> Content:
