@@ -47,7 +47,7 @@ def reason_against_kind(objective: str, kind: ModelKind) -> str:
     if kind in entry.kinds:
         return ""
     trained = " and ".join(KINDS_WORDS[one] for one in entry.kinds)
-    return f"{entry.name} trains {trained}; this is {KIND_WORDS[kind]}"
+    return f"{entry.title} trains {trained}; this is {KIND_WORDS[kind]}"
 
 
 def models_of(objective: Objective) -> str:

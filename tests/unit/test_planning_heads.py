@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.catalog import matrix
 from engine.catalog.base_models import find_base_model
 from engine.catalog.matrix import reason_against_kind
 from engine.catalog.objectives import OBJECTIVES, Objective
@@ -67,6 +68,7 @@ def every_objective(monkeypatch: pytest.MonkeyPatch) -> None:
         values = {field: getattr(base, field) for field in base.__dataclass_fields__}
         table[name] = Objective(**{**values, "name": name, "title": name, "signal": signal, "heads": of_kinds})
     monkeypatch.setattr(heads, "find_objective", table.__getitem__)
+    monkeypatch.setattr(matrix, "find_objective", table.__getitem__)
     monkeypatch.setattr(model_findings, "find_objective", table.__getitem__)
     monkeypatch.setattr(model_findings, "OBJECTIVES", tuple(table.values()))
 
