@@ -136,7 +136,7 @@ def export(rehearsed: Rehearsed, mode: HollowMode, tracer: Tracer) -> None:
         kept = [_logits(rehearsed.model, prompt, on_cuda=on_cuda)]
         if not isinstance(rehearsed.model, PeftModel):
             model = store_as(causal_model(rehearsed.model), narrower(dtype, rehearsed.model.dtype))
-        elif not rehearsed.recipe.delivery.merge or (on_cuda and rehearsed.recipe.method.facts.bits is not None):
+        elif not _merges(rehearsed) or (on_cuda and rehearsed.recipe.method.facts.bits is not None):
             # The export takes host memory for the second base model where the GPU has no room for it.
             return
         else:
@@ -144,6 +144,10 @@ def export(rehearsed: Rehearsed, mode: HollowMode, tracer: Tracer) -> None:
             kept.append(_logits(whole, prompt, on_cuda=on_cuda))
             model = merge(whole, narrower(dtype, causal_model(whole).dtype))
         kept.append(_logits(model, prompt, on_cuda=on_cuda))
+
+
+def _merges(rehearsed: Rehearsed) -> bool:
+    return rehearsed.recipe.delivery.merge and rehearsed.recipe.method.facts.mergeable
 
 
 def _whole(rehearsed: Rehearsed, mode: HollowMode) -> PeftModel:

@@ -22,6 +22,8 @@ from torch import nn
 from engine.data.preflight_case import Verdict
 from engine.data.rendered import ListedSequences, RenderedRows
 from engine.methods.apply import trainable_summary
+from engine.methods.blocks import block_modules
+from engine.methods.gradual_unfreezing import stages_of
 from engine.methods.targets import linear_layers
 from engine.methods.virtual_tokens import num_virtual_tokens
 from engine.objectives.build import make_examples, make_trainer
@@ -56,10 +58,14 @@ def check_coverage(context: RunContext) -> Verdict:
     """Look how many of the model's linear layers carry an adapter."""
     model = context.model
     if not isinstance(model, PeftModel):
-        return Verdict("skipped", "Every weight learns; there are no adapters.")
+        whole = context.recipe.method.facts.trains_whole
+        learns = "Every weight learns" if whole else "The top of the model learns"
+        return Verdict("skipped", f"{learns}; there are no adapters.")
     if num_virtual_tokens(model):
         return Verdict("skipped", "Virtual tokens stand in front of the text; no layer carries an adapter.")
     base = model.get_base_model()
+    if context.recipe.method.facts.learns == "bottleneck":
+        return _bottlenecks(base)
     adapted = {id(module.get_base_layer()) for module in base.modules() if isinstance(module, BaseTunerLayer)}
     modules = dict(base.named_modules())
     # An adapted layer is named twice: as its wrapper, and as the layer inside.
@@ -77,6 +83,17 @@ def check_coverage(context: RunContext) -> Verdict:
     )
 
 
+def _bottlenecks(base: Any) -> Verdict:
+    """Look that an adapter stands in every block; which layers it stands behind is the method's own."""
+    blocks = block_modules(base)
+    counts = [sum(isinstance(part, BaseTunerLayer) for part in block.modules()) for block in blocks.values()]
+    measured = {"adapters": float(sum(counts)), "blocks": float(len(counts))}
+    message = f"{sum(counts)} adapters stand in {sum(map(bool, counts))} of {len(counts)} blocks."
+    if all(counts):
+        return Verdict("passed", message, measured=measured)
+    return Verdict("blocked", message, "Choose the method lora.", measured=measured)
+
+
 def check_what_learns(context: RunContext) -> Verdict:
     """Look that something learns, and that no weight is frozen by mistake."""
     summary = trainable_summary(context.model)
@@ -90,6 +107,15 @@ def check_what_learns(context: RunContext) -> Verdict:
         message = f"{human_count(frozen)} of {human_count(summary.num_params)} weights are frozen in full fine-tuning."
         return Verdict("blocked", message, "Choose the method lora, or another base model.", (), measured)
     message = f"{human_count(summary.trainable_params)} of {human_count(summary.num_params)} weights learn."
+    if context.recipe.method.facts.staged:
+        stages = stages_of(context.model, context.recipe)
+        measured["stages"] = float(len(stages))
+        last, total = stages[-1].opens_at, context.plan.steps.total_steps
+        message = f"{message[:-1]} in the end: {len(stages)} stages from the top, the last opens after step {last}."
+        if last >= total:
+            fix = "Set method.unfreeze_every lower, raise method.layers_per_stage, or train longer."
+            never = f"{message} Training ends after step {total}: what lies lowest never learns."
+            return Verdict("warning", never, fix, measured=measured)
     return Verdict("passed", message, measured=measured)
 
 

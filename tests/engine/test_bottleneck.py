@@ -22,7 +22,10 @@ from engine.methods.bottleneck_tuner import BottleneckConfig, BottleneckLayer, B
 from engine.models.heads import head_modules
 from engine.models.loading import load_model
 from engine.recipe.schema import Recipe
+from engine.training.preflight_learning import check_coverage
+from tests.engine.made_context import made_context
 from tests.engine.made_export import Case, moved
+from tests.engine.made_runs import made_recipe
 from tests.engine.test_export import card_code, greedy
 from tests.engine.tiny_families import tiny
 from tests.engine.tiny_models import save_tiny_model, tiny_llama
@@ -247,3 +250,12 @@ def test_the_loader_refuses_what_it_cannot_load(tmp_path: Path):
     with pytest.raises(ValueError, match="holds LORA adapters"):
         load_adapter(tiny_llama(64), tmp_path)
     assert PeftConfig.from_pretrained(tmp_path).peft_type == "LORA"
+
+
+@pytest.mark.parametrize(("placement", "words"), [("houlsby", "4 adapters"), ("pfeiffer", "2 adapters")])
+def test_preflight_counts_adapters_in_blocks(placement, words, tmp_path: Path):
+    chosen = made_recipe("model", "data", method={"name": "bottleneck", "placement": placement})
+    model = apply_method(tiny_llama(64), chosen)
+    verdict = check_coverage(made_context(tmp_path / "run", chosen, model=model))
+    assert verdict.status == "passed"
+    assert verdict.message == f"{words} stand in 2 of 2 blocks."

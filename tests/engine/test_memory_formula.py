@@ -49,12 +49,9 @@ CASES = [
     ("gpt2", "full", "float32", False, 1),
     ("llama", "bottleneck", "float32", False, 1),
     ("qwen3", "bottleneck", "bfloat16", False, 2),
-    ("gpt2", "bottleneck", "float32", True, 1),
     ("llama", "feature-extraction", "float32", False, 2),
-    ("llama", "feature-extraction", "float32", True, 1),
     ("qwen3", "feature-extraction", "bfloat16", False, 1),
     ("gpt_neox", "feature-extraction", "bfloat16", False, 1),
-    ("gpt2", "gradual-unfreezing", "float32", False, 1),
 ]
 
 
@@ -131,6 +128,8 @@ REHEARSED = [
     ("Qwen/Qwen3-0.6B", "qlora", 4, True),
     ("meta-llama/Llama-3.2-1B-Instruct", "full", 1, False),
     ("mistralai/Mistral-7B-Instruct-v0.3", "lora", 1, True),
+    ("Qwen/Qwen3-0.6B", "bottleneck", 4, False),
+    ("mistralai/Mistral-7B-Instruct-v0.3", "feature-extraction", 1, False),
 ]
 
 

@@ -10,6 +10,7 @@ from engine.methods.gradual_unfreezing import Unfreezing, stages_of
 from engine.objectives.build import build_trainer
 from engine.recipe.schema import Recipe
 from engine.training.interrupt import StopRequested
+from engine.training.preflight_learning import check_coverage, check_what_learns
 from engine.training.run import train
 from tests.engine.made_context import made_context
 from tests.engine.made_runs import events_of, loss_curve, made_recipe
@@ -151,3 +152,13 @@ def test_a_stopped_run_goes_on_in_the_stage_that_it_left(name, tmp_path: Path, m
     told = [event["message"] for event in events_of(straight.run, "notice.raised")]
     assert any(text.startswith("Stage 2 of 3 opens after step 3: block 1; now") for text in told)
     assert all(weight.requires_grad for weight in resumed.model.parameters())
+
+
+@pytest.mark.parametrize(("every", "status"), [(3, "passed"), (4, "warning")])
+def test_preflight_tells_when_the_last_stage_opens(every, status, tmp_path: Path):
+    method = {"name": "gradual-unfreezing", "unfreeze_every": every, "layers_per_stage": 1}
+    context = made_context(tmp_path / "run", made_recipe("model", "data", method=method, training={"max_steps": 8}))
+    verdict = check_what_learns(context)
+    assert verdict.status == status
+    assert f"3 stages from the top, the last opens after step {2 * every}." in verdict.message
+    assert check_coverage(context).message == "Every weight learns; there are no adapters."
