@@ -91,11 +91,12 @@ def find_parts(model: PreTrainedModel) -> Parts:
     titles = list(_titles(stacks))
     blocks = tuple(Part("block", titles[place], tuple(inside[place])) for place in reversed(inside))
     shapes = dict(model.named_parameters())
+    has_matrix = any(shapes[name].ndim > 1 for name in upper)
     return Parts(
-        head=Part("head", "output layer", tuple(upper)),
+        head=Part("head", "output layer" if has_matrix else "last norm", tuple(upper)),
         blocks=blocks,
         embeddings=Part("embeddings", "embeddings", tuple(lower)),
-        head_has_matrix=any(shapes[name].ndim > 1 for name in upper),
+        head_has_matrix=has_matrix,
     )
 
 

@@ -13,7 +13,7 @@ from engine.catalog.objectives import Head, find_objective
 from engine.planning.profiles import ModelProfile
 
 BOTTLENECK_SHARE = 16
-LEAST_WIDTH = 8
+LEAST_WIDTH = 32
 LAYERS_SHARE = 4
 """One block in so many learns where nobody says how many do."""
 MAX_BLOCK_STAGES = 6
@@ -69,7 +69,7 @@ def head_learns_alone(objective: str, model: ModelProfile) -> bool:
 
 
 def default_width(hidden_size: int) -> int:
-    """Return the inner width of bottleneck adapters: a sixteenth of the model's."""
+    """Return the inner width of bottleneck adapters: a sixteenth of the model's, at least 32."""
     return max(LEAST_WIDTH, hidden_size // BOTTLENECK_SHARE)
 
 

@@ -267,7 +267,7 @@ def _derive_depth(facts: _Facts, setup: Setup) -> None:
     """Derive where in the model a method trains that trains a part of it."""
     settings, depth, learns = facts.settings, setup.depth, setup.facts.learns
     if learns == "bottleneck":
-        settings.derive("method.width", depth.bottleneck, "a sixteenth of the model's width")
+        settings.derive("method.width", depth.bottleneck, "a sixteenth of the model's width, at least 32")
         settings.derive("method.placement", depth.placement, "learns more than behind the feed-forward network alone")
         settings.derive("method.activation", "gelu", "no unit falls silent for good")
     if learns == "part":

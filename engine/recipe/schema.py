@@ -99,7 +99,7 @@ class MethodSection(Section):
         ge=1,
         le=4096,
         description="Inner width of each bottleneck adapter; wider learns more and needs more memory.",
-        json_schema_extra=why("A sixteenth of the model's width, as published."),
+        json_schema_extra=why("A sixteenth of the model's width, as published, and at least 32."),
     )
     placement: Literal["houlsby", "pfeiffer"] | None = Field(
         None,

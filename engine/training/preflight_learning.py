@@ -111,7 +111,7 @@ def check_what_learns(context: RunContext) -> Verdict:
         stages = stages_of(context.model, context.recipe)
         measured["stages"] = float(len(stages))
         last, total = stages[-1].opens_at, context.plan.steps.total_steps
-        message = f"{message[:-1]} in the end: {len(stages)} stages from the top, the last opens after step {last}."
+        message = f"{message[:-1]} in the end: {len(stages)} stages from the top, the last opens with step {last + 1}."
         if last >= total:
             fix = "Set method.unfreeze_every lower, raise method.layers_per_stage, or train longer."
             never = f"{message} Training ends after step {total}: what lies lowest never learns."

@@ -317,7 +317,7 @@ def _tell_stage(context: RunContext, stage: Stage, unfreezing: Unfreezing) -> No
     context.notice(
         "note",
         "training.stage_opened",
-        f"Stage {stage.number} of {len(unfreezing.stages)} opens after step {stage.opens_at}: {stage.title}; now "
+        f"Stage {stage.number} of {len(unfreezing.stages)} opens with step {stage.opens_at + 1}: {stage.title}; now "
         f"{human_count(learning)} of {human_count(every)} weights learn.",
     )
 

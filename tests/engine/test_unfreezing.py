@@ -47,11 +47,11 @@ class TestStages:
             "output layer", "block 3", "block 2", "block 1", "embeddings",
         ]  # fmt: skip
         assert titles(tiny("t5", "ConditionalGeneration"), layers_per_stage=2) == [
-            "output layer, decoder block 2 and decoder block 1", "encoder block 2 and encoder block 1", "embeddings",
+            "last norm, decoder block 2 and decoder block 1", "encoder block 2 and encoder block 1", "embeddings",
         ]  # fmt: skip
 
     def test_a_head_of_norms_takes_the_top_blocks_along(self):
-        assert titles(tiny("gpt2"))[0] == "output layer and block 3"
+        assert titles(tiny("gpt2"))[0] == "last norm and block 3"
         assert titles(tiny("llama"))[0] == "output layer"
 
     def test_six_stages_of_blocks_where_nobody_says_how_many(self):
@@ -148,9 +148,9 @@ def test_a_stopped_run_goes_on_in_the_stage_that_it_left(name, tmp_path: Path, m
     assert all(torch.equal(expected[key], found[key]) for key in expected)
     for run in (straight.run, resumed.run):
         opened = {event["step"]: event["title"] for event in events_of(run, "stage.opened")}
-        assert opened == {0: "output layer and block 2", 3: "block 1", 6: "embeddings"}
+        assert opened == {0: "last norm and block 2", 3: "block 1", 6: "embeddings"}
     told = [event["message"] for event in events_of(straight.run, "notice.raised")]
-    assert any(text.startswith("Stage 2 of 3 opens after step 3: block 1; now") for text in told)
+    assert any(text.startswith("Stage 2 of 3 opens with step 4: block 1; now") for text in told)
     assert all(weight.requires_grad for weight in resumed.model.parameters())
 
 
@@ -160,5 +160,5 @@ def test_preflight_tells_when_the_last_stage_opens(every, status, tmp_path: Path
     context = made_context(tmp_path / "run", made_recipe("model", "data", method=method, training={"max_steps": 8}))
     verdict = check_what_learns(context)
     assert verdict.status == status
-    assert f"3 stages from the top, the last opens after step {2 * every}." in verdict.message
+    assert f"3 stages from the top, the last opens with step {2 * every + 1}." in verdict.message
     assert check_coverage(context).message == "Every weight learns; there are no adapters."
