@@ -104,7 +104,7 @@ class Method:
     @property
     def memorizes(self) -> bool:
         """Whether enough weights learn to know a batch by heart."""
-        return self.learns != "scales" and not self.adds_tokens
+        return self.learns not in ("scales", "part") and not self.adds_tokens
 
     @property
     def adds_tokens(self) -> bool:
