@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from engine.catalog.methods import Bits, Method
+from engine.planning.block_traits import traits_of
 from engine.planning.plan import Device, Machine
 from engine.planning.profiles import ModelProfile
 
@@ -38,6 +39,10 @@ Capability = Literal[
 ]
 _QUANTIZATIONS: dict[Bits, Capability] = {4: "4-bit", 8: "8-bit"}
 CudaVersion = tuple[int, int]
+_OVERFLOWING = frozenset({"t5", "mt5"})
+"""Families whose activations pass the largest number of float16 (google-research/text-to-text-transfer-transformer)."""
+_WITHOUT_FLASH = frozenset({"t5", "mt5", "deberta-v2"})
+"""Families that add a score for distances, which the flash kernels do not take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,8 @@ def native_precision(where: Surroundings) -> str:
         return "bfloat16"
     capability = where.machine.compute_capability
     # Below 7.0 there are no tensor cores: 16 bits save memory and lose range, and nothing gets faster.
-    return "float16" if capability is not None and capability >= (7, 0) else "float32"
+    fast = capability is not None and capability >= (7, 0)
+    return "float16" if fast and is_allowed("float16", where) else "float32"
 
 
 def _always(_: Surroundings) -> str:
@@ -104,6 +110,8 @@ def _bfloat16(where: Surroundings) -> str:
 def _float16(where: Surroundings) -> str:
     if where.device.kind != "cuda":
         return "float16 needs a GPU"
+    if where.model is not None and where.model.model_type in _OVERFLOWING:
+        return "T5 was trained in bfloat16, and its numbers are too large for float16"
     return _needs_capability(where, (5, 3), "float16")
 
 
@@ -127,9 +135,17 @@ def _paged(where: Surroundings) -> str:
     return _bitsandbytes("a paged optimizer")(where)
 
 
+def _sdpa(where: Surroundings) -> str:
+    if where.model is not None and traits_of(where.model.model_type).written_out_attention:
+        return f"transformers writes the attention of {where.model.model_type} out; there is no other for it"
+    return ""
+
+
 def _flash(where: Surroundings) -> str:
     if where.device.kind != "cuda":
         return "FlashAttention needs a GPU"
+    if where.model is not None and where.model.model_type in _WITHOUT_FLASH:
+        return f"transformers has no FlashAttention for {where.model.model_type}"
     too_old = _needs_capability(where, (8, 0), "FlashAttention")
     if too_old:
         return too_old
@@ -160,7 +176,7 @@ _RULES: dict[Capability, Callable[[Surroundings], str]] = {
     "float32": _always,
     "bfloat16": _bfloat16,
     "float16": _float16,
-    "sdpa": _always,
+    "sdpa": _sdpa,
     "eager": _always,
     "flash_attention_2": _flash,
     "4-bit": _bitsandbytes("a 4-bit base model"),

@@ -239,8 +239,9 @@ def _missing_bitsandbytes(recipe: Recipe, where: Surroundings) -> Iterator[Findi
 def _capability_findings(recipe: Recipe, where: Surroundings) -> Iterator[Finding]:
     """Yield what the GPU is too old for, or what is not installed; `check_rules` says what a processor cannot."""
     training = recipe.training
+    instead = "eager" if reason_against("sdpa", where) else "sdpa"
     wanted: list[tuple[Capability | None, str, str]] = [
-        (training.attention, "training.attention", "Set training.attention to sdpa."),
+        (training.attention, "training.attention", f"Set training.attention to {instead}."),
     ]
     if where.device.kind == "cuda":
         native = native_precision(where)

@@ -13,7 +13,7 @@ from engine.planning import findings as find
 from engine.planning.adapter_scale import alpha_reason, default_alpha
 from engine.planning.advice import ways_that_fit
 from engine.planning.calibration import Calibration
-from engine.planning.capabilities import Surroundings
+from engine.planning.capabilities import Surroundings, reason_against
 from engine.planning.case import Facts, case_of, space_of
 from engine.planning.depth import Stages, default_every, default_layers_per_stage, head_learns_alone
 from engine.planning.depth_findings import depth_findings
@@ -187,7 +187,8 @@ def _derive_frame(facts: _Facts) -> None:
     """Derive what the memory search needs: precision, length, packing, what an evaluation generates."""
     settings, model, data = facts.settings, facts.model, facts.data
     settings.derive("training.precision", *derive.choose_precision(facts.hardware, facts.surroundings, model))
-    settings.derive("training.attention", "sdpa", "always there, and fast")
+    written_out = reason_against("sdpa", facts.surroundings)
+    settings.derive("training.attention", "eager" if written_out else "sdpa", written_out or "always there, and fast")
     batch = settings["training.effective_batch"]
     settings.derive("training.max_length", *derive.choose_length(settings["objective"], facts.reading, data, batch))
     settings.derive("training.packing", *_packing(facts))

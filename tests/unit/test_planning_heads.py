@@ -14,9 +14,10 @@ from engine.planning import heads, model_findings
 from engine.planning.architectures import read_architecture
 from engine.planning.heads import with_head
 from engine.planning.model_findings import model_findings as findings_of
+from engine.planning.model_folder import describe
 from engine.planning.model_profile import read_model_profile
 from engine.planning.profiles import DataProfile, ModelProfile
-from tests.unit.made_plans import plan
+from tests.unit.made_plans import gpu, plan, with_gpus
 
 BERT = {
     "architectures": ["BertForMaskedLM"],
@@ -185,3 +186,25 @@ def test_places_end_and_distances_go_on() -> None:
     beyond = next(finding for finding in t5.findings if finding.code == "plan.length_beyond_training")
     assert beyond.severity == "note"
     assert "plan.length_exceeds_context" not in {finding.code for finding in t5.findings}
+
+
+def test_numbers_and_kernels_that_a_family_cannot_take() -> None:
+    turing = with_gpus(gpu(16, (7, 5)))
+    t5, bert = profile("google/flan-t5-small"), profile("google-bert/bert-base-uncased")
+    assert plan(model=bert, hardware=turing).recipe.training.precision == "float16"
+    assert plan(model=t5, hardware=turing).recipe.training.precision == "float32"
+    ampere = with_gpus(gpu(16, (8, 6)))
+    flash = {"training": {"attention": "flash_attention_2"}}
+    messages = [found.message for found in plan(flash, model=t5, hardware=ampere).findings]
+    assert any("no FlashAttention for t5" in message for message in messages)
+
+
+def test_attention_that_is_written_out_is_planned_so() -> None:
+    deberta = describe(
+        read_architecture({**BERT, "model_type": "deberta-v2", "type_vocab_size": 0}), base="made/deberta"
+    )
+    assert plan(model=deberta).recipe.training.attention == "eager"
+    asked = plan({"training": {"attention": "sdpa"}}, model=deberta)
+    found = next(finding for finding in asked.findings if finding.code == "plan.not_capable")
+    assert found.fix == "Set training.attention to eager."
+    assert plan(model=profile("google-bert/bert-base-uncased")).recipe.training.attention == "sdpa"
