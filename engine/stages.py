@@ -29,6 +29,7 @@ from engine.evaluation.measurement import measurement_file
 from engine.evaluation.report import write_report
 from engine.methods.apply import apply_method, trainable_summary
 from engine.methods.new_tokens import add_token_rows
+from engine.models.dropout import set_dropout
 from engine.models.loading import check_vocabulary, load_model
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
 from engine.objectives.build import make_examples
@@ -294,6 +295,8 @@ def load_learner(plan: Plan, loaded: LoadedTokenizer) -> PreTrainedModel:
     if plan.task.head == "sequence-classification" and loaded.tokenizer.pad_token_id is not None:
         # Models that write text find the end of a text in a batch by it.
         model.config.get_text_config().pad_token_id = loaded.tokenizer.pad_token_id
+    if recipe.training.dropout is not None:
+        set_dropout(model, recipe.training.dropout)
     set_seed(recipe.training.seed)
     return apply_method(model, recipe, loaded.tokenizer)
 

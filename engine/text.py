@@ -54,6 +54,14 @@ def clean_line(text: object, *, max_chars: int | None = None) -> str:
     return clean(text, max_chars=max_chars, newlines=False)
 
 
+def short_number(number: float) -> str:
+    """Return a number as people write it in a recipe, such as `0.05`, `12` or `2e-5`."""
+    if number and (abs(number) < 1e-3 or abs(number) >= 1e6):
+        mantissa, _, exponent = f"{number:.6e}".partition("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{number:g}"
+
+
 def human_bytes(num_bytes: float | None) -> str:
     """Return a size such as `1.4 GiB`; `n/a` for None."""
     if num_bytes is None:

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from engine.catalog.metrics import METRICS
 from engine.catalog.step_numbers import step_words
+from engine.runs.best_words import best_sentence, early_end_sentence
 from engine.runs.events import Event
 from engine.text import clean_line, human_bytes, human_duration
 from tui.monitor.follower import RunFollower
@@ -66,6 +67,10 @@ class PlainProgress:
                 self.line(f"checkpoint at step {payload['step']} ({human_bytes(payload.get('bytes'))})")
             case "checkpoint.rejected":
                 self.line(f"checkpoint set aside: {payload.get('folder')}: {payload.get('reason')}")
+            case "best.restored":
+                self.line(best_sentence(follower.picture))
+            case "training.ended_early":
+                self.line(early_end_sentence(follower.picture))
             case "control.acknowledged":
                 self.line(f"{payload.get('action')}: {payload.get('result')}")
             case "export.completed":

@@ -1,6 +1,7 @@
 """Metrics: what is measured before and after, under the names that reports and events use."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -309,7 +310,18 @@ METRICS: tuple[Metric, ...] = (
 )
 
 METRIC_CHOICES: tuple[str, ...] = tuple(dict.fromkeys(metric.choice for metric in METRICS if metric.choice))
+METRIC_NAMES: frozenset[str] = frozenset(metric.name for metric in METRICS)
 GENERATING_CHOICES: frozenset[str] = frozenset(metric.choice for metric in METRICS if metric.generates)
+
+
+def best_choices(choices: Collection[str]) -> tuple[str, ...]:
+    """Return the metrics that can say which step of a run was best: the loss, and those of some choices.
+
+    Args:
+        choices: Names as in `evaluation.metrics`.
+    """
+    known = ("", *choices)
+    return tuple(metric.name for metric in METRICS if metric.better != "neither" and metric.choice in known)
 
 
 def find_metric(name: str) -> Metric:

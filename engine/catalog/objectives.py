@@ -71,6 +71,11 @@ class Objective:
         """Whether the rows are conversations, which a chat template writes out."""
         return self.signal in ("answers", "preferences", "rewards")
 
+    @property
+    def expects_targets(self) -> bool:
+        """Whether the loss is that of expected tokens, labels or tags."""
+        return self.signal in ("answers", "text", "labels", "tags")
+
     def head_of(self, kind: ModelKind) -> Head:
         """Return the head that a kind of model takes; that of the usual kind for one that it does not train."""
         return dict(self.heads).get(kind, self.heads[0][1])

@@ -16,6 +16,7 @@ from engine.evaluation.measures import Direction, direction, known_metrics
 from engine.evaluation.report_confusion import confusion_facts
 from engine.planning.plan import Plan
 from engine.recipe.sources import Source, flatten
+from engine.runs.best_words import best_sentence, early_end_sentence
 from engine.runs.directory import RunDirectory
 from engine.runs.events import numbers_to_words
 from engine.runs.measured_memory import compare_memory
@@ -228,6 +229,10 @@ def _training(plan: Plan, picture: Picture) -> dict[str, Any]:
         "tokens_per_s": latest.get("tokens_per_s"),
         "final_loss": latest.get("loss"),
         "lowest_held_out": {"loss": lowest[0], "step": lowest[1]} if lowest else None,
+        "best": picture.restored or picture.best or None,
+        "best_text": best_sentence(picture),
+        "ended_early": picture.ended_early or None,
+        "ended_early_text": early_end_sentence(picture),
         "device": plan.device.name,
     }
 

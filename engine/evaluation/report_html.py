@@ -39,7 +39,7 @@ def html_report(content: dict[str, Any], curves: dict[str, Curve]) -> str:
             _test(content["test"]),
             confusion_section(content["confusion"]),
             _samples(content["samples"]),
-            _curves(curves),
+            _curves(curves, content["training"]),
             memory_section(content["memory"], curves),
             _notices(content),
             preflight_section(content["preflight"]),
@@ -237,9 +237,12 @@ def _answer(text: str) -> str:
     return f"<pre>{escape_html(text, max_chars=MAX_SAMPLE_CHARS)}</pre>"
 
 
-def _curves(curves: dict[str, Curve]) -> str:
+def _curves(curves: dict[str, Curve], training: dict[str, Any]) -> str:
+    told = "".join(
+        f"<p>{escape_html(training[name])}</p>\n" for name in ("ended_early_text", "best_text") if training[name]
+    )
     charts = [chart for chart in (_loss_chart(curves), _rate_chart(curves)) if chart]
-    return "<h2>How it learned</h2>\n" + "\n".join(charts) if charts else ""
+    return f"<h2>How it learned</h2>\n{told}" + "\n".join(charts) if charts else ""
 
 
 def _loss_chart(curves: dict[str, Curve]) -> str:

@@ -107,6 +107,7 @@ def _training(content: dict[str, Any]) -> str:
         f"{human_duration(elapsed)} on {escape_markdown(training['device'])}",
         f"- Memory: {escape_markdown(memory_words(memory))}",
     ]
+    lines += [f"- {escape_markdown(training[name])}" for name in ("ended_early_text", "best_text") if training[name]]
     for kind in ("merged", "adapter"):
         if model[kind]:
             lines.append(f"- {kind.capitalize()} model: {inline_code(model[kind])}")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from engine.catalog.metrics import GENERATING_CHOICES
+from engine.catalog.metrics import GENERATING_CHOICES, METRIC_NAMES, find_metric
 from engine.data.chat_template import TemplateRefusedError
 from engine.data.cleaning.personal import hide_secrets
 from engine.evaluation.batches import in_batches
@@ -31,8 +31,8 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
     """Measure the loss of the next token, and the answers that the model writes.
 
     Loss, perplexity and token accuracy cover the trained tokens of the first `evaluation.max_rows` rows; every token
-    weighs the same. Metrics of answers cover greedy answers to the first `evaluation.generate_rows` rows and are left
-    out during training, which only answers the sample prompts.
+    weighs the same. Metrics of answers cover greedy answers to the first `evaluation.generate_rows` rows. During
+    training only the sample prompts are answered, unless `training.best_by` is a metric of answers.
     """
     return _TextJob(job).run(want_generation)
 
@@ -44,6 +44,13 @@ class _TextJob:
     @property
     def plain_text(self) -> bool:
         return self.job.renderer.task.signal == "text"
+
+    @property
+    def _only_samples(self) -> bool:
+        """Whether training waits, and for nothing but samples: no written answer decides which step is best."""
+        best_by = self.job.recipe.training.best_by
+        decides = best_by in METRIC_NAMES and find_metric(best_by).generates
+        return self.job.phase == "during" and not decides
 
     def run(self, want_generation: bool) -> Examined:
         """Measure; the caller has put the model in evaluation mode."""
@@ -102,8 +109,8 @@ class _TextJob:
         return [row for row in token_rows if row.num_trained]
 
     def _scored_questions(self) -> list[Question]:
-        """Return the held-out rows to be answered and compared; none during training."""
-        if self.job.phase == "during" or not GENERATING_CHOICES.intersection(self.job.metrics):
+        """Return the held-out rows to be answered and compared; during training only where they say what is best."""
+        if self._only_samples or not GENERATING_CHOICES.intersection(self.job.metrics):
             return []
         return self._questions(self.job.recipe.evaluation.generate_rows)
 
@@ -188,7 +195,7 @@ class _TextJob:
         limit = self.job.recipe.evaluation.max_new_tokens or DEFAULT_NEW_TOKENS
         if self.plain_text:
             limit = min(limit, CONTINUATION_TOKENS)
-        return min(limit, SAMPLE_TOKENS_DURING) if self.job.phase == "during" else limit
+        return min(limit, SAMPLE_TOKENS_DURING) if self._only_samples else limit
 
     def _numbers(self, scores: Sequence[RowScore]) -> dict[str, float]:
         """Return the teacher-forced numbers: the loss always, the others when the recipe asks for them."""

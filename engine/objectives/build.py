@@ -16,12 +16,13 @@ from engine.objectives import chat, classification, domain_adaptation, token_cla
 from engine.objectives.parts import TrainerParts
 from engine.objectives.sequences import Segment, Sequences
 from engine.planning.plan import Device
+from engine.planning.schedule import rate_share, warmup_steps
 from engine.recipe.problems import ProblemError
-from engine.recipe.schema import Recipe, TrainingSection
+from engine.recipe.schema import Recipe
+from engine.recipe.schema_training import TrainingSection
 from engine.training.batching import Batching
 from engine.training.context import RunContext
 from engine.training.order import StepOrder
-from engine.training.schedule import rate_share, warmup_steps
 from engine.training.trainer import StepTrainer
 
 
@@ -141,12 +142,14 @@ def make_trainer(
         schedule=training.schedule,
         warmup_steps=warmup_steps(training.warmup, total_steps),
         total_steps=total_steps,
+        min_share=training.min_rate,
     )
     parts = TrainerParts(
         recipe, task, device, batching, sequences, order, total_steps, schedule, model, tokenizer, folder
     )
     trainer = OBJECTIVES[recipe.objective].trainer(parts)
     trainer.rate_factors = rate_factors(model, recipe)
+    trainer.label_smoothing = training.label_smoothing
     return BuiltTrainer(trainer, order, sequences, total_steps)
 
 

@@ -31,6 +31,7 @@ def class_losses(
     multi_label: bool,
     weights_C: torch.Tensor | None = None,
     focal_gamma: float = 0.0,
+    smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Return the loss of each row in nats, of shape [B].
 
@@ -40,18 +41,21 @@ def class_losses(
         multi_label: A text can have several classes; the loss of a row is then the mean over the classes.
         weights_C: How much each class counts; of several classes, how much its presence counts.
         focal_gamma: Above 0, rows that the model is sure of and right about count less: (1 - p) ** gamma.
+        smoothing: Share of the target that is spread over all classes; of several classes, between yes and no.
     """
     if multi_label:
+        smoothed_BC = targets * (1 - smoothing) + smoothing / 2
         losses_BC = functional.binary_cross_entropy_with_logits(
-            logits_BC, targets, pos_weight=weights_C, reduction="none"
+            logits_BC, smoothed_BC, pos_weight=weights_C, reduction="none"
         )
         if focal_gamma:
             right_BC = torch.where(targets > 0, logits_BC.sigmoid(), (-logits_BC).sigmoid())
             losses_BC = losses_BC * (1 - right_BC) ** focal_gamma
         return losses_BC.mean(dim=-1)
-    losses_B = functional.cross_entropy(logits_BC, targets, reduction="none")
+    losses_B = functional.cross_entropy(logits_BC, targets, reduction="none", label_smoothing=smoothing)
     if focal_gamma:
-        losses_B = losses_B * (1 - torch.exp(-losses_B)) ** focal_gamma
+        right_B = torch.exp(-functional.cross_entropy(logits_BC, targets, reduction="none"))
+        losses_B = losses_B * (1 - right_B) ** focal_gamma
     return losses_B if weights_C is None else losses_B * weights_C[targets]
 
 

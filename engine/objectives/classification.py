@@ -76,6 +76,7 @@ class LabelTrainer(StepTrainer):
             multi_label=self.task.multi_label,
             weights_C=None if weights is None else weights.to(targets.device),
             focal_gamma=self.focal_gamma,
+            smoothing=self.label_smoothing,
         )
         loss = losses_B.sum() / (len(losses_B) if num_items_in_batch is None else num_items_in_batch)
         return (loss, outputs) if return_outputs else loss

@@ -9,7 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from engine.catalog.tasks import Task
 from engine.objectives.sequences import Sequences
 from engine.planning.plan import Device
-from engine.recipe.schema import Recipe, TrainingSection
+from engine.recipe.schema import Recipe
+from engine.recipe.schema_training import TrainingSection
 from engine.training.batching import Batching
 from engine.training.order import StepOrder
 

@@ -8,6 +8,7 @@ from typing import Any
 from engine.catalog.learning_rates import RATE_FAMILIES
 from engine.catalog.methods import MethodName, find_method
 from engine.catalog.objectives import find_objective
+from engine.catalog.optimizers import find_optimizer
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import known
 from engine.planning.capabilities import Surroundings, native_precision
@@ -87,15 +88,24 @@ def _packed_length(context: int, total_tokens: int, effective_batch: int) -> Rea
     return length, f"packed text: {reason}" if length != PACKED_LENGTH else "packed text: long enough for its context"
 
 
-def choose_rate(method: MethodName, num_params: int) -> tuple[float, str]:
+def usual_rate(method: str, num_params: int, optimizer: str = "adamw") -> float:
+    """Return the learning rate that is usual for a method, a size of model and an optimizer."""
+    rate = RATE_FAMILIES[find_method(method).rates].default(num_params)
+    # The product of two short numbers, without the digits that floating point adds to it.
+    return float(f"{rate * find_optimizer(optimizer).rate_share:.3g}")
+
+
+def choose_rate(method: MethodName, num_params: int, optimizer: str = "adamw") -> tuple[float, str]:
     """Return the learning rate and why.
 
     Args:
         method: Which weights learn.
         num_params: Weights of the model; where a part of it learns, of that part.
+        optimizer: What steps.
     """
-    family = RATE_FAMILIES[find_method(method).rates]
-    return family.default(num_params), f"usual for {family.words} of {human_count(num_params)} weights"
+    family, less = RATE_FAMILIES[find_method(method).rates], find_optimizer(optimizer).rate_why
+    reason = f"usual for {family.words} of {human_count(num_params)} weights"
+    return usual_rate(method, num_params, optimizer), f"{reason}, {less}" if less else reason
 
 
 def choose_answer_tokens(data: DataProfile, model: ModelProfile) -> Reasoned:

@@ -7,6 +7,7 @@ from typing import Literal
 from engine.catalog import matrix
 from engine.catalog.exports import EXPORT_FORMATS, find_format
 from engine.catalog.methods import METHODS
+from engine.catalog.optimizers import EIGHT_BIT_OPTIMIZERS
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.nvml import NO_DRIVER, NOT_INSTALLED
 from engine.hardware.readings import Unavailable, known, shown
@@ -25,7 +26,6 @@ MEMORY_CODES = frozenset({"memory.unknown", "memory.does_not_fit"})
 MANY_CUT = 0.01
 FOREIGN_BYTES = 256 * 2**20
 SLOW_S = 6 * 3600
-_EIGHT_BIT = ("adamw_8bit", "paged_adamw_8bit")
 
 
 def _finding(code: str, message: str, fix: str = "", *, path: str = "", severity: Severity = "error") -> Finding:
@@ -226,7 +226,8 @@ def _pattern_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
 
 def _missing_bitsandbytes(recipe: Recipe, where: Surroundings) -> Iterator[Finding]:
     quantizing = recipe.method.facts.bits is not None
-    if "bitsandbytes" in where.machine.libraries or not (quantizing or recipe.training.optimizer in _EIGHT_BIT):
+    needed = quantizing or recipe.training.optimizer in EIGHT_BIT_OPTIMIZERS
+    if "bitsandbytes" in where.machine.libraries or not needed:
         return
     yield _finding(
         "plan.bitsandbytes_missing",

@@ -230,7 +230,7 @@ class _Run:
     def head(self) -> "_Head":
         if not gives_words(self.model):
             return _class_head(self.model, self.setup)
-        fused = self.setup.device == "cuda" and self.model.head in (None, "causal-lm")
+        fused = self.setup.device == "cuda" and self.model.head in (None, "causal-lm") and not self.setup.smoothed
         return _fused_head(self.model, self.setup) if fused else _plain_head(self.model, self.setup)
 
     def evaluation(self) -> Iterator[Moment]:

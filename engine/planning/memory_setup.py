@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.catalog.methods import Bits, Learns, Method, MethodName, find_method
+from engine.catalog.optimizers import OptimizerName, find_optimizer
 from engine.planning.depth import Depth
 from engine.planning.layer_sums import head_weights
 from engine.planning.profiles import ModelProfile
 from engine.planning.virtual_prompt import default_encoder_width
 
 LinearShape = tuple[str, int, int]
-Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit"]
+Optimizer = OptimizerName
 Attention = Literal["sdpa", "eager", "flash_attention_2"]
 Strategy = Literal["single", "ddp", "fsdp", "zero3"]
 
@@ -62,6 +63,7 @@ class Setup:
         encoder_width: Inner width of the network that makes them; 0 takes the default.
         num_gpus: GPUs that share the work.
         strategy: How they share it.
+        smoothed: The loss smooths its labels, which takes all logits at once.
     """
 
     device: Literal["cuda", "cpu"]
@@ -87,6 +89,7 @@ class Setup:
     encoder_width: int = 0
     num_gpus: int = 1
     strategy: Strategy = "single"
+    smoothed: bool = False
 
     def changed(self, **changes: object) -> "Setup":
         """Return a copy with some values changed."""
@@ -270,5 +273,4 @@ def quantized_bytes(model: ModelProfile, bits: Bits) -> tuple[int, int]:
 
 def optimizer_bytes(optimizer: Optimizer, trainable: int) -> int:
     """Return the size of the optimizer's states."""
-    # 8-bit states are one byte each, with a float32 scale per block of 256.
-    return 8 * trainable if optimizer == "adamw" else round(trainable * (2 + 8 / 256))
+    return round(trainable * find_optimizer(optimizer).state_bytes)

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from engine.catalog import matrix
 from engine.catalog.methods import AUTOMATIC, METHOD_SETTINGS, METHODS, MethodName, find_method
+from engine.catalog.optimizers import find_optimizer
 from engine.planning.capabilities import STRATEGY_TITLES, Capability, quantization_of, reason_against
 from engine.planning.case import Case
 from engine.planning.memory import Optimizer, Setup, Strategy, trainable_params
@@ -188,7 +189,8 @@ def _taken_title(case: Case) -> str:
     title = setup.facts.short
     if setup.num_gpus > 1:
         return f"{title}, {setup.num_gpus} GPUs"
-    return f"{title}, 8-bit optimizer" if setup.facts.trains_whole and setup.optimizer != "adamw" else title
+    eight_bit = setup.facts.trains_whole and find_optimizer(setup.optimizer).eight_bit
+    return f"{title}, 8-bit optimizer" if eight_bit else title
 
 
 def _option(case: Case, row: _Row, taken: PlanOption) -> PlanOption:

@@ -21,7 +21,7 @@ from engine.planning.duration import estimate_time
 from engine.planning.few_shot import affordable, choose_few_shot
 from engine.planning.heads import with_head
 from engine.planning.lengths import length_choices
-from engine.planning.memory import Setup, trainable_params
+from engine.planning.memory import Setup
 from engine.planning.model_findings import model_findings
 from engine.planning.options import make_options
 from engine.planning.pins import with_commits
@@ -33,6 +33,7 @@ from engine.planning.sharing import gpus_alike, share_work, sharing_findings, sh
 from engine.planning.steps import count_sequences, make_steps
 from engine.planning.storage import estimate_disk
 from engine.planning.suitability import suitability_findings
+from engine.planning.training_choices import choose_best_by, choose_patience, rate_params, training_findings
 from engine.planning.virtual_prompt import default_encoder_width, for_text, num_virtual_tokens
 from engine.recipe.problems import Problem
 from engine.recipe.read import check_recipe
@@ -225,8 +226,8 @@ def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
     settings.derive("method.name", setup.method, _method_reason(facts, choice))
     _derive_adapter(facts, setup)
     _derive_depth(facts, setup)
-    counted = trainable_params(facts.model, setup) if setup.part else facts.model.num_params
-    settings.derive("training.learning_rate", *derive.choose_rate(setup.method, counted))
+    counted = rate_params(facts.model, setup)
+    settings.derive("training.learning_rate", *derive.choose_rate(setup.method, counted, setup.optimizer))
     need = human_bytes(choice.memory.expected_bytes)
     rows = settings["training.effective_batch"] // space.num_gpus
     divisor = f"largest useful divisor of {rows} that fits"
@@ -335,6 +336,9 @@ def _derive_steps(facts: _Facts, choice: Choice) -> Steps:
     )
     settings.derive("training.evaluate_every", steps.evaluate_every, f"about 8 times in {steps.total_steps} steps")
     settings.derive("training.checkpoint_every", steps.checkpoint_every, f"about 10 times in {steps.total_steps} steps")
+    held_out = bool(facts.data.num_held_out)
+    best_by = settings.derive("training.best_by", *choose_best_by(settings["objective"], held_out=held_out))
+    settings.derive("training.early_stopping", *choose_patience(best_by, steps))
     return steps
 
 
@@ -355,6 +359,8 @@ def _derive_rest(facts: _Facts) -> None:
     if share := derive.choose_held_out(data):
         settings.derive("data.held_out", share, f"{data.num_held_out} rows, a tenth but at most 500")
     settings.derive("evaluation.sample_prompts", None, "the first three held-out rows")
+    settings.derive("training.dropout", None, "as the model's configuration says")
+    settings.derive("training.neftune_alpha", None, "no noise")
 
 
 def _derive_few_shot(facts: _Facts, space: Space, choice: Choice, steps: Steps) -> None:
@@ -376,7 +382,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
         facts.model,
         choice.setup,
         facts.data,
-        keep=recipe.training.keep_checkpoints,
+        keep=recipe.training.keep_checkpoints + (recipe.training.best_by != "last"),
         delivery=recipe.delivery,
         free_bytes=_free_bytes(facts.hardware, home.runs),
         download_free_bytes=_download_free_bytes(facts, home),
@@ -407,6 +413,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
             *depth_findings(recipe, facts.model, steps),
             *find.disk_findings(disk),
             *find.time_findings(time),
+            *training_findings(recipe, facts.model, facts.data, facts.settings.paths_set(), choice.setup),
             *find.hardware_findings(facts.hardware, facts.gpu),
         ],
     )

@@ -29,7 +29,7 @@ CPU_LIMIT_S = 120
 """Processor time after which a rehearsal is given up; the slowest of the catalogue takes 12 s, imports included."""
 TIMEOUT_S = 900.0
 """Wall time, for a rehearsal that hangs without computing: on a busy machine seconds of computing take minutes."""
-REHEARSAL_VERSION = 3
+REHEARSAL_VERSION = 4
 """Raised when a rehearsal of the same plan would give other numbers."""
 PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate")
 MAX_KEPT = 200
@@ -57,7 +57,10 @@ def rehearsal_key(plan: Plan) -> str:
         "objective": recipe.objective,
         "method": recipe.method.model_dump(),
         "training": recipe.training.model_dump(
-            include={"max_length", "optimizer", "precision", "activation_checkpointing", "packing", "attention"}
+            include={
+                *("max_length", "optimizer", "precision", "activation_checkpointing", "packing", "attention"),
+                *("label_smoothing", "neftune_alpha"),
+            }
         ),
         "evaluation": recipe.evaluation.model_dump(include={"max_rows", "generate_rows", "max_new_tokens", "few_shot"}),
         "merge": recipe.delivery.merge,

@@ -80,6 +80,7 @@ class Space:
     encoder_width: int = 0
     strategy: Strategy = "single"
     num_gpus: int = 1
+    smoothed: bool = False
     calibration: Calibration | None = None
     memory_factor: float = 1.0
     high_factor: float = 1.0
@@ -257,6 +258,7 @@ def space_setup(space: Space, method: MethodName, optimizer: Optimizer, checkpoi
         encoder_width=space.encoder_width if facts.adds_tokens else 0,
         num_gpus=space.num_gpus,
         strategy=space.strategy,
+        smoothed=space.smoothed,
     )
 
 

@@ -36,6 +36,7 @@ class RecipeField:
         items: What the values of a mapping are: `text` or `int`.
         exclusive_minimum: The value must lie above `minimum`.
         exclusive_maximum: The value must lie below `maximum`.
+        group: What it belongs to inside a long section; empty in short ones.
     """
 
     path: str
@@ -54,6 +55,7 @@ class RecipeField:
     exclusive_minimum: bool
     exclusive_maximum: bool
     items: Literal["text", "int"] = "text"
+    group: str = ""
 
     @property
     def section(self) -> str:
@@ -167,6 +169,7 @@ def _field(path: str, info: FieldInfo) -> RecipeField:
         exclusive_minimum=low_exclusive,
         exclusive_maximum=high_exclusive,
         items="int" if any(_holds_ints(member) for member in members) else "text",
+        group=str(extra.get("group", "")),
     )
 
 

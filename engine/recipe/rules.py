@@ -15,7 +15,7 @@ from engine.catalog.builtin import is_builtin
 from engine.catalog.exports import find_format
 from engine.catalog.learning_rates import RATE_FAMILIES
 from engine.catalog.methods import METHOD_SETTINGS, METHODS, Method, find_method, readers_of
-from engine.catalog.metrics import GENERATING_CHOICES, METRICS
+from engine.catalog.metrics import GENERATING_CHOICES, METRICS, best_choices, find_metric
 from engine.catalog.objectives import OBJECTIVE_SETTINGS, OBJECTIVES, find_objective
 from engine.recipe.check import ACCESS_TOKEN
 from engine.recipe.fields import fields_by_path
@@ -207,6 +207,39 @@ def _length_of_run(facts: _Facts) -> Iterator[Problem]:
                 path,
                 "warning",
             )
+
+
+def _best(facts: _Facts) -> Iterator[Problem]:
+    """Yield what is wrong with the metric that says which step was best."""
+    wished, path = facts.recipe.training.best_by, "training.best_by"
+    if wished == "last":
+        if facts.is_set("training.early_stopping") and facts.recipe.training.early_stopping:
+            because = "training.best_by last compares no steps"
+            yield _no_effect("training.early_stopping", because, "Set it to 0, or training.best_by to loss.")
+        return
+    if wished is None or wished == "loss":
+        return
+    objective, asked = find_objective(facts.recipe.objective), facts.recipe.evaluation.metrics
+    choice = find_metric(wished).choice
+    if choice not in objective.metrics:
+        names = ", ".join(best_choices(objective.metrics))
+        message = f"training.best_by {wished} is not measured with the objective {objective.name}."
+        yield Problem("training.best_by_objective", message, f"Use {names}.", path)
+    elif asked is not None and choice not in asked:
+        message = f"training.best_by {wished} is not measured: evaluation.metrics leaves {choice} out."
+        yield Problem("training.best_by_not_measured", message, f"Add {choice} to evaluation.metrics.", path)
+
+
+def _softening(facts: _Facts) -> Iterator[Problem]:
+    """Yield settings against learning by heart that the objective's loss, or its schedule, does not read."""
+    training, objective = facts.recipe.training, find_objective(facts.recipe.objective)
+    if facts.is_set("training.label_smoothing") and training.label_smoothing and not objective.expects_targets:
+        because = f"the loss of {objective.name} has no targets whose probability could be spread"
+        yield _no_effect("training.label_smoothing", because)
+    if facts.is_set("training.neftune_alpha") and objective.signal == "rewards":
+        yield _no_effect("training.neftune_alpha", "answers are sampled from the model as it is, without noise")
+    if facts.is_set("training.min_rate") and training.min_rate and training.schedule == "constant":
+        yield _no_effect("training.min_rate", "the constant schedule never falls")
 
 
 def _learning_rate(facts: _Facts) -> Iterator[Problem]:
@@ -434,6 +467,8 @@ _RULES: tuple[Callable[[_Facts], Iterator[Problem]], ...] = (
     _targets,
     _batches,
     _length_of_run,
+    _best,
+    _softening,
     _learning_rate,
     _device,
     _metrics,

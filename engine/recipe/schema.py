@@ -7,6 +7,7 @@ from the model, the data and the machine; the plan says from what.
 `json_schema_extra` carries what a form needs beyond JSON Schema:
     `level`: `basic` (always shown) or `advanced` (folded away); `basic` when absent.
     `why`: why the default is what it is, one sentence.
+    `group`: what the field belongs to inside its section, where a section is long.
 """
 
 from typing import Annotated, Literal
@@ -17,6 +18,7 @@ from engine.catalog.methods import Method, MethodName, find_method
 from engine.catalog.objectives import Objective, find_objective
 from engine.recipe.schema_data import DataSection
 from engine.recipe.schema_objectives import ClassificationSection, TokenClassificationSection
+from engine.recipe.schema_training import TrainingSection
 from engine.recipe.section import Section, why
 
 
@@ -195,166 +197,6 @@ class MethodSection(Section):
     def facts(self) -> Method:
         """Facts of the method; of LoRA while none is named."""
         return find_method(self.name or "lora")
-
-
-class TrainingSection(Section):
-    """How it learns."""
-
-    epochs: float = Field(
-        3.0,
-        title="Epochs",
-        gt=0,
-        le=1000,
-        description="How many times the model sees all training rows.",
-        json_schema_extra=why("Three passes suit a few thousand rows; use one or two for more."),
-    )
-    max_steps: int | None = Field(
-        None,
-        title="Step limit",
-        ge=1,
-        description="Stop after this many optimizer steps, whatever the number of epochs.",
-        json_schema_extra=why("The epochs decide.", level="advanced"),
-    )
-    effective_batch: int = Field(
-        16,
-        title="Effective batch",
-        ge=1,
-        le=65536,
-        description="Rows that one optimizer step learns from; the machine decides how they are cut up.",
-        json_schema_extra=why("16 rows give a steady gradient with few rows of data."),
-    )
-    micro_batch: int | None = Field(
-        None,
-        title="Micro-batch",
-        ge=1,
-        description="Rows in memory at once; must divide the effective batch.",
-        json_schema_extra=why("The largest that fits the memory.", level="advanced"),
-    )
-    num_gpus: int | None = Field(
-        None,
-        title="GPUs",
-        ge=1,
-        le=64,
-        description="GPUs that share every step; each holds the whole model.",
-        json_schema_extra=why("As many of one kind as make the run faster.", level="advanced"),
-    )
-    max_length: int | None = Field(
-        None,
-        title="Sequence length",
-        ge=8,
-        description="Longest row in tokens; longer rows are cut and counted.",
-        json_schema_extra=why("The shortest length that cuts at most 1 % of the rows and fits the model."),
-    )
-    learning_rate: float | None = Field(
-        None,
-        title="Learning rate",
-        gt=0,
-        lt=1,
-        description="Size of each step at its peak.",
-        json_schema_extra=why("2e-4 for LoRA and QLoRA, 2e-5 for full fine-tuning, more for very small models."),
-    )
-    schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine",
-        title="Schedule",
-        description="How the learning rate moves after the warm-up.",
-        json_schema_extra=why("Cosine ends gently and needs no tuning.", level="advanced"),
-    )
-    warmup: float = Field(
-        0.03,
-        title="Warm-up",
-        ge=0,
-        lt=1,
-        description="Share of the steps over which the learning rate rises to its full value.",
-        json_schema_extra=why("A short rise keeps the first steps from breaking the base model.", level="advanced"),
-    )
-    weight_decay: float = Field(
-        0.0,
-        title="Weight decay",
-        ge=0,
-        le=1,
-        description="Pull of each weight towards zero per step, times the learning rate.",
-        json_schema_extra=why("0: a short fine-tune should not shrink what the base model knows.", level="advanced"),
-    )
-    max_grad_norm: float = Field(
-        1.0,
-        title="Gradient clip",
-        gt=0,
-        description="Gradients longer than this are shortened to it.",
-        json_schema_extra=why("1.0 stops single bad batches and leaves normal ones alone.", level="advanced"),
-    )
-    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] | None = Field(
-        None,
-        title="Optimizer",
-        description="adamw keeps 32-bit states, the 8-bit ones need a quarter of that memory.",
-        json_schema_extra=why("adamw; paged_adamw_8bit with QLoRA on a GPU.", level="advanced"),
-    )
-    precision: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None,
-        title="Precision",
-        description="Number format of the arithmetic.",
-        json_schema_extra=why("bfloat16 where the hardware is fast at it, else float32.", level="advanced"),
-    )
-    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = Field(
-        None,
-        title="Attention",
-        description="How attention is computed: sdpa (torch), flash_attention_2 (needs flash-attn), eager (plain).",
-        json_schema_extra=why("sdpa: as fast as anything else in most runs, and always there.", level="advanced"),
-    )
-    activation_checkpointing: bool | None = Field(
-        None,
-        title="Activation checkpointing",
-        description="Recompute activations in the backward pass: less memory, about a third slower.",
-        json_schema_extra=why("Only when the run does not fit without it.", level="advanced"),
-    )
-    packing: bool | None = Field(
-        None,
-        title="Packing",
-        description="Fill each sequence with several rows, kept apart by the attention mask.",
-        json_schema_extra=why("On for plain text, off for conversations.", level="advanced"),
-    )
-    probe: Literal["auto", "always", "never"] = Field(
-        "auto",
-        title="Memory probe",
-        description="Run the longest batch on the device before the first step, in a process of its own, to measure.",
-        json_schema_extra=why("On a GPU when memory may be tight or nothing was measured there yet.", level="advanced"),
-    )
-    preflight: Literal["auto", "full", "off"] = Field(
-        "auto",
-        title="Preflight",
-        description="Checks with the model before the first step; full takes more time, off leaves them out.",
-        json_schema_extra=why(
-            "Seconds find runs that would train for nothing; files and tokens are always checked.", level="advanced"
-        ),
-    )
-    evaluate_every: int | None = Field(
-        None,
-        title="Evaluate every",
-        ge=1,
-        description="Optimizer steps between evaluations.",
-        json_schema_extra=why("About eight evaluations in a run.", level="advanced"),
-    )
-    checkpoint_every: int | None = Field(
-        None,
-        title="Checkpoint every",
-        ge=1,
-        description="Optimizer steps between checkpoints.",
-        json_schema_extra=why("About ten checkpoints in a run.", level="advanced"),
-    )
-    keep_checkpoints: int = Field(
-        2,
-        title="Checkpoints kept",
-        ge=2,
-        description="Newest whole checkpoints that stay on the disk.",
-        json_schema_extra=why("Two: the newest may be the one a fault hits.", level="advanced"),
-    )
-    seed: int = Field(
-        17,
-        title="Seed",
-        ge=0,
-        lt=2**32,
-        description="Starts every random choice: split, order, initial adapters, dropout.",
-        json_schema_extra=why("Fixed, so that the same recipe gives the same run.", level="advanced"),
-    )
 
 
 MetricChoice = Literal[

@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict
 ADVANCED: dict[str, Any] = {"level": "advanced"}
 
 
-def why(reason: str, *, level: str = "basic") -> dict[str, Any]:
-    """Return what a form shows of a default: its reason, and whether it is folded away (`advanced`)."""
-    return {"why": reason, "level": level}
+def why(reason: str, *, level: str = "basic", group: str = "") -> dict[str, Any]:
+    """Return what a form shows of a default: its reason, whether it is folded away (`advanced`), and its group."""
+    return {"why": reason, "level": level} | ({"group": group} if group else {})
 
 
 class Section(BaseModel):

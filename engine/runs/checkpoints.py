@@ -75,6 +75,7 @@ class CheckpointStore:
         folder: Folder of the checkpoints.
         run_id: Run that they belong to; those of another run are left alone.
         keep: Newest whole checkpoints that stay, at least 2.
+        pinned: Step whose checkpoint stays however old it gets, such as the best one; None when none does.
         rejected: What the last `newest_whole` passed over.
     """
 
@@ -84,6 +85,7 @@ class CheckpointStore:
         self.folder = folder
         self.run_id = run_id
         self.keep = keep
+        self.pinned: int | None = None
         self.rejected: list[Rejected] = []
         self._mark = f"{zlib.crc32(run_id.encode()):08x}"
         self._verified: dict[Path, Checkpoint] = {}
@@ -224,6 +226,17 @@ class CheckpointStore:
             self.rejected.append(found)
         return None
 
+    def whole_at(self, step: int) -> Checkpoint | None:
+        """Return the checkpoint of a step when its every byte is as it was written; None when there is none."""
+        for folder in self._candidates():
+            if _step_of(folder) == step and isinstance(found := self._examine(folder), Checkpoint):
+                return found
+        return None
+
+    def holds(self, step: int) -> bool:
+        """Return whether a checkpoint of a step was committed; its files are not read."""
+        return any(_step_of(folder) == step and (folder / MANIFEST_NAME).is_file() for folder in self._candidates())
+
     def _candidates(self) -> list[Path]:
         """Return the folders named as checkpoints, the newest first."""
         try:
@@ -258,7 +271,7 @@ class CheckpointStore:
     def prune(self) -> list[Path]:
         """Remove old checkpoints of this run and return their former folders.
 
-        The newest `keep` whole ones stay; so does everything that is not provably ours.
+        The newest `keep` whole ones stay, and the pinned one; so does everything that is not provably ours.
         """
         num_kept = 0
         old: list[Path] = []
@@ -267,6 +280,8 @@ class CheckpointStore:
             checked = found or self._examine(folder)
             if num_kept < self.keep:
                 num_kept += isinstance(checked, Checkpoint)
+            elif _step_of(folder) == self.pinned:
+                continue
             elif isinstance(checked, Checkpoint) or checked.ours:
                 old.append(folder)
         for folder in old:
@@ -281,6 +296,11 @@ class CheckpointStore:
         sync_folder(self.folder)
         self._verified.pop(folder, None)
         shutil.rmtree(trash, ignore_errors=True)
+
+
+def _step_of(folder: Path) -> int:
+    match = _STEP_NAME.fullmatch(folder.name)
+    return int(match[1]) if match else -1
 
 
 def _number_in(text: str) -> int:

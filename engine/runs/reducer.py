@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.runs.curves import Curve
 from engine.runs.events import Event, numbers_to_words, word_to_number
+from engine.runs.payloads import clipped, keep_newest, of_base, same_measurement, with_sizes, with_steps
 
 PICTURE_VERSION = 1
 
@@ -21,7 +22,6 @@ MEMORY_CURVES = ("rss_bytes", "gpu_allocated_bytes", "gpu_reserved_bytes")
 MAX_EVALUATIONS = 400
 MAX_SAMPLE_SETS = 12
 MAX_SAMPLES_IN_SET = 16
-MAX_SAMPLE_CHARS = 4000
 MAX_CHECKPOINTS = 50
 MAX_NOTICES = 100
 MAX_CHECKS = 100
@@ -61,6 +61,9 @@ class Picture:
             (`device`, `reserved`, `tensors` or `rss`); empty until something was measured.
         measured_peaks: `{phase: the same}` for each phase of a memory estimate that was measured.
         checkpoints: Payloads of `checkpoint.committed`, the newest 50.
+        best: Payload of the newest `best.changed`: the step that is best by the chosen metric; empty without one.
+        ended_early: Payload of `training.ended_early`; empty while training goes on, or went to its last step.
+        restored: Payload of `best.restored`: the best step's weights took the place of the last one's; else empty.
         notices: `time, severity, code, message` of the newest 100.
         exports: Payloads of `export.completed`, the newest of each kind.
         failure: Payload of `worker.failed` of this attempt.
@@ -100,6 +103,9 @@ class Picture:
     measured_peaks: dict[str, dict[str, Any]] = field(default_factory=dict)
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     rejected_checkpoints: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+    ended_early: dict[str, Any] = field(default_factory=dict)
+    restored: dict[str, Any] = field(default_factory=dict)
     notices: list[dict[str, Any]] = field(default_factory=list)
     exports: list[dict[str, Any]] = field(default_factory=list)
     report_folder: str | None = None
@@ -225,7 +231,7 @@ class Picture:
         self.reason = str(event.payload.get("reason") or "")
 
     def _notice_raised(self, event: Event) -> None:
-        _keep_newest(self.notices, {"time": event.time, **event.payload}, MAX_NOTICES)
+        keep_newest(self.notices, {"time": event.time, **event.payload}, MAX_NOTICES)
 
     def _data_prepared(self, event: Event) -> None:
         self.data = event.payload
@@ -240,10 +246,13 @@ class Picture:
             self._draw_waiting()
         for curve in self.curves.values():
             curve.cut(start_step)
-        later = [item for item in self.evaluations if not _of_base(item) and item["step"] > start_step]
+        later = [item for item in self.evaluations if not of_base(item) and item["step"] > start_step]
         self.evaluations = [item for item in self.evaluations if item not in later]
-        self.samples = [s for s in self.samples if _of_base(s) or s["step"] <= start_step]
+        self.samples = [s for s in self.samples if of_base(s) or s["step"] <= start_step]
         self.training = payload
+        if self.best and self.best["step"] > start_step:
+            self.best = {}
+        self.ended_early, self.restored = {}, {}
         self.step = self.start_step = start_step
         self.total_steps = int(payload["total_steps"])
         self.speed_window.clear()
@@ -281,10 +290,10 @@ class Picture:
             self.measured_peaks[peak["phase"]] = peak
 
     def _memory_predicted(self, event: Event) -> None:
-        self.predicted = _with_sizes(event.payload, ("low_bytes", "expected_bytes", "high_bytes"))
+        self.predicted = with_sizes(event.payload, ("low_bytes", "expected_bytes", "high_bytes"))
 
     def _memory_probed(self, event: Event) -> None:
-        self.probed = _with_sizes(event.payload, ("peak_bytes", "free_bytes", "context_bytes", "tensor_bytes"))
+        self.probed = with_sizes(event.payload, ("peak_bytes", "free_bytes", "context_bytes", "tensor_bytes"))
 
     def _preflight_checked(self, event: Event) -> None:
         check = event.payload
@@ -303,10 +312,14 @@ class Picture:
         payload = event.payload
         phase, step, metrics = payload["phase"], int(payload["step"]), dict(payload["metrics"])
         self.phase = self.evaluation_progress = None
-        self.evaluations = [item for item in self.evaluations if not _same_measurement(item, phase, step)]
-        _keep_newest(self.evaluations, payload, MAX_EVALUATIONS, keep_first=True)
+        self.evaluations = [item for item in self.evaluations if not same_measurement(item, phase, step)]
+        keep_newest(self.evaluations, payload, MAX_EVALUATIONS, keep_first=True)
         if phase in BESIDE_THE_CURVE:
             # No point of the curve: the same weights asked in another way, or other rows.
+            return
+        if phase == "after" and self.restored:
+            # Of an earlier step, whose point is drawn already.
+            self.latest.update({f"eval_{name}": value for name, value in metrics.items()})
             return
         for name, value in metrics.items():
             self.latest[f"eval_{name}"] = value
@@ -317,8 +330,8 @@ class Picture:
     def _samples_generated(self, event: Event) -> None:
         payload = event.payload
         phase, step = payload["phase"], int(payload["step"])
-        texts = [_clipped(sample) for sample in payload["samples"][:MAX_SAMPLES_IN_SET]]
-        self.samples = [item for item in self.samples if not _same_measurement(item, phase, step)]
+        texts = [clipped(sample) for sample in payload["samples"][:MAX_SAMPLES_IN_SET]]
+        self.samples = [item for item in self.samples if not same_measurement(item, phase, step)]
         self.samples.append({"phase": phase, "step": step, "samples": texts})
         if len(self.samples) > MAX_SAMPLE_SETS:
             best = self.best_step()
@@ -326,11 +339,20 @@ class Picture:
             del self.samples[1 if self.samples[1]["step"] != best else 2]
 
     def _checkpoint_committed(self, event: Event) -> None:
-        _keep_newest(self.checkpoints, {"time": event.time, **event.payload}, MAX_CHECKPOINTS)
+        keep_newest(self.checkpoints, {"time": event.time, **event.payload}, MAX_CHECKPOINTS)
         self.pauses_s += float(event.payload.get("elapsed_s") or 0.0)
 
+    def _best_changed(self, event: Event) -> None:
+        self.best = with_steps(event.payload, ("step",))
+
+    def _ended_early(self, event: Event) -> None:
+        self.ended_early = with_steps(event.payload, ("step", "total_steps", "best_step", "waited"))
+
+    def _best_restored(self, event: Event) -> None:
+        self.restored = with_steps(event.payload, ("step", "last_step"))
+
     def _checkpoint_rejected(self, event: Event) -> None:
-        _keep_newest(self.rejected_checkpoints, {"time": event.time, **event.payload}, MAX_CHECKPOINTS)
+        keep_newest(self.rejected_checkpoints, {"time": event.time, **event.payload}, MAX_CHECKPOINTS)
 
     def _control_acknowledged(self, event: Event) -> None:
         payload = event.payload
@@ -385,7 +407,10 @@ class Picture:
         return max(0.0, (self.total_steps - last[0]) * step_s - since_last_s)
 
     def best_step(self) -> int | None:
-        """Return the step with the lowest evaluation loss; None before the first evaluation."""
+        """Return the best step by the run's own metric, else that with the lowest held-out loss; None before one."""
+        if self.best:
+            step: int = self.best["step"]
+            return step
         measured = [
             (item["metrics"]["loss"], item["step"])
             for item in self.evaluations
@@ -439,31 +464,6 @@ class Picture:
         return cls(**values)
 
 
-def _with_sizes(payload: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Return a payload whose sizes are whole numbers of bytes; raises for what is none, such as infinity."""
-    return payload | {name: int(payload[name]) for name in names if payload.get(name) is not None}
-
-
-def _keep_newest(items: list[dict[str, Any]], item: dict[str, Any], limit: int, *, keep_first: bool = False) -> None:
-    items.append(item)
-    if len(items) > limit:
-        del items[1 if keep_first else 0]
-
-
-def _of_base(item: dict[str, Any]) -> bool:
-    """Return whether a measurement is of the base model, which no attempt changes."""
-    return bool(item["phase"] in ("before", "few_shot", "test_before"))
-
-
-def _same_measurement(item: dict[str, Any], phase: str, step: int) -> bool:
-    """Return whether a new measurement takes an older one's place: there is one before and one after."""
-    return bool(item["phase"] == phase and (phase != "during" or item["step"] == step))
-
-
-def _clipped(sample: dict[str, Any]) -> dict[str, Any]:
-    return {key: value[:MAX_SAMPLE_CHARS] if isinstance(value, str) else value for key, value in sample.items()}
-
-
 _HANDLERS: dict[str, Callable[[Picture, Event], None]] = {
     "run.created": Picture._run_created,
     "worker.started": Picture._worker_started,
@@ -483,6 +483,9 @@ _HANDLERS: dict[str, Callable[[Picture, Event], None]] = {
     "samples.generated": Picture._samples_generated,
     "checkpoint.committed": Picture._checkpoint_committed,
     "checkpoint.rejected": Picture._checkpoint_rejected,
+    "best.changed": Picture._best_changed,
+    "best.restored": Picture._best_restored,
+    "training.ended_early": Picture._ended_early,
     "control.acknowledged": Picture._control_acknowledged,
     "export.completed": Picture._export_completed,
     "report.written": Picture._report_written,

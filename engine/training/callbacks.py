@@ -118,14 +118,12 @@ class Duties:
     Attributes:
         restore: Called once when the optimizer exists; puts back the state of a checkpoint.
         save: Writes a checkpoint.
-        evaluate: Measures the model on held-out rows.
-        make_up: Called once before the first step of this attempt; measures what the attempt before left out.
+        evaluate: Measures the model on held-out rows; True when training is to end for want of progress.
     """
 
     restore: Callable[[], None]
     save: Callable[[], object]
-    evaluate: Callable[[], None]
-    make_up: Callable[[], None]
+    evaluate: Callable[[], bool]
 
 
 class RunCallback(TrainerCallback):
@@ -160,7 +158,6 @@ class RunCallback(TrainerCallback):
         self._state.restored = True
         self._state.random_state = capture_random_state()
         self._state.stopwatch.start()
-        self._duties.make_up()
         self._log.start()
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -205,7 +202,8 @@ class RunCallback(TrainerCallback):
         )
         self._check_gradient(state.global_step, grad_norm)
         self._memory.sample()
-        self._do_what_is_due(state.global_step, state.max_steps)
+        if self._do_what_is_due(state.global_step, state.max_steps):
+            control.should_training_stop = True
 
     def _check_gradient(self, step: int, grad_norm: float | None) -> None:
         if grad_norm is None or abs(grad_norm) < float("inf"):
@@ -219,13 +217,13 @@ class RunCallback(TrainerCallback):
         self._state.step, self._state.consistent = step - 1, False
         raise NotFiniteError("gradient norm", grad_norm)
 
-    def _do_what_is_due(self, step: int, total_steps: int) -> None:
+    def _do_what_is_due(self, step: int, total_steps: int) -> bool:
+        """Save and measure as the schedule says; return whether training is to end early."""
         last = step >= total_steps
         # The end is always saved; what it is worth is measured by the evaluation after training.
         if last or step % self._steps.checkpoint_every == 0:
             self._duties.save()
-        if not last and step % self._steps.evaluate_every == 0:
-            self._duties.evaluate()
+        return not last and step % self._steps.evaluate_every == 0 and self._duties.evaluate()
 
     def _log_fault(self, state: TrainerState, loss: float, grad_norm: float | None) -> None:
         self._log.write(

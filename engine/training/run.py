@@ -14,7 +14,10 @@ from engine.methods.virtual_tokens import without_virtual_tokens
 from engine.objectives.build import BuiltTrainer, build_trainer
 from engine.out_of_memory import give_back_memory
 from engine.recipe.problems import ProblemError
+from engine.runs.checkpoints import Checkpoint
 from engine.text import clean_line, human_count
+from engine.training.best import BestStep
+from engine.training.best_events import tell_best, tell_early_end, tell_lost_best, tell_restored
 from engine.training.callbacks import Duties, RunCallback, StepLog, TrainingState
 from engine.training.checkpoints import TrainingCheckpoints
 from engine.training.context import RunContext
@@ -45,6 +48,7 @@ class Training:
     built: BuiltTrainer
     checkpoints: TrainingCheckpoints
     state: TrainingState
+    best: BestStep
 
     def restore(self) -> None:
         """Put back the state of the checkpoint that this attempt starts from."""
@@ -74,9 +78,56 @@ class Training:
                 self.context.notice("error", problem.code, f"{problem.sentence()} {otherwise}")
 
     def evaluate(self) -> None:
-        """Measure the model as it stands."""
+        """Measure the model as it stands; the checkpoint of a new best step is kept."""
+        step, before = self.state.step, self.best.standing(self.state.step - 1)
         with self.context.stopwatch.held():
-            evaluate(self.context, "during", self.state.step)
+            evaluate(self.context, "during", step)
+        standing = self.best.standing(step)
+        if standing.step != step:
+            return
+        self.save_on_schedule("Training goes on; this step cannot be gone back to.")
+        if self.context.store.holds(step):
+            self.context.store.pinned = step
+            tell_best(self.context, standing, before)
+
+    def evaluate_on_schedule(self) -> bool:
+        """Measure the model; return whether training is to end because nothing has got better for long."""
+        self.evaluate()
+        return self._ends_early()
+
+    def ended_early(self) -> bool:
+        """Return whether the attempt before ended training at the step that this one starts from."""
+        step = self.state.step
+        standing = self.best.standing(step)
+        self.context.store.pinned = standing.step
+        on_schedule = step % self.context.plan.steps.evaluate_every == 0
+        return standing.last_step == step and on_schedule and self._ends_early()
+
+    def _ends_early(self) -> bool:
+        standing = self.best.standing(self.state.step)
+        if not self.best.exhausted(standing):
+            return False
+        self.save_on_schedule("What was learnt is in memory only.")
+        tell_early_end(self.context, standing, self.state.step, self.built.total_steps)
+        return True
+
+    def settle(self) -> None:
+        """Put the best step's weights in place of the last one's where those are better."""
+        last = self.state.step
+        if self.best.standing(last).step is None:
+            # Nothing was measured on the way, so that there is nothing to compare the end with.
+            return
+        if self.best.standing(last).last_step != last:
+            self.evaluate()
+        standing = self.best.standing(last)
+        if standing.step is None or standing.step == last:
+            return
+        checkpoint = self.context.store.whole_at(standing.step)
+        if checkpoint is None:
+            tell_lost_best(self.context, standing)
+            return
+        self.checkpoints.load_weights(str(checkpoint.folder))
+        tell_restored(self.context, standing)
 
     def share_work(self, ranks: Ranks) -> None:
         """Meet the other processes, so that each of them computes its part of every step.
@@ -273,7 +324,10 @@ def _set_up(context: RunContext) -> Training:
     context.order = built.order
     checkpoints = TrainingCheckpoints(context.store, context.events, built.trainer)
     state = TrainingState(context.stopwatch)
-    training = Training(context, built, checkpoints, state)
+    best = BestStep(
+        context.run.evaluation_folder, context.recipe.training, context.plan.steps.evaluate_every, context.store.holds
+    )
+    training = Training(context, built, checkpoints, state, best)
     trainer = built.trainer
     trainer.add_callback(
         RunCallback(
@@ -281,7 +335,7 @@ def _set_up(context: RunContext) -> Training:
             order=built.order,
             log=StepLog(context.events, state, built.total_steps),
             memory=context.memory,
-            duties=Duties(training.restore, training.save_on_schedule, training.evaluate, training.make_up),
+            duties=Duties(training.restore, training.save_on_schedule, training.evaluate_on_schedule),
             steps=context.plan.steps,
             skips_allowed=context.recipe.training.precision == "float16",
             extras=trainer.step_extras,
@@ -343,9 +397,8 @@ def _run(training: Training) -> None:
         num_gpus=context.batching.num_gpus,
     )
     context.memory.enter("training")
-    if start_step >= built.total_steps and context.checkpoint is not None:
-        training.checkpoints.load_weights(str(context.checkpoint.folder))
-        training.state.step = start_step
+    if context.checkpoint is not None and _goes_no_further(training, context.checkpoint):
+        training.settle()
         return
     folder = None if context.checkpoint is None else str(context.checkpoint.folder)
     if context.ranks is not None:
@@ -353,6 +406,18 @@ def _run(training: Training) -> None:
     built.trainer.train(resume_from_checkpoint=folder)
     # The trainer leaves its mixed-precision wrapper on the model; measuring and exporting want the plain one.
     built.trainer.accelerator.unwrap_model(context.model, keep_fp32_wrapper=False)
+    training.settle()
+
+
+def _goes_no_further(training: Training, checkpoint: Checkpoint) -> bool:
+    """Put the weights of a checkpoint in place, measure what was left out there; return whether training is over."""
+    training.checkpoints.load_weights(str(checkpoint.folder))
+    training.checkpoints.last_step = training.state.step = checkpoint.step
+    if checkpoint.step >= training.built.total_steps:
+        training.context.store.pinned = training.best.standing(checkpoint.step).step
+        return True
+    training.make_up()
+    return training.ended_early()
 
 
 def _compare_with_plan(training: Training) -> None:

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 from trl import SFTConfig
 
+from engine.catalog.optimizers import find_optimizer
+
 if TYPE_CHECKING:
     from engine.objectives.parts import TrainerParts
 
-OPTIMIZERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_8bit", "paged_adamw_8bit": "paged_adamw_8bit"}
 # transformers 5.17 knows activation checkpointing by its old name only; 5.23 warns about that one.
 CHECKPOINTING = (
     "activation_checkpointing"
@@ -37,11 +38,13 @@ def shared_settings(parts: "TrainerParts") -> dict[str, Any]:
         "learning_rate": training.learning_rate,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
-        "optim": OPTIMIZERS[training.optimizer or "adamw"],
+        "optim": find_optimizer(training.optimizer or "adamw").library_name,
         "bf16": training.precision == "bfloat16",
         "fp16": training.precision == "float16",
         CHECKPOINTING: checkpointing,
         f"{CHECKPOINTING}_kwargs": {"use_reentrant": False} if checkpointing else None,
+        # The trainer puts the noise on when its loop begins and takes it off at its end; evaluations have none.
+        "neftune_noise_alpha": training.neftune_alpha,
         **_QUIET,
     }
 

@@ -12,6 +12,7 @@ from transformers import PrinterCallback, Trainer
 from trl import SFTTrainer
 
 from engine.objectives.sequences import Sequences
+from engine.training.losses import smoothed_loss
 from engine.training.order import StepOrder
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class StepTrainer(Trainer):
         load_weights: Called when the trainer wants the weights of a checkpoint folder.
         rate_factors: `{parameter name: times the learning rate}` of what learns at a rate of its own.
         share: The part that this process takes in each step; None when it computes whole steps.
+        label_smoothing: Share of each target's probability that `compute_loss` spreads over all others.
         others_loss: Called with the other processes' part of a step's loss.
     """
 
@@ -56,6 +58,7 @@ class StepTrainer(Trainer):
         self.rate_share = rate_share
         self.train_dataset = sequences.dataset()
         self.remove_callback(PrinterCallback)
+        self.label_smoothing = 0.0
         # The loss that `compute_loss` returns is divided already.
         self.model_accepts_loss_kwargs = True
         self.before_micro_step: Callable[[], None] = _nothing
@@ -210,6 +213,11 @@ class RunTrainer(StepTrainer, SFTTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
     ) -> Any:
         inputs["use_cache"] = False
+        if self.label_smoothing:
+            labels = inputs.pop("labels")
+            logits = model(**inputs).logits
+            # What a place predicts is the token after it.
+            return smoothed_loss(logits[:, :-1], labels[:, 1:], self.label_smoothing, num_items_in_batch)
         if not self.fused_head:
             return Trainer.compute_loss(self, model, inputs, num_items_in_batch=num_items_in_batch)
         outputs = model(**inputs, fused_lm_head=True)

@@ -224,6 +224,14 @@ def test_during_training_only_samples_are_generated(model, tokenizer):
     assert len(measured.samples) == 3
 
 
+def test_answers_are_scored_during_training_where_they_say_which_step_is_best(model, tokenizer):
+    training = recipe().training.model_copy(update={"best_by": "exact_match"})
+    asked = recipe().model_copy(update={"training": training})
+    measured = measure(model, tokenizer, Renderer(tokenizer, 128), command_rows(9), asked, phase="during", step=40)
+    assert "exact_match" in measured.metrics
+    assert measured.num_generated == 6
+
+
 def test_typed_prompts_are_answered_as_samples_and_scored_nowhere(model, tokenizer):
     prompts = ["turn on the red lamp", "hello"]
     measured = measure(

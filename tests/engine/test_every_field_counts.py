@@ -16,9 +16,11 @@ import torch
 from transformers import dynamic_module_utils
 
 import engine.stages
+import engine.training.run
 from engine.catalog.methods import find_method
 from engine.data.profile import profile_data
 from engine.data.run_rows import load_rows
+from engine.evaluation.measurement import Measurement, Phase, save_measurement
 from engine.hardware.devices import Disk, Hardware, Host
 from engine.hardware.readings import Unavailable
 from engine.methods.bottleneck_tuner import BottleneckLayer
@@ -87,6 +89,8 @@ class Change:
     frame: dict[str, Any] = field(default_factory=dict)
 
 
+LEARNS_BY_HEART = {"training.max_steps": 8, "training.evaluate_every": 1, "training.early_stopping": 0}
+"""With losses that `_planted_evaluation` finds."""
 SHORT_RUN = {"training.max_steps": 4, "training.evaluate_every": 3, "training.checkpoint_every": 1}
 BOTTLENECK = {"method.name": "bottleneck"}
 UNFREEZING = SHORT_RUN | {"method.name": "gradual-unfreezing"}
@@ -150,6 +154,8 @@ CHANGES: dict[str, Change] = {
     "data.split.test": Change(0.2, ("rows.train",)),
     "training.epochs": Change(2.0, ("trainer.total_steps",)),
     "training.max_steps": Change(3, ("trainer.total_steps", "trained.saved"), SHORT_RUN),
+    "training.early_stopping": Change(1, ("trained.evaluated", "trained.ended"), LEARNS_BY_HEART),
+    "training.best_by": Change("last", ("trained.restored",), LEARNS_BY_HEART),
     "training.effective_batch": Change(8, ("trainer.batches",)),
     "training.micro_batch": Change(2, ("trainer.batches", "trained.batching"), SHORT_RUN),
     "training.num_gpus": Change(2, ("planned.errors",)),
@@ -157,6 +163,10 @@ CHANGES: dict[str, Change] = {
     "training.learning_rate": Change(5e-4, ("trainer.rates",)),
     "training.schedule": Change("linear", ("trainer.rates",)),
     "training.warmup": Change(0.5, ("trainer.rates",)),
+    "training.min_rate": Change(0.5, ("trainer.rates",)),
+    "training.dropout": Change(0.3, ("learner.dropout_places", "trained.losses"), SHORT_RUN),
+    "training.label_smoothing": Change(0.2, ("trained.losses",), SHORT_RUN),
+    "training.neftune_alpha": Change(5.0, ("trained.losses",), SHORT_RUN),
     "training.weight_decay": Change(0.1, ("trainer.decays", "trained.losses"), SHORT_RUN),
     "training.max_grad_norm": Change(1e-3, ("trainer.clip", "trained.losses"), SHORT_RUN),
     "training.optimizer": Change("adamw_8bit", ("trainer.optimizer",)),
@@ -375,6 +385,7 @@ def _learner(world: World, changes: dict[str, Any]) -> dict[str, Any]:
         "scaling": [layer.scaling["default"] for layer in layers],
         "attention": model.config._attn_implementation,
         "activations": [type(m._activation).__name__ for m in model.modules() if isinstance(m, BottleneckLayer)],
+        "dropout_places": [vars(module).get("attention_dropout") for module in model.modules()],
         "dropout": [getattr(layer.lora_dropout["default"], "p", 0.0) for layer in layers],
     }
 
@@ -410,6 +421,8 @@ def _trained(world: World, changes: dict[str, Any]) -> dict[str, Any]:
 
     def train_only() -> None:
         vars(engine.stages).update(evaluate=lambda *_: None, finish=lambda _: None)
+        if "training.early_stopping" in changes:
+            vars(engine.training.run).update(evaluate=_planted_evaluation)
 
     run = world.new_run(changes)
     worker = ForkedWorker(run, train_only)
@@ -422,9 +435,18 @@ def _trained(world: World, changes: dict[str, Any]) -> dict[str, Any]:
         "evaluated": [event["step"] for event in events_of(run, "evaluation.completed")],
         "probed": [event["outcome"] for event in events_of(run, "memory.probed")],
         "checked": [event["id"] for event in events_of(run, "preflight.checked")],
+        "ended": [event["step"] for event in events_of(run, "training.ended_early")],
+        "restored": [event["step"] for event in events_of(run, "best.restored")],
         "saved": [event["step"] for event in events_of(run, "checkpoint.committed")],
         "kept": sorted(path.name for path in run.checkpoints_folder.glob("step-*")),
     }
+
+
+def _planted_evaluation(context: RunContext, phase: Phase, step: int) -> None:
+    """Find losses that fall to step 2 and rise from there."""
+    found = {"loss": 1.0 + abs(step - 2)}
+    save_measurement(Measurement(phase, step, found, [], 4, 40, 0, 0.0), context.run.evaluation_folder)
+    context.events.write("evaluation.completed", phase=phase, step=step, metrics=found, num_rows=4, elapsed_s=0.0)
 
 
 def _measured(world: World, changes: dict[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,10 @@ import torch
 from engine.data.rendered import ListedSequences
 from engine.objectives.build import build_trainer, count_steps
 from engine.objectives.sequences import IGNORED, Segment, SequenceCollator, Sequences, make_segment, pack
+from engine.planning.schedule import rate_share, warmup_steps
 from engine.recipe.problems import ProblemError
 from engine.training.order import StepOrder
 from engine.training.run import train
-from engine.training.schedule import rate_share, warmup_steps
 from tests.engine.made_context import made_context
 from tests.engine.made_runs import events_of, loss_curve, made_recipe
 from tests.engine.tiny_models import tiny_llama

@@ -18,6 +18,13 @@ CASES = {
     "in the second epoch": ({"micro_batch": 2, "epochs": 2.0}, {"dropout": 0.2}, 14),
     "full": ({"micro_batch": 1, "epochs": 1.5}, {"name": "full", "rank": None, "alpha": None}, 11),
     "8-bit optimizer": ({"optimizer": "adamw_8bit", "max_steps": 9}, {"name": "full"}, 4),
+    "adafactor": ({"optimizer": "adafactor", "max_steps": 6}, {}, 3),
+    "8-bit lion": ({"optimizer": "lion_8bit", "max_steps": 6}, {"name": "full", "rank": None, "alpha": None}, 3),
+    "noise, dropout and smoothed labels": (
+        {"neftune_alpha": 5.0, "dropout": 0.2, "label_smoothing": 0.1, "max_steps": 6},
+        {},
+        3,
+    ),
     "bfloat16 arithmetic": ({"precision": "bfloat16", "max_steps": 9}, {"dropout": 0.2}, 4),
     "packed text": ({"packing": True, "micro_batch": 2, "epochs": 3.0}, {"dropout": 0.2}, 5),
     "activation checkpointing": ({"activation_checkpointing": True, "max_steps": 6}, {"dropout": 0.2}, 3),

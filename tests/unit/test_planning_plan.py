@@ -57,6 +57,8 @@ def test_every_leaf_has_a_value_and_a_source() -> None:
         "data.split.column",
         "data.split.test",
         "training.max_steps",
+        "training.dropout",
+        "training.neftune_alpha",
         "evaluation.sample_prompts",
         "token_classification.tag_names",
         "delivery.output",

@@ -52,7 +52,7 @@ def test_only_three_values_must_be_set():
         ("training.epochs", "float", "a number above 0 and at most 1000"),
         ("training.max_steps", "int", "a whole number of at least 1, or null"),
         ("training.packing", "bool", "true or false, or null"),
-        ("training.schedule", "choice", "one of cosine, linear, constant"),
+        ("training.schedule", "choice", "one of cosine, linear, wsd, constant"),
         ("method.targets", "choice", "one of all-linear, attention, mlp or a list of texts, or null"),
         ("evaluation.metrics", "choices", f"a list of {', '.join(METRIC_CHOICES)}, or null"),
         ("evaluation.sample_prompts", "list", "a list of texts, or null"),

@@ -62,7 +62,7 @@ def test_the_smallest_recipe(tmp_path):
         ("rank: 8\n", "4:1", "method.rank"),
         ("lora_alpha: 8\n", "4:1", "method.alpha"),
         ("method:\n  training: {epochs: 1}\n", "5:3", "training is a section of its own"),
-        ("evaluation:\n  droput: 0.1\n", "5:3", "method.dropout"),
+        ("evaluation:\n  alpah: 8\n", "5:3", "method.alpha"),
         ("delivery:\n  zzz: 1\n", "5:3", "Valid here: merge, formats, output"),
     ],
 )
@@ -92,7 +92,7 @@ def test_all_findings_come_at_once_in_the_order_of_the_file(tmp_path):
         ("training.effective_batch", "false", "a whole number from 1 to 65536", "default"),
         ("training.max_steps", "-1", "a whole number of at least 1, or null", "default"),
         ("training.learning_rate", "5", "a number above 0 and below 1", "default"),
-        ("training.schedule", "cosin", "one of cosine, linear, constant", "Did you mean cosine?"),
+        ("training.schedule", "cosin", "one of cosine, linear, wsd, constant", "Did you mean cosine?"),
         ("training.packing", "yes", "true or false", "default"),
         ("training.seed", "[1]", "a whole number", "default"),
         ("method.name", "QLoRA", "one of full, lora, qlora", "Did you mean qlora?"),

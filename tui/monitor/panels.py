@@ -7,6 +7,7 @@ from textual.content import Content
 
 from engine.catalog.metrics import METRICS, Metric
 from engine.catalog.step_numbers import step_words
+from engine.runs.best_words import best_sentence, early_end_sentence
 from engine.runs.picture import ENDED_STATES, Picture
 from engine.text import clean, clean_line, human_duration
 from tui.widgets.labels import SEVERITY_MARKS, check_lines, muted, state_label
@@ -192,6 +193,9 @@ def log_lines(picture: Picture, tail: Sequence[str]) -> list[Content]:
     for rejected in picture.rejected_checkpoints:
         text = f"{rejected.get('folder')}: {rejected.get('reason')}"
         lines.append(Content.assemble(("! ", "$warning"), (f"checkpoint set aside, {clean_line(text)}", "")))
+    for sentence in (early_end_sentence(picture), best_sentence(picture)):
+        if sentence:
+            lines.append(Content.assemble(("★ ", "$accent"), (sentence, "")))
     if picture.checkpoints:
         newest = picture.checkpoints[-1]
         lines.append(Content.assemble(("✓ ", "$success"), (f"checkpoint at step {newest.get('step')} is whole", "")))

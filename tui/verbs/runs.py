@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from engine.recipe.problems import Problem, ProblemError
+from engine.runs.best_words import best_sentence, early_end_sentence
 from engine.runs.directory import find_run
 from engine.runs.home import home_folders
 from engine.runs.listing import RunSummary, list_runs
@@ -68,6 +69,9 @@ def show(run_name: str, *, as_json: bool) -> int:
                 "exit_code": status.exit_code,
                 "step": picture.step,
                 "total_steps": picture.total_steps,
+                "best": picture.best,
+                "restored": picture.restored,
+                "ended_early": picture.ended_early,
                 "failure": picture.failure,
                 "preflight": picture.preflight,
                 "recipe": plan.recipe.model_dump(mode="json"),
@@ -82,6 +86,9 @@ def show(run_name: str, *, as_json: bool) -> int:
     for line in plan_lines(plan, command=("ftwizard", "run", str(run.recipe_file))):
         typer.echo(line)
     _print_checks(picture.preflight)
+    for title, sentence in (("Ended", early_end_sentence(picture)), ("Best", best_sentence(picture))):
+        if sentence:
+            typer.echo(f"{title:<9}{sentence}")
     if picture.failure is not None:
         typer.echo(
             f"Failed   {clean_line(picture.failure.get('message'))} {clean_line(picture.failure.get('fix') or '')}"

@@ -9,7 +9,7 @@ from textual.content import Content
 from engine.catalog.methods import METHOD_NAMES, METHOD_SETTINGS, find_method
 from engine.catalog.objectives import find_objective
 from engine.recipe.problems import Problem
-from engine.text import clean_line
+from engine.text import clean_line, short_number
 from tui.widgets.labels import SEVERITY_MARKS, fit, hanging
 from tui.wizard.draft import Draft, step_of
 from tui.wizard.facts import Facts, step_problems
@@ -100,11 +100,8 @@ def value_text(value: Any) -> str:
             return "decided by the plan"
         case bool():
             return "yes" if value else "no"
-        case float() if value and (abs(value) < 1e-3 or abs(value) >= 1e6):
-            mantissa, _, exponent = f"{value:.6e}".partition("e")
-            return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
         case float():
-            return f"{value:g}"
+            return short_number(value)
         case list():
             return ", ".join(clean_line(item) for item in value)
         case Mapping():
@@ -145,13 +142,17 @@ class _RowMaker:
 
     def by_section(self, fields: "list[RecipeField]", group: str) -> list[SettingRow]:
         rows: list[SettingRow] = []
-        section = None
+        part = None
         for field in fields:
-            if field.section != section:
-                section = field.section
+            # What is always shown is short enough without groups.
+            here = (field.section, field.group if group == "advanced" else "")
+            if here != part:
+                part = here
                 gap = "\n" if rows or group == "advanced" else ""
-                heading = Content.assemble(gap, (f" {SECTION_TITLES.get(section, section)}", "bold $accent"))
-                rows.append(SettingRow(f"heading-{group}-{section}", "heading", heading))
+                section = SECTION_TITLES.get(field.section, field.section)
+                title = f" {section}: {here[1][0].lower()}{here[1][1:]}" if here[1] else f" {section}"
+                heading = Content.assemble(gap, (title, "bold $accent"))
+                rows.append(SettingRow(f"heading-{group}-{'-'.join(here)}", "heading", heading))
             rows.append(self.field(field))
             if field.kind == "choices":
                 rows += self.choices(field)
