@@ -51,11 +51,17 @@ class TagTrainer(StepTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return the summed cross entropy of the tagged words over their number in the whole step."""
+        """Return the summed cross entropy of the tagged words, smoothed, over their number in the whole step."""
         labels_BT = inputs.pop("labels")
         outputs = model(**inputs)
         logits = outputs.logits.float().flatten(0, 1)
-        summed = functional.cross_entropy(logits, labels_BT.flatten(), ignore_index=IGNORED, reduction="sum")
+        summed = functional.cross_entropy(
+            logits,
+            labels_BT.flatten(),
+            ignore_index=IGNORED,
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
+        )
         loss = summed / ((labels_BT != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
 
