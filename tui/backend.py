@@ -4,11 +4,12 @@ The screens know this protocol only; `tui.engine_backend` answers it with the en
 Calls without `async` may take a moment (they read files or ask the driver), so the screens make them in a thread.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from engine.planning.rate_curve import RatePoint
 from engine.recipe.problems import Problem
 from engine.recipe.sources import Layered
 
@@ -277,6 +278,16 @@ class ShapeLook:
 ProgressListener = Callable[[WorkProgress], None]
 
 
+class RateSweep(Protocol):
+    """A sweep over learning rates under way."""
+
+    def points(self) -> Iterator[RatePoint]:
+        """Yield the steps as they are taken; raises `ProblemError`."""
+
+    def cancel(self) -> None:
+        """End it now; nothing of it stays."""
+
+
 class Backend(Protocol):
     """The engine, as the screens see it."""
 
@@ -362,6 +373,9 @@ class Backend(Protocol):
 
         It takes seconds, in a process of its own. A newer call, or the cancellation of this one, ends it.
         """
+
+    def sweep_rates(self, plan: "Plan") -> RateSweep:
+        """Start a sweep over learning rates in a process of its own; raises `ProblemError`."""
 
     def recipe_text(self, tree: Mapping[str, Any]) -> str:
         """Return the recipe as YAML."""

@@ -106,6 +106,22 @@ def plan(
     run_verb(lambda: show_plan(recipe, changes or [], as_json=as_json, gpu=gpu, fast=fast), as_json=as_json)
 
 
+@app.command(name="find-rate")
+def find_rate(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE_OR_PRESET", help="A recipe file, or the name of a preset.")],
+    changes: Changes = None,
+    as_json: Json = False,
+) -> None:
+    """Look for a learning rate with a short sweep.
+
+    Takes one step at each of 80 rates, on the recipe's own model and rows and in a process of its own, and shows where
+    the loss falls and where training breaks. Nothing is changed or kept; ctrl+c ends it.
+    """
+    from tui.verbs.find_rate import find_rate as look
+
+    run_verb(lambda: look(recipe, changes or [], as_json=as_json), as_json=as_json)
+
+
 @app.command()
 def attach(
     run_name: Annotated[

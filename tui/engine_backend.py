@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from engine.helper import InspectionHelper
     from engine.planning.plan import Plan
     from engine.planning.profiles import DataProfile, ModelProfile
+    from engine.planning.rate_search import RateSearch
     from engine.planning.rehearse import Rehearsals
     from engine.recipe.fields import RecipeField
     from engine.runs.launch import Standby
@@ -241,6 +242,12 @@ class EngineBackend:
         from engine.planning.deepen import rehearsed_plan
 
         return await rehearsed_plan(plan, self._rehearsing())
+
+    def sweep_rates(self, plan: "Plan") -> "RateSearch":
+        """Start a sweep over learning rates in a process of its own."""
+        from engine.planning.rate_search import RateSearch
+
+        return RateSearch(plan, home_folders().cache)
 
     def recipe_text(self, tree: Mapping[str, Any]) -> str:
         """Return the recipe as YAML."""

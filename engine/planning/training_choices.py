@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 from engine.catalog.dropouts import WITHOUT_DROPOUT, no_place
 from engine.catalog.objectives import find_objective
+from engine.planning.case import setup_of
 from engine.planning.derive import usual_rate
 from engine.planning.memory import Setup, trainable_params
-from engine.planning.plan import Steps
+from engine.planning.plan import Plan, Steps
 from engine.planning.profiles import DataProfile, Finding, ModelProfile
 from engine.recipe.schema import Recipe
 from engine.text import short_number
@@ -46,6 +47,12 @@ def rate_range(method: str, num_params: int, optimizer: str = "adamw") -> tuple[
 def rate_params(model: ModelProfile, setup: Setup) -> int:
     """Return the weights by which the usual learning rate goes: all, or those of the part that a method trains."""
     return trainable_params(model, setup) if setup.part else model.num_params
+
+
+def usual_rates(plan: Plan) -> tuple[float, float]:
+    """Return both ends of the usual learning rates of a plan's method, model and optimizer."""
+    setup = setup_of(plan)
+    return rate_range(setup.method, rate_params(plan.model, setup), setup.optimizer)
 
 
 def training_findings(

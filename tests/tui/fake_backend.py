@@ -1,8 +1,9 @@
 """An engine with fixed facts, so that screens look the same on every machine and at every time."""
 
 import asyncio
+import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from engine.planning.plan import (
     Way,
 )
 from engine.planning.profiles import CheckResult, DataProfile, Finding, LengthCut, LengthProfile, ModelProfile
+from engine.planning.rate_curve import RatePoint, sweep_rates
 from engine.recipe.fields import recipe_fields
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
@@ -187,6 +189,10 @@ class FakeBackend:
         self.rehearsed: list[Plan] = []
         self.rehearsal_gate: asyncio.Event | None = None
         self.rehearsal_error: Exception | None = None
+        self.sweep_error: Exception | None = None
+        self.sweep_gate = threading.Event()
+        self.sweep_gate.set()
+        self.sweeps: list[FakeSweep] = []
         self.planned = 0
         self.plan_error: Exception | None = None
         self.launch_gate = threading.Event()
@@ -363,6 +369,12 @@ class FakeBackend:
             raise self.rehearsal_error
         return rehearsed_plan(plan)
 
+    def sweep_rates(self, plan: Plan) -> "FakeSweep":
+        if self.sweep_error is not None:
+            raise self.sweep_error
+        self.sweeps.append(FakeSweep(plan.recipe.training.learning_rate or 0.0, self.sweep_gate))
+        return self.sweeps[-1]
+
     def recipe_text(self, tree: Mapping[str, Any]) -> str:
         return self._real.recipe_text(tree)
 
@@ -399,6 +411,28 @@ def memory_of(name: str, length: int, machine: Machine) -> MemoryEstimate:
         available_bytes=machine.training_bytes,
         where=machine.where,
     )
+
+
+class FakeSweep:
+    """A sweep whose loss falls, is lowest at twenty times the usual rate, and explodes behind it."""
+
+    def __init__(self, usual: float, gate: threading.Event) -> None:
+        self.usual = usual
+        self.cancelled = False
+        self._gate = gate
+
+    def points(self) -> Iterator[RatePoint]:
+        for number, rate in enumerate(sweep_rates(self.usual)):
+            if number == 12:
+                self._gate.wait(20)
+            if self.cancelled:
+                raise ProblemError(Problem("rate.cancelled", "Cancelled.", severity="note"))
+            place = math.log10(rate / (20 * self.usual))
+            yield RatePoint(rate, 5 - 3 / (1 + math.exp(-4 * (place + 1))) + 6 * max(0.0, place - 0.3))
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self._gate.set()
 
 
 def rehearsed_plan(plan: Plan) -> Plan:

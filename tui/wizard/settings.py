@@ -11,12 +11,18 @@ from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from engine.catalog.metrics import best_choices
+from engine.catalog.objectives import OBJECTIVES
+from engine.planning.rate_curve import rate_words
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import human_bytes
+from tui.terminal import utf8_locale
 from tui.widgets.choice_list import ChoiceList
 from tui.widgets.help_line import Explanation
 from tui.widgets.labels import problem_label
 from tui.widgets.memory_bar import Span, of_free, range_bar
+from tui.widgets.rate_chart import content_of, schedule_rows
+from tui.wizard.draft import Draft
 from tui.wizard.facts import Facts
 from tui.wizard.settings_rows import (
     FOLD,
@@ -33,6 +39,11 @@ if TYPE_CHECKING:
     from engine.recipe.fields import RecipeField
 
 _UNKNOWN = object()
+RATE_PATH, BEST_PATH = "training.learning_rate", "training.best_by"
+_SHAPING = ("epochs", "max_steps", "effective_batch", "learning_rate", "schedule", "warmup", "min_rate")
+SHAPING = frozenset(f"training.{name}" for name in _SHAPING)
+"""Fields that the drawing of the learning rate depends on."""
+SHORT_CHART, TALL_CHART = 4, 7
 
 
 class SettingsStep(StepView):
@@ -40,6 +51,7 @@ class SettingsStep(StepView):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "reset", "Reset", id="settings.reset"),
+        Binding("f", "find_rate", "Find rate", id="settings.find_rate"),
         Binding("left", "turn(-1)", "Turn", show=False),
         Binding("right", "turn(1)", "Turn", show=False),
     ]
@@ -48,6 +60,7 @@ class SettingsStep(StepView):
         """Yield the list and the editor."""
         yield Static(id="settings-memory", classes="facts")
         yield ChoiceList(list_id="settings-list")
+        yield Static(id="settings-schedule")
         with Horizontal(id="editor"):
             yield Static(id="editor-title")
             yield Input(id="editor-input", compact=True)
@@ -82,6 +95,7 @@ class SettingsStep(StepView):
         fields = editable_fields(self.backend.fields(), self.draft, self.facts)
         rows = setting_rows(fields, self.draft, self.facts, unfolded=self._unfolded, width=self.size.width or 80)
         self.query_one("#settings-memory", Static).update(memory_line(self.facts, self.size.width or 80))
+        self._draw_schedule()
         listed = self.query_one(OptionList)
         if [row.row_id for row in rows] == [row.row_id for row in self._rows]:
             for row, old in zip(rows, self._rows, strict=True):
@@ -94,6 +108,20 @@ class SettingsStep(StepView):
         listed.set_options([Option(row.content, id=row.row_id, disabled=not row.pickable) for row in rows])
         ids = [row.row_id for row in rows]
         listed.highlighted = ids.index(kept) if kept in ids else next(i for i, row in enumerate(rows) if row.pickable)
+
+    def _draw_schedule(self) -> None:
+        """Draw the learning rate over the steps, where the screen is tall or the cursor is on what shapes it."""
+        row, chart = self._row, self.query_one("#settings-schedule", Static)
+        tall = self.screen.has_class("-tall")
+        wanted = tall or (row is not None and row.path in SHAPING and not self._editing)
+        plan = self.facts.plan
+        height = TALL_CHART if tall else SHORT_CHART
+        rows = schedule_rows(plan, max(0, self.size.width - 4), height, ascii_only=not utf8_locale()) if plan else []
+        chart.update(content_of(rows))
+        if chart.display != (wanted and bool(rows)):
+            chart.display = not chart.display
+            # The list has another height now, and its cursor may have left it.
+            self.call_after_refresh(self.query_one(OptionList).scroll_to_highlight)
 
     # --- the row under the cursor ------------------------------------------------------------------------------------
 
@@ -110,6 +138,7 @@ class SettingsStep(StepView):
         row = self._row
         if row is None or event.option_id != row.row_id:
             return
+        self._draw_schedule()
         if row.kind == "fold":
             text = "Settings that rarely need a hand: schedules, precision, checkpoints. Enter opens and closes them."
             self.post_message(Explained(Explanation("Advanced", text)))
@@ -120,6 +149,12 @@ class SettingsStep(StepView):
         field = self._field(path)
         source = source_text(path, self.draft, self.facts)
         now = f" Now {source}." if source.startswith("derived") else ""
+        if path == RATE_PATH and self.facts.plan is not None:
+            # The plan is there, and with it all that this needs.
+            from engine.planning.training_choices import usual_rates
+
+            low, high = usual_rates(self.facts.plan)
+            now += f" Usual here: {rate_words(low)} to {rate_words(high)}; f looks for one."
         return Explanation(field.title, field.description + now, "" if now else field.why)
 
     @on(OptionList.OptionSelected)
@@ -153,7 +188,7 @@ class SettingsStep(StepView):
         if field.accepts == ("bool",):
             values = [False, True]
         elif field.accepts == ("choice",):
-            values = list(field.choices)
+            values = best_values(self.draft) if path == BEST_PATH else list(field.choices)
         else:
             return False
         current = resolved_value(field, self.draft, self.facts)
@@ -179,6 +214,20 @@ class SettingsStep(StepView):
             self.focus_start()
             self.post_message(Answered({}, (row.path,)))
 
+    def action_find_rate(self) -> None:
+        """Look for a learning rate with a short sweep; its suggestion becomes the person's own value."""
+        plan = self.facts.plan
+        if plan is None or self.facts.plan_state.progress != "done":
+            self.notify("The plan is being made.", severity="warning", markup=False, timeout=3)
+            return
+        from tui.wizard.rate_screen import RateScreen
+
+        self.app.push_screen(RateScreen(self.backend, plan), self._take_rate)
+
+    def _take_rate(self, rate: float | None) -> None:
+        if rate is not None:
+            self.post_message(Answered({RATE_PATH: rate}))
+
     # --- the editor --------------------------------------------------------------------------------------------------
 
     def _open_editor(self, path: str) -> None:
@@ -193,12 +242,14 @@ class SettingsStep(StepView):
         self.query_one("#editor").display = True
         self.query_one("#editor-problem", Static).update(Content(f"  Takes {field.expected()}."))
         self.query_one("#editor-problem").display = True
+        self._draw_schedule()
         line.focus()
 
     def _close_editor(self) -> None:
         self._editing = ""
         self.query_one("#editor").display = False
         self.query_one("#editor-problem").display = False
+        self._draw_schedule()
 
     @on(Input.Submitted, "#editor-input")
     def _set(self, event: Input.Submitted) -> None:
@@ -215,6 +266,13 @@ class SettingsStep(StepView):
         self._close_editor()
         self.focus_start()
         self.post_message(answer)
+
+
+def best_values(draft: Draft) -> list[str]:
+    """Return the metrics that can say which step is best with the objective, and `last`, which compares nothing."""
+    objective = str(draft.value("objective") or "")
+    known = next((entry for entry in OBJECTIVES if entry.name == objective), None)
+    return [*best_choices(known.metrics if known is not None else ()), "last"]
 
 
 def memory_line(facts: Facts, width: int) -> Content:
