@@ -130,6 +130,32 @@ def load_measurement(path: Path) -> dict[str, Any] | None:
     return {**content, "metrics": _numbers(content.get("metrics"))}
 
 
+def held_out_losses(folder: Path, step: int) -> list[float]:
+    """Return the held-out losses on the disk: before training, then the newest two during it.
+
+    Args:
+        folder: The run's `evaluation/` folder.
+        step: Optimizer steps done; what an earlier attempt measured after it is left out.
+
+    Returns:
+        Nothing where a measurement has no loss, is missing or cannot be read: then they cannot be compared.
+    """
+    last = measurement_file("during", step)
+    # A million steps and more have longer names.
+    during = sorted((len(file.name), file.name) for file in folder.glob("during-*.json"))
+    names = [name for length, name in during if (length, name) <= (len(last), last)][-2:]
+    losses = []
+    for name in (measurement_file("before", 0), *names):
+        try:
+            measurement = load_measurement(folder / name)
+        except ValueError:
+            return []
+        if measurement is None or "loss" not in measurement["metrics"]:
+            return []
+        losses.append(measurement["metrics"]["loss"])
+    return losses
+
+
 def _numbers(metrics: Any) -> dict[str, float]:
     values = {str(name): word_to_number(value) for name, value in metrics.items()} if isinstance(metrics, dict) else {}
     return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}

@@ -81,6 +81,7 @@ def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) ->
         "recipe": _recipe(plan),
         "remarks": list(dict.fromkeys(text for one in measured for text in one.get("remarks", []))),
         "preflight": picture.preflight,
+        "alarms": [{"kind": kind, **alarm} for kind, alarm in picture.alarms.items()],
         "notices": [_notice(notice) for notice in picture.notices],
         "versions": read_versions(run.environment_file),
     }

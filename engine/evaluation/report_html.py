@@ -8,7 +8,7 @@ from engine.catalog.metrics import find_metric
 from engine.evaluation.charts import Line, legend, line_chart
 from engine.evaluation.markup import escape_html
 from engine.evaluation.report_confusion import confusion_section
-from engine.evaluation.report_markdown import TEST_TITLE, few_shot_title
+from engine.evaluation.report_markdown import TEST_TITLE, few_shot_title, worth_knowing
 from engine.evaluation.report_memory import memory_section
 from engine.evaluation.report_preflight import preflight_section
 from engine.runs.curves import Curve
@@ -39,7 +39,7 @@ def html_report(content: dict[str, Any], curves: dict[str, Curve]) -> str:
             _test(content["test"]),
             confusion_section(content["confusion"]),
             _samples(content["samples"]),
-            _curves(curves, content["training"]),
+            _curves(content, curves),
             memory_section(content["memory"], curves),
             _notices(content),
             preflight_section(content["preflight"]),
@@ -237,12 +237,17 @@ def _answer(text: str) -> str:
     return f"<pre>{escape_html(text, max_chars=MAX_SAMPLE_CHARS)}</pre>"
 
 
-def _curves(curves: dict[str, Curve], training: dict[str, Any]) -> str:
-    told = "".join(
-        f"<p>{escape_html(training[name])}</p>\n" for name in ("ended_early_text", "best_text") if training[name]
-    )
+def _curves(content: dict[str, Any], curves: dict[str, Curve]) -> str:
+    training = content["training"]
+    texts = [training[name] for name in ("ended_early_text", "best_text") if training[name]]
     charts = [chart for chart in (_loss_chart(curves), _rate_chart(curves)) if chart]
-    return f"<h2>How it learned</h2>\n{told}" + "\n".join(charts) if charts else ""
+    parts = [*(f"<p>{escape_html(text)}</p>" for text in texts), *map(_alarm, content["alarms"]), *charts]
+    return "<h2>How it learned</h2>\n" + "\n".join(parts) if charts else ""
+
+
+def _alarm(alarm: dict[str, Any]) -> str:
+    """Return an alarm that was not over when the run ended."""
+    return f'<p class="alarm"><span class="verdict worse">!</span> {escape_html(clean_line(alarm["message"]))}</p>'
 
 
 def _loss_chart(curves: dict[str, Curve]) -> str:
@@ -270,8 +275,7 @@ def _rate_chart(curves: dict[str, Curve]) -> str:
 
 
 def _notices(content: dict[str, Any]) -> str:
-    worth = [notice["message"] for notice in content["notices"] if notice["severity"] in ("warning", "error")]
-    texts = list(dict.fromkeys([*content["remarks"], *(str(message) for message in worth)]))
+    texts = worth_knowing(content)
     if not texts:
         return ""
     items = "".join(f"<li>{escape_html(clean_line(text))}</li>" for text in texts)

@@ -7,6 +7,7 @@ from engine.evaluation.markup import code_block, escape_markdown, inline_code
 from engine.evaluation.report_confusion import confusion_markdown
 from engine.evaluation.report_memory import memory_words
 from engine.evaluation.report_preflight import preflight_markdown
+from engine.runs.reducer import ALARM_AREA
 from engine.text import clean_line, human_count, human_duration
 
 MAX_SAMPLE_CHARS = 2000
@@ -118,9 +119,18 @@ def _put_aside(num_test: int) -> str:
     return f", {num_test:,} test rows" if num_test else ""
 
 
+def worth_knowing(content: dict[str, Any]) -> list[str]:
+    """Return the remarks and what went wrong on the way; of an alarm its end too, which is only a note."""
+    worth = [
+        str(notice["message"])
+        for notice in content["notices"]
+        if notice["severity"] in ("warning", "error") or str(notice["code"]).startswith(f"{ALARM_AREA}.")
+    ]
+    return list(dict.fromkeys([*content["remarks"], *worth]))
+
+
 def _worth_knowing(content: dict[str, Any]) -> str:
-    worth = [str(notice["message"]) for notice in content["notices"] if notice["severity"] in ("warning", "error")]
-    texts = list(dict.fromkeys([*content["remarks"], *worth]))
+    texts = worth_knowing(content)
     return "## Worth knowing\n\n" + "\n".join(f"- {escape_markdown(text)}" for text in texts) if texts else ""
 
 

@@ -28,6 +28,9 @@ MAX_CHECKS = 100
 MAX_ACKNOWLEDGED = 50
 _SPEED_WINDOW = 64
 
+ALARM_AREA, ALARM_OVER = "alarm", "_over"
+"""Codes of notices: `alarm.KIND` when an alarm on the curve begins, `alarm.KIND_over` when it ends."""
+
 # Steps and values of points that wait to be drawn.
 _Points = tuple[list[int], list[float]]
 BESIDE_THE_CURVE = frozenset({"few_shot", "test_before", "test"})
@@ -65,6 +68,7 @@ class Picture:
         ended_early: Payload of `training.ended_early`; empty while training goes on, or went to its last step.
         restored: Payload of `best.restored`: the best step's weights took the place of the last one's; else empty.
         notices: `time, severity, code, message` of the newest 100.
+        alarms: `{kind: {step, message}}` of the alarms on the curve that are not over.
         exports: Payloads of `export.completed`, the newest of each kind.
         failure: Payload of `worker.failed` of this attempt.
         acknowledged: `{request id: {action, result}}` of the newest 50 requests.
@@ -107,6 +111,7 @@ class Picture:
     ended_early: dict[str, Any] = field(default_factory=dict)
     restored: dict[str, Any] = field(default_factory=dict)
     notices: list[dict[str, Any]] = field(default_factory=list)
+    alarms: dict[str, dict[str, Any]] = field(default_factory=dict)
     exports: list[dict[str, Any]] = field(default_factory=list)
     report_folder: str | None = None
     failure: dict[str, Any] | None = None
@@ -232,6 +237,11 @@ class Picture:
 
     def _notice_raised(self, event: Event) -> None:
         keep_newest(self.notices, {"time": event.time, **event.payload}, MAX_NOTICES)
+        area, _, kind = str(event.payload.get("code")).partition(".")
+        if area == ALARM_AREA and kind.endswith(ALARM_OVER):
+            self.alarms.pop(kind.removesuffix(ALARM_OVER), None)
+        elif area == ALARM_AREA:
+            self.alarms[kind] = {"step": int(event.payload["step"]), "message": str(event.payload["message"])}
 
     def _data_prepared(self, event: Event) -> None:
         self.data = event.payload
@@ -249,6 +259,7 @@ class Picture:
         later = [item for item in self.evaluations if not of_base(item) and item["step"] > start_step]
         self.evaluations = [item for item in self.evaluations if item not in later]
         self.samples = [s for s in self.samples if of_base(s) or s["step"] <= start_step]
+        self.alarms = {kind: alarm for kind, alarm in self.alarms.items() if alarm["step"] <= start_step}
         self.training = payload
         if self.best and self.best["step"] > start_step:
             self.best = {}

@@ -12,6 +12,8 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from engine.planning.plan import Steps
+from engine.runs.reducer import ALARM_AREA, ALARM_OVER
+from engine.training.alarms import Alarm, AlarmWatch
 from engine.training.checkpoints import Progress
 from engine.training.event_log import EventLog
 from engine.training.faults import NotFiniteError
@@ -32,6 +34,7 @@ class TrainingState:
     Attributes:
         step: Optimizer steps finished.
         num_tokens: Tokens read by them.
+        alarms: What is watched for on the curve.
         restored: Whether the state that this attempt starts from is in place.
         consistent: False while the optimizer changes the weights: what is in memory then is no step's state.
         random_state: Generators after the last finished step.
@@ -39,6 +42,7 @@ class TrainingState:
     """
 
     stopwatch: Stopwatch
+    alarms: AlarmWatch
     step: int = 0
     num_tokens: int = 0
     restored: bool = False
@@ -48,7 +52,7 @@ class TrainingState:
 
     def progress(self) -> Progress:
         """Return what a checkpoint records; the last finished step, also in the middle of the next one."""
-        return Progress(self.step, self.num_tokens, self.stopwatch.elapsed_s, self.random_state)
+        return Progress(self.step, self.num_tokens, self.stopwatch.elapsed_s, self.random_state, self.alarms.to_json())
 
     def finish_step(self, step: int, num_tokens: int) -> None:
         """Take note that an optimizer step is complete."""
@@ -67,6 +71,16 @@ class StepLog:
         self._state = state
         self._total_steps = total_steps
         self._window: deque[tuple[int, float]] = deque(maxlen=SPEED_WINDOW_STEPS + 1)
+
+    def tell(self, alarm: Alarm) -> None:
+        """Write the notice of an alarm, or of its end."""
+        self._events.write(
+            "notice.raised",
+            severity="note" if alarm.over else "warning",
+            code=f"{ALARM_AREA}.{alarm.kind}{ALARM_OVER if alarm.over else ''}",
+            message=alarm.text,
+            step=alarm.step,
+        )
 
     def start(self) -> None:
         """Begin measuring speed at the current step."""
@@ -201,9 +215,17 @@ class RunCallback(TrainerCallback):
             extra=self._extras(),
         )
         self._check_gradient(state.global_step, grad_norm)
+        self._look_for_alarms(state.global_step, logs)
         self._memory.sample()
         if self._do_what_is_due(state.global_step, state.max_steps):
             control.should_training_stop = True
+
+    def _look_for_alarms(self, step: int, logs: dict[str, Any]) -> None:
+        # Not every step of reinforcement learning draws new answers, and so has a reward of its own.
+        value = logs.get(self._state.alarms.watched)
+        if value is not None:
+            for alarm in self._state.alarms.look(step, value, logs.get("grad_norm"), logs["learning_rate"]):
+                self._log.tell(alarm)
 
     def _check_gradient(self, step: int, grad_norm: float | None) -> None:
         if grad_norm is None or abs(grad_norm) < float("inf"):

@@ -9,7 +9,7 @@ Nothing in it is pickle. The trainer itself never writes one.
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,14 @@ class Progress:
         num_tokens: Tokens read by them, padding aside.
         elapsed_s: Training time of all attempts, in seconds.
         random_state: Generators as they stood after the step, before the next micro-batch drew from them.
+        alarms: State of the alarms on the curve; empty in checkpoints that were made without.
     """
 
     step: int
     num_tokens: int
     elapsed_s: float
     random_state: dict[str, Any]
+    alarms: dict[str, Any] = field(default_factory=dict)
 
 
 class TrainingCheckpoints:

@@ -6,9 +6,10 @@ from functools import partial
 
 import torch
 
+from engine.catalog.objectives import find_objective
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
 from engine.evaluation.few_shot import FewShot
-from engine.evaluation.measurement import TEST_PHASES, UNTOUCHED_PHASES, Phase, measurement_file
+from engine.evaluation.measurement import TEST_PHASES, UNTOUCHED_PHASES, Phase, held_out_losses, measurement_file
 from engine.methods.gradual_unfreezing import Stage, Unfreezing
 from engine.methods.virtual_tokens import without_virtual_tokens
 from engine.objectives.build import BuiltTrainer, build_trainer
@@ -16,6 +17,7 @@ from engine.out_of_memory import give_back_memory
 from engine.recipe.problems import ProblemError
 from engine.runs.checkpoints import Checkpoint
 from engine.text import clean_line, human_count
+from engine.training.alarms import AlarmWatch
 from engine.training.best import BestStep
 from engine.training.best_events import tell_best, tell_early_end, tell_lost_best, tell_restored
 from engine.training.callbacks import Duties, RunCallback, StepLog, TrainingState
@@ -55,6 +57,7 @@ class Training:
         if self.context.checkpoint is not None:
             progress = self.checkpoints.load_state(self.context.checkpoint)
             self.state.num_tokens = progress.num_tokens
+            self.state.alarms.restore(progress.alarms)
             self.context.stopwatch.reset(progress.elapsed_s)
         if self.built.trainer.share is not None:
             self.built.trainer.share.align()
@@ -82,6 +85,7 @@ class Training:
         step, before = self.state.step, self.best.standing(self.state.step - 1)
         with self.context.stopwatch.held():
             evaluate(self.context, "during", step)
+        self._take_held_out()
         standing = self.best.standing(step)
         if standing.step != step:
             return
@@ -172,10 +176,15 @@ class Training:
 
     def make_up(self) -> None:
         """Measure the step that this attempt starts from, where the one before ended between saving and measuring."""
+        self._take_held_out()
         step = self.state.step
         measured = self.context.run.evaluation_folder / measurement_file("during", step)
         if step and step % self.context.plan.steps.evaluate_every == 0 and not measured.exists():
             self.evaluate()
+
+    def _take_held_out(self) -> None:
+        """Hand the held-out losses on the disk to the alarms: its step is measured after a checkpoint is made."""
+        self.state.alarms.take_held_out(held_out_losses(self.context.run.evaluation_folder, self.state.step))
 
     def fault(self, error: BaseException, kind: FaultKind) -> Fault:
         """Return what happened, for people and for the decision what to do next."""
@@ -323,7 +332,8 @@ def _set_up(context: RunContext) -> Training:
     built = build_trainer(context)
     context.order = built.order
     checkpoints = TrainingCheckpoints(context.store, context.events, built.trainer)
-    state = TrainingState(context.stopwatch)
+    rewarded = find_objective(context.recipe.objective).signal == "rewards"
+    state = TrainingState(context.stopwatch, AlarmWatch(built.total_steps, "reward" if rewarded else "loss"))
     best = BestStep(
         context.run.evaluation_folder, context.recipe.training, context.plan.steps.evaluate_every, context.store.holds
     )

@@ -135,6 +135,26 @@ def test_a_peak_outside_of_the_prediction_is_said(run):
     Page(page)
 
 
+def test_alarms_are_told_with_their_end_and_those_without_one_above_the_curve(run):
+    log = EventWriter(run.events_file)
+    for code, severity, message, step in (
+        ("alarm.spike", "warning", "The loss jumped <b>", 30), ("alarm.spike_over", "note", "The loss is back", 40),
+        ("alarm.divergence", "warning", "The loss is rising", 60), ("other.note", "note", "Nothing of note", 61),
+    ):  # fmt: skip
+        log.write("notice.raised", severity=severity, code=code, message=message, step=step)
+    log.close()
+    page = write_report(run).read_text()
+    report = json.loads(run.report_json_file.read_text())
+    assert report["alarms"] == [{"kind": "divergence", "step": 60, "message": "The loss is rising"}]
+    above, below = page.index('<p class="alarm">'), page.index("<h3>Loss</h3>")
+    assert "The loss is rising" in page[above:below]
+    assert "jumped" not in page[above:below]
+    worth = run.report_markdown_file.read_text().split("## Worth knowing")[1]
+    assert all(text in worth for text in ("The loss jumped", "The loss is back", "The loss is rising"))
+    assert "Nothing of note" not in worth + page
+    assert "b" not in Page(page).elements
+
+
 def test_a_model_that_got_worse_is_called_worse(run):
     worse = {"perplexity": 900.0, "exact_match": 0.0, "loss": math.inf}
     save_measurement(measured("after", worse, ""), run.evaluation_folder)

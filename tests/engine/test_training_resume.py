@@ -6,9 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine.runs.picture import open_picture
+from engine.training.checkpoints import STATE
 from engine.training.interrupt import StopRequested
 from engine.training.lookout import Lookout
-from engine.training.run import Training, train
+from engine.training.run import Training, evaluate, train
+from engine.training.state_files import load_tree
 from tests.engine.made_context import made_context
 from tests.engine.made_runs import events_of, loss_curve, made_recipe
 
@@ -33,6 +36,11 @@ CASES = {
 
 def last_weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(max((folder / "checkpoints").glob("step-*")) / "weights.safetensors")
+
+
+def alarm_state(folder: Path) -> dict:
+    """Return the state of the alarms in the last checkpoint."""
+    return load_tree(max((folder / "checkpoints").glob("step-*")), STATE)["progress"]["alarms"]
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, micro_steps: int) -> None:
@@ -87,6 +95,8 @@ def test_resumed_run_equals_the_straight_one(name: str, tmp_path: Path, monkeypa
     expected, found = last_weights(tmp_path / "straight"), last_weights(tmp_path / "stopped")
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert alarm_state(tmp_path / "stopped") == alarm_state(tmp_path / "straight")
+    assert alarm_state(tmp_path / "straight")["baseline"]["count"] == len(curve)
 
 
 def test_an_evaluation_that_a_stop_cut_off_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -105,6 +115,28 @@ def test_an_evaluation_that_a_stop_cut_off_is_made_up(tmp_path: Path, monkeypatc
     assert [step for step, _ in measured] == [2, 4]
     assert [(event["step"], event["metrics"]) for event in events_of(resumed.run, "evaluation.completed")] == measured
     assert loss_curve(resumed.run) == loss_curve(straight.run)
+
+
+def test_an_alarm_is_raised_once_over_a_stop_and_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    still = {"learning_rate": 1e-12, "schedule": "constant", "warmup": 0.0, "max_steps": 56, "evaluate_every": 20}
+    recipe = made_recipe("model", "data", training=still)
+    context = made_context(tmp_path / "run", recipe)
+    evaluate(context, "before", 0)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 53)
+        with pytest.raises(StopRequested):
+            train(context)
+    resumed = made_context(tmp_path / "run", recipe)
+    assert resumed.checkpoint is not None
+    train(resumed)
+    assert len(loss_curve(resumed.run)) == 56
+    (notice,) = [event for event in events_of(resumed.run, "notice.raised") if event["code"].startswith("alarm.")]
+    # Held-out rows were measured at steps 20 and 40, and told as soon as a rate of its own could have taught something.
+    assert (notice["code"], notice["severity"], notice["step"]) == ("alarm.plateau", "warning", 50)
+    assert "The loss has not fallen in 50 steps" in notice["message"]
+    assert "on held-out rows" in notice["message"]
+    picture, _ = open_picture(resumed.run)
+    assert picture.alarms == {"plateau": {"step": 50, "message": notice["message"]}}
 
 
 def test_a_copied_run_resumes_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -272,3 +272,26 @@ def test_a_change_without_a_better_direction_is_marked_neither_way() -> None:
     newest = evaluation_lines(picture, 80)[1].plain
     assert "0.50 ▲" in newest
     assert newest.rstrip().endswith("90.00")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+async def test_an_alarm_stands_above_the_chart_until_it_is_over(
+    live: FakeRun, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    def tell(code: str, message: str) -> None:
+        live.write("notice.raised", severity="warning", code=code, message=message, step=120)
+
+    app = app_for(live, tmp_path)
+    async with app.run_test(size=size) as pilot:
+        await wait_for(pilot, lambda: "step 120 of 400" in screen_text(app), "the step")
+        assert not app.screen.query_one("#alarm").display
+        tell("alarm.spike", f"The loss jumped from 1.2 to 4.8 {HOSTILE}")
+        await wait_for(pilot, lambda: "! The loss jumped from 1.2 to 4.8" in screen_text(app), "the alarm")
+        assert "\x1b" not in screen_text(app)
+        tell("alarm.divergence", "The loss is rising: 3.9")
+        await wait_for(pilot, lambda: "! (and 1 more, panel 4) The loss" in screen_text(app), "both")
+        tell("alarm.spike_over", "The loss is back at 1.2")
+        tell("alarm.divergence_over", "The loss has come down again")
+        await wait_for(pilot, lambda: not app.screen.query_one("#alarm").display, "its end")
+        await pilot.press("4")
+        await wait_for(pilot, lambda: "The loss has come down again" in screen_text(app), "the log")

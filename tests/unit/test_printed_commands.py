@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from engine.helper import InspectionHelper
 from engine.runs.directory import create_run
+from engine.runs.events import EventWriter
 from engine.runs.home import home_folders
 from tests.engine.made_plan import made_plan
 from tui.cli import app
@@ -43,6 +44,19 @@ def test_show_prints_where_the_recipe_of_the_run_lies(capsys: pytest.CaptureFixt
     run = create_run(home_folders(), RECIPE, made_plan())
     assert show("latest", as_json=False) == 0
     assert shown_command(capsys.readouterr().out) == ["ftwizard", "run", str(run.recipe_file)]
+
+
+def test_show_tells_the_alarms_that_are_not_over(capsys: pytest.CaptureFixture[str]) -> None:
+    run = create_run(home_folders(), RECIPE, made_plan())
+    log = EventWriter(run.events_file)
+    told = (("alarm.spike", "It jumped\x1b[2J."), ("alarm.divergence", "It rises."), ("alarm.spike_over", ""))
+    for code, message in told:
+        log.write("notice.raised", severity="warning", code=code, message=message, step=3)
+    log.close()
+    assert show("latest", as_json=False) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("Alarm")] == ["Alarm    It rises."]
+    assert show("latest", as_json=True) == 0
+    assert json.loads(capsys.readouterr().out)["alarms"] == {"divergence": {"step": 3, "message": "It rises."}}
 
 
 def commands_of(page: str) -> list[list[str]]:

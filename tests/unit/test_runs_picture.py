@@ -507,3 +507,27 @@ def test_memory_samples_of_older_runs_have_no_peak_to_compare():
     picture.apply_all(events_of(("memory.sampled", {"rss_bytes": 5, "peak_rss_bytes": 7})))
     assert picture.measured_peak == {}
     assert picture.odd_events == 0
+
+
+def alarm(kind, step, *, over=False):
+    code = f"alarm.{kind}{'_over' if over else ''}"
+    return "notice.raised", {"severity": "warning", "code": code, "message": f"{kind} at {step}", "step": step}
+
+
+def test_alarms_that_are_not_over_are_in_the_picture():
+    picture = training_picture(range(1, 81))
+    picture.apply_all(events_of(alarm("spike", 30), alarm("divergence", 60), first_seq=500))
+    assert {kind: found["step"] for kind, found in picture.alarms.items()} == {"spike": 30, "divergence": 60}
+    picture.apply_all(events_of(alarm("spike", 70, over=True), first_seq=510))
+    assert picture.alarms == {"divergence": {"step": 60, "message": "divergence at 60"}}
+    again = Picture.from_json(json.loads(json.dumps(picture.to_json())))
+    assert again.alarms == picture.alarms
+    assert len(picture.notices) == 3
+
+
+def test_a_resume_before_an_alarm_takes_it_back_and_one_after_it_keeps_it():
+    for start_step, kept in ((50, set()), (60, {"divergence"})):
+        picture = training_picture(range(1, 81))
+        resumed = ("training.started", started(100, start_step))
+        picture.apply_all(events_of(alarm("divergence", 60), resumed, first_seq=500))
+        assert set(picture.alarms) == kept

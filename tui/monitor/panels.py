@@ -77,6 +77,16 @@ def numbers_line(picture: Picture) -> Content:
     return Content("").join(parts)
 
 
+def alarm_line(picture: Picture) -> Content | None:
+    """Return the newest alarm that is not over, on one row, and how many others there are; None without."""
+    active = sorted(picture.alarms.values(), key=lambda alarm: alarm["step"])
+    if not active:
+        return None
+    more = f" (and {len(active) - 1} more, panel 4)" if len(active) > 1 else ""
+    glyph, style = SEVERITY_MARKS["warning"]
+    return Content.styled(f"{glyph}{more} {clean_line(active[-1]['message'])}", style)
+
+
 def _number(value: Any, form: str) -> str:
     return form.format(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 

@@ -21,7 +21,7 @@ from engine.text import clean_line
 from tui.monitor.chart import chart_data, charts_of
 from tui.monitor.follower import RunFollower
 from tui.monitor.memory import MemoryReading, MemorySampler, memory_lines
-from tui.monitor.panels import evaluation_lines, log_lines, numbers_line, sample_lines, status_line
+from tui.monitor.panels import alarm_line, evaluation_lines, log_lines, numbers_line, sample_lines, status_line
 from tui.terminal import utf8_locale
 from tui.widgets.bars import TopBar
 from tui.widgets.confirm import ConfirmScreen, Option
@@ -109,6 +109,7 @@ class MonitorScreen(SpokenErrors, Screen[None]):
         yield TopBar(self.follower.run.folder_name)
         yield Static(id="status")
         yield Static(id="numbers")
+        yield Static(id="alarm")
         yield LossChart(id="chart", ascii_only=not utf8_locale(), empty="The curve begins with the first step.")
         yield PanelTabs(_PANELS, id="tabs")
         with Container(id="panels"):
@@ -214,6 +215,9 @@ class MonitorScreen(SpokenErrors, Screen[None]):
         width = self.size.width - 2
         self._set("#status", status_line(picture, follower.state, time.time(), width))
         self._set("#numbers", self._banner() or numbers_line(picture))
+        alarm = None if follower.ended else alarm_line(picture)
+        self.query_one("#alarm").display = alarm is not None
+        self._set("#alarm", alarm or Content(""))
         charts = charts_of(picture)
         chart = charts[self._chart % len(charts)]
         self.query_one(LossChart).show(chart_data(picture, chart, smooth=self._smooth, log_y=self._log_axis))

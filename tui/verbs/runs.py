@@ -73,6 +73,7 @@ def show(run_name: str, *, as_json: bool) -> int:
                 "restored": picture.restored,
                 "ended_early": picture.ended_early,
                 "failure": picture.failure,
+                "alarms": picture.alarms,
                 "preflight": picture.preflight,
                 "recipe": plan.recipe.model_dump(mode="json"),
                 "report": read_report(run),
@@ -83,6 +84,8 @@ def show(run_name: str, *, as_json: bool) -> int:
     typer.echo(f"Folder   {clean_line(run.path)}")
     progress = f", step {picture.step} of {picture.total_steps}" if picture.total_steps else ""
     typer.echo(f"State    {clean_line(follower.state)}{progress}")
+    for alarm in picture.alarms.values():
+        typer.echo(f"Alarm    {clean_line(alarm['message'])}")
     for line in plan_lines(plan, command=("ftwizard", "run", str(run.recipe_file))):
         typer.echo(line)
     _print_checks(picture.preflight)
