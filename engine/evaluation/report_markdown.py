@@ -7,7 +7,7 @@ from engine.evaluation.markup import code_block, escape_markdown, inline_code
 from engine.evaluation.report_confusion import confusion_markdown
 from engine.evaluation.report_memory import memory_words
 from engine.evaluation.report_preflight import preflight_markdown
-from engine.runs.reducer import ALARM_AREA
+from engine.runs.alarm_notices import is_alarm
 from engine.text import clean_line, human_count, human_duration
 
 MAX_SAMPLE_CHARS = 2000
@@ -124,7 +124,7 @@ def worth_knowing(content: dict[str, Any]) -> list[str]:
     worth = [
         str(notice["message"])
         for notice in content["notices"]
-        if notice["severity"] in ("warning", "error") or str(notice["code"]).startswith(f"{ALARM_AREA}.")
+        if notice["severity"] in ("warning", "error") or is_alarm(notice["code"])
     ]
     return list(dict.fromkeys([*content["remarks"], *worth]))
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from engine.runs.alarm_notices import after_notice
 from engine.runs.curves import Curve
 from engine.runs.events import Event, numbers_to_words, word_to_number
 from engine.runs.payloads import clipped, keep_newest, of_base, same_measurement, with_sizes, with_steps
@@ -27,9 +28,6 @@ MAX_NOTICES = 100
 MAX_CHECKS = 100
 MAX_ACKNOWLEDGED = 50
 _SPEED_WINDOW = 64
-
-ALARM_AREA, ALARM_OVER = "alarm", "_over"
-"""Codes of notices: `alarm.KIND` when an alarm on the curve begins, `alarm.KIND_over` when it ends."""
 
 # Steps and values of points that wait to be drawn.
 _Points = tuple[list[int], list[float]]
@@ -237,11 +235,7 @@ class Picture:
 
     def _notice_raised(self, event: Event) -> None:
         keep_newest(self.notices, {"time": event.time, **event.payload}, MAX_NOTICES)
-        area, _, kind = str(event.payload.get("code")).partition(".")
-        if area == ALARM_AREA and kind.endswith(ALARM_OVER):
-            self.alarms.pop(kind.removesuffix(ALARM_OVER), None)
-        elif area == ALARM_AREA:
-            self.alarms[kind] = {"step": int(event.payload["step"]), "message": str(event.payload["message"])}
+        self.alarms = after_notice(self.alarms, event.payload)
 
     def _data_prepared(self, event: Event) -> None:
         self.data = event.payload

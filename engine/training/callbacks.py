@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from engine.planning.plan import Steps
-from engine.runs.reducer import ALARM_AREA, ALARM_OVER
+from engine.runs.alarm_notices import alarm_code
 from engine.training.alarms import Alarm, AlarmWatch
 from engine.training.checkpoints import Progress
 from engine.training.event_log import EventLog
@@ -77,7 +77,7 @@ class StepLog:
         self._events.write(
             "notice.raised",
             severity="note" if alarm.over else "warning",
-            code=f"{ALARM_AREA}.{alarm.kind}{ALARM_OVER if alarm.over else ''}",
+            code=alarm_code(alarm.kind, over=alarm.over),
             message=alarm.text,
             step=alarm.step,
         )
@@ -205,26 +205,26 @@ class RunCallback(TrainerCallback):
         state.log_history.clear()
         if logs is None or "loss" not in logs:
             return
-        grad_norm = logs.get("grad_norm")
+        grad_norm, extra = logs.get("grad_norm"), self._extras()
         self._log.write(
             state.global_step,
             epoch=state.epoch or 0.0,
             loss=logs["loss"],
             learning_rate=logs["learning_rate"],
             grad_norm=grad_norm,
-            extra=self._extras(),
+            extra=extra,
         )
         self._check_gradient(state.global_step, grad_norm)
-        self._look_for_alarms(state.global_step, logs)
+        self._look_for_alarms(state.global_step, {**logs, **extra})
         self._memory.sample()
         if self._do_what_is_due(state.global_step, state.max_steps):
             control.should_training_stop = True
 
-    def _look_for_alarms(self, step: int, logs: dict[str, Any]) -> None:
+    def _look_for_alarms(self, step: int, numbers: dict[str, Any]) -> None:
         # Not every step of reinforcement learning draws new answers, and so has a reward of its own.
-        value = logs.get(self._state.alarms.watched)
+        value = numbers.get(self._state.alarms.watched)
         if value is not None:
-            for alarm in self._state.alarms.look(step, value, logs.get("grad_norm"), logs["learning_rate"]):
+            for alarm in self._state.alarms.look(step, value, numbers.get("grad_norm"), numbers["learning_rate"]):
                 self._log.tell(alarm)
 
     def _check_gradient(self, step: int, grad_norm: float | None) -> None:
