@@ -29,12 +29,14 @@ class Partner:
         converses: Answers messages; otherwise it continues the text of the last one.
         context_length: Longest conversation in tokens.
         device: Where it computes.
+        does: What it does with what is typed, as the beginning of a sentence.
     """
 
     which: str
     converses: bool
     context_length: int
     device: str
+    does: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,11 @@ class ChatClient:
         if self.partner is None:
             answer = self._next()
             self.partner = Partner(
-                answer["which"], answer["converses"], int(answer["context_length"]), answer["device"]
+                answer["which"],
+                answer["converses"],
+                int(answer["context_length"]),
+                answer["device"],
+                answer["does"],
             )
         return self.partner
 

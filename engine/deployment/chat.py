@@ -62,6 +62,7 @@ class ChatSession:
         run = RunDirectory(folder)
         loaded = _load_from_run(run, device, which) if is_run(run) else _load_folder(folder, device or "cpu")
         self.which, self.converses = loaded.which, loaded.converses
+        self.does = "It answers what you type" if loaded.converses else "It continues each text that you type"
         self.stop_reason: StopReason = "stop"
         self.num_tokens = 0
         self._learner, self._tokenizer = loaded.model.eval(), loaded.tokenizer
@@ -196,7 +197,7 @@ def _load_from_run(run: RunDirectory, device: str | None, which: Which) -> Loade
     plan = run.read_plan()
     place = device or ("cuda:0" if plan.device.kind == "cuda" and torch.cuda.is_available() else "cpu")
     chosen = _choose(run, which)
-    converses = plan.recipe.objective == "chat"
+    converses = plan.recipe.goal.converses
     if chosen == "merged":
         loaded = _load_folder(run.merged_folder, place, trust=plan.recipe.model.trust_remote_code)
         return Loaded(loaded.model, loaded.tokenizer, chosen, converses, plan.recipe.data.system_prompt)

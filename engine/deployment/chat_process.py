@@ -1,7 +1,7 @@
 """`python -P -m engine.deployment.chat_process FOLDER [WHICH]`: a chat over JSON lines on standard input and output.
 
 In:  `{"messages": [{"role", "content"}...], "max_new_tokens": 256, "temperature": 0.0}` and `{"cancel": true}`.
-Out: `{"ready": true, "which", "converses", "context_length", "device"}` once, then for each request pieces
+Out: `{"ready": true, "which", "converses", "does", "context_length", "device"}` once, then for each request pieces
      `{"piece": "..."}` and at the end `{"done": true, "reason", "num_tokens", "elapsed_s"}`; `{"problems": [...]}`
      instead of either when something is wrong. End of input ends the process.
 """
@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, Any, cast
 from engine.recipe.problems import Problem, ProblemError
 
 if TYPE_CHECKING:
+    from engine.deployment.asking import AskSession
     from engine.deployment.chat import ChatSession
+
+    Session = AskSession | ChatSession
 
 Say = Callable[[dict[str, Any]], None]
 _END: dict[str, Any] = {"end": True}
@@ -39,6 +42,7 @@ def main(arguments: list[str]) -> int:
             "ready": True,
             "which": session.which,
             "converses": session.converses,
+            "does": session.does,
             "context_length": session.context_length,
             "device": session.device,
         }
@@ -84,14 +88,15 @@ def _requests() -> "queue.SimpleQueue[dict[str, Any]]":
     return requests
 
 
-def _load(folder: Path, which: str) -> "ChatSession":
+def _load(folder: Path, which: str) -> "Session":
+    from engine.deployment.asking import AskSession, asks
     from engine.deployment.chat import ChatSession, Which
 
-    return ChatSession(folder, which=cast(Which, which))
+    return AskSession(folder, which=which) if asks(folder) else ChatSession(folder, which=cast(Which, which))
 
 
 def _reply(
-    session: "ChatSession", request: dict[str, Any], requests: "queue.SimpleQueue[dict[str, Any]]", say: Say
+    session: "Session", request: dict[str, Any], requests: "queue.SimpleQueue[dict[str, Any]]", say: Say
 ) -> None:
     started = time.monotonic()
     reason: str | None = None

@@ -12,7 +12,9 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from engine.catalog.tasks import Task
 from engine.data.rendering import Renderer
+from engine.deployment.asking import AskSession
 from engine.objectives.class_loss import balanced_weights, class_losses, targets_of
+from engine.recipe.problems import ProblemError
 from engine.runs.directory import RunDirectory
 from tests.engine.forked import carry
 from tests.engine.made_runs import events_of, loss_curve, write_rows
@@ -256,3 +258,18 @@ class TestLoss:
         assert (focal[0] / plain[0]) < 0.01
         assert (focal[1] / plain[1]) > 0.15
         assert torch.allclose(class_losses(logits, targets, multi_label=multi_label, focal_gamma=0.0), plain)
+
+
+class TestAsking:
+    def test_a_classifier_says_how_sure_it_is(self, bert: Path, tmp_path: Path):
+        training = {"max_steps": 2, "preflight": "off"}
+        run, _ = finished(tree(bert, class_rows(40), tmp_path, training=training), tmp_path, method__name="lora")
+        session = AskSession(run.path)
+        (answer,) = session.reply([{"role": "user", "content": "goal team"}])
+        shares = {line.split()[2]: float(line.split()[0]) for line in answer.splitlines()}
+        assert set(shares) == set(WORDS)
+        assert sum(shares.values()) == pytest.approx(100, abs=0.2)
+        with pytest.raises(ProblemError, match="no such head"):
+            AskSession(run.path, which="base")
+        with pytest.raises(ProblemError, match="no text"):
+            list(session.reply([{"role": "user", "content": " "}]))

@@ -30,7 +30,7 @@ class Speaker:
     def wait_ready(self) -> Partner:
         if isinstance(self.loading, BaseException):
             raise self.loading
-        return Partner("merged", self.converses, 256, "cpu")
+        return Partner("merged", self.converses, 256, "cpu", "It continues each text that you type")
 
     def reply(self, messages: Sequence[dict[str, str]], **_: object) -> Iterator[str]:
         self.asked.append([dict(message) for message in messages])

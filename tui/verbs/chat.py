@@ -105,7 +105,7 @@ def _greet(client: ChatClient, settings: ChatSettings, title: str) -> None:
     typer.echo("Loading the model ...", err=True)
     partner = client.wait_ready()
     what = "the base model" if settings.base else f"{clean_line(title)} ({partner.which})"
-    how = "/clear forgets the conversation" if partner.converses else "It continues each text that you type"
+    how = "/clear forgets the conversation" if partner.converses else clean_line(partner.does)
     typer.echo(f"{what}. {how}; ctrl+c stops an answer, ctrl+d leaves.", err=True)
 
 
