@@ -17,7 +17,15 @@ from engine.text import clean_line
 HEADER = "preset"
 HEADER_TEXTS = ("title", "summary", "needs")
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-ORDER = ("quickstart", "chat-lora", "qlora-8b-24gb", "full-small", "domain-adaptation")
+ORDER = (
+    "quickstart",
+    "chat-lora",
+    "qlora-8b-24gb",
+    "full-small",
+    "classify",
+    "tag-words",
+    "domain-adaptation",
+)
 """Shipped presets in the order of their use; others follow by name."""
 
 

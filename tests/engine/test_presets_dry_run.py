@@ -2,16 +2,19 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoConfig, AutoModelForCausalLM, set_seed
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, set_seed
 
 from engine.catalog.base_models import find_base_model
+from engine.catalog.objectives import OBJECTIVE_SETTINGS, find_objective
 from engine.data.profile import profile_data
 from engine.hardware.devices import Disk, Hardware, Host
 from engine.hardware.readings import Unavailable
+from engine.models.heads import AUTO_CLASSES, head_of
 from engine.planning.model_profile import read_model_profile
 from engine.planning.plan import Plan
 from engine.planning.planner import make_plan
@@ -21,7 +24,9 @@ from engine.recipe.sources import flatten, lay, unflatten
 from engine.runs.directory import RunDirectory, create_run
 from engine.runs.home import HomeFolders
 from tests.engine.forked import ForkedWorker
+from tests.engine.label_rows import all_words, class_rows, tag_rows
 from tests.engine.made_runs import events_of, write_rows
+from tests.engine.tiny_encoders import wordpiece_tokenizer
 from tests.engine.tiny_models import command_rows, text_rows, tiny_tokenizer
 
 SHIPPED = list_presets(Path("no presets of a person"))
@@ -33,13 +38,20 @@ SHORT = {
     "evaluation.max_new_tokens": 4,
 }
 GIB = 2**30
+ROWS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
+    "answers": command_rows,
+    "text": text_rows,
+    "labels": class_rows,
+    "tags": tag_rows,
+}
 
 
 def tiny_relative(folder: Path, base: str) -> Path:
     """Write a tiny model of the family that `base` belongs to; wide enough for 4-bit blocks of 64 weights."""
     card = find_base_model(base)
     assert card is not None
-    tokenizer = tiny_tokenizer()
+    reads = card.profile.kind == "encoder"
+    tokenizer = wordpiece_tokenizer(all_words()) if reads else tiny_tokenizer()
     config = AutoConfig.for_model(
         card.profile.model_type,
         # Spare rows as in the real ones: a family's tokenizer class may add a token of its own.
@@ -55,9 +67,10 @@ def tiny_relative(folder: Path, base: str) -> Path:
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
+        **({"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id} if reads else {}),
     )
     set_seed(7)
-    model = AutoModelForCausalLM.from_config(config)
+    model = (AutoModelForMaskedLM if reads else AutoModelForCausalLM).from_config(config)
     assert type(model).__name__ == card.profile.architecture
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -66,11 +79,14 @@ def tiny_relative(folder: Path, base: str) -> Path:
 
 def filled(preset: Preset, tmp_path: Path) -> dict[str, Any]:
     """Return what a person types over a preset: its holes, and a tiny stand-in for a model that is downloaded."""
-    chat = preset.tree["objective"] == "chat"
-    rows = command_rows(NUM_ROWS) if chat else text_rows(NUM_ROWS)
-    # Plain text has no answers to compare, and the plan refuses a setting that nothing reads.
-    typed: dict[str, Any] = {path: n for path, n in SHORT.items() if chat or path != "evaluation.generate_rows"}
-    fillings = {"data.source": str(write_rows(tmp_path / "rows.jsonl", rows))}
+    goal = find_objective(preset.tree["objective"])
+    # The plan refuses a setting that nothing reads.
+    typed: dict[str, Any] = {
+        path: n for path, n in SHORT.items() if path in goal.settings or path not in OBJECTIVE_SETTINGS
+    }
+    if goal.plain_text:
+        del typed["evaluation.generate_rows"]
+    fillings = {"data.source": str(write_rows(tmp_path / "rows.jsonl", ROWS[goal.signal](NUM_ROWS)))}
     assert set(preset.holes) <= set(fillings), "a new kind of hole: say here what fills it"
     typed |= {path: fillings[path] for path in preset.holes}
     base = preset.tree["model"]["base"]
@@ -119,7 +135,7 @@ def check_training(run: RunDirectory, plan: Plan) -> None:
     (data,) = events_of(run, "data.prepared")
     by_row = math.ceil(data["num_train"] / recipe.training.effective_batch)
     assert (started["steps_per_epoch"] < by_row) == recipe.training.packing
-    assert (data["trained_token_share"] == 1.0) == (recipe.objective == "domain-adaptation")
+    assert (data["trained_token_share"] == 1.0) == (recipe.goal.signal in ("text", "labels"))
     (model,) = events_of(run, "model.loaded")
     assert (model["trainable_params"] == model["num_params"]) == (recipe.method.name == "full")
 
@@ -139,8 +155,8 @@ def check_results(run: RunDirectory, plan: Plan) -> None:
     exported = json.loads((run.model_folder / "export.json").read_text())
     # Only a 4-bit base model has a gap to the one in full precision.
     assert (exported["quantization_gap"] is not None) == (recipe.method.name == "qlora")
-    merged = AutoModelForCausalLM.from_pretrained(run.merged_folder)
-    assert type(merged).__name__ == plan.model.architecture
+    merged = AUTO_CLASSES[plan.task.head].from_pretrained(run.merged_folder)
+    assert head_of(merged) == plan.task.head
     assert run.report_html_file.stat().st_size > 0
     assert run.report_markdown_file.stat().st_size > 0
     assert len(list(run.checkpoints_folder.glob("step-*"))) == min(2, recipe.training.keep_checkpoints)
