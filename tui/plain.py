@@ -283,11 +283,13 @@ def _ask_method(draft: Draft, helper: "InspectionHelper") -> Draft:
         plan = _plan(draft, helper)
         options = plain_options(plan)
         numbered = [(f"{number}.", option) for number, option in enumerate(options, 2)]
-        rows = [(number, *option.cells) for number, option in numbered if not option.is_way]
+        rows = [(number, *option.cells) for number, option in numbered if not (option.is_way or option.folded)]
         print_table(HEADERS, [("1.", "Decide for me", "", "", "the best that fits"), *rows])
         for number, option in numbered:
             if option.is_way:
                 _say(f"{number}  {option.more}")
+        if more := ", ".join(option.name for option in options if option.folded and option.answers is not None):
+            _say(f"More methods, by name: {more}.")
         if words := length_line(plan.lengths, plan.recipe.training.max_length):
             _say(f"Sequence length: {words}. The next step changes it (training.max_length=...).")
         typer.echo("~ is a formula. Type ? for settings, quality and why not of each.")
@@ -310,7 +312,7 @@ def _plan(draft: Draft, helper: "InspectionHelper") -> "Plan":
 def _ask_option(options: Sequence[PlainOption], draft: Draft) -> PlainOption | None:
     """Return the option taken; None to let the plan decide."""
     explained = "\n".join(option.more for option in options)
-    names = {option.name: option for option in reversed(options) if option.name and option.answers is not None}
+    names = {option.name: option for option in reversed(options) if option.name}
     while True:
         answer = _ask("Number", draft.value("method.name") or "1", explained)
         if answer in ("1", "auto"):

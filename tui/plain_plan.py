@@ -34,6 +34,7 @@ class PlainOption:
         why_not: Why it cannot be taken.
         name: A word that may be typed instead of the number; empty for none.
         is_way: A way to make a plan fit, to be taken over the answers in force.
+        folded: One of the methods that are named in a sentence, and taken by their name.
     """
 
     answers: dict[str, Any] | None
@@ -42,17 +43,19 @@ class PlainOption:
     why_not: str = ""
     name: str = ""
     is_way: bool = False
+    folded: bool = False
 
 
 def plain_options(plan: "Plan") -> list[PlainOption]:
     """Return every option best first, then the ways that fit where the plan does not."""
     chosen, source = chosen_option(plan), plan.sources.get("method.name")
     best = recommended(plan, chosen) if source is not None and source.kind == "derived" else None
-    found = [_plain_option(option, best is option, chosen is option) for option in plan.options]
+    found = [_plain_option(option, best is option, chosen is option) for option in plan.options if not option.folded]
     for way in plan.ways:
         more = f"{clean_line(way.title)}: makes it fit ({of_free(Span.of(way.memory))}). {clean_line(way.price)}"
         found.append(PlainOption(answers_of_way(way), (), more, is_way=True))
-    return found
+    # Last, so that the numbers of what is in the table stay small.
+    return found + [_plain_option(option, False, False) for option in plan.options if option.folded]
 
 
 def _plain_option(option: "PlanOption", best: bool, chosen: bool) -> PlainOption:
@@ -68,4 +71,4 @@ def _plain_option(option: "PlanOption", best: bool, chosen: bool) -> PlainOption
     parts = [option.quality, option.why_not, settings_words(option), effort_words(option), range_words(option.memory)]
     more = f"{option.title}: " + ". ".join(part.rstrip(".") for part in parts if part) + "."
     answers = None if option.verdict == "impossible" else answers_of(option)
-    return PlainOption(answers, cells, more, option.why_not, option.method)
+    return PlainOption(answers, cells, more, option.why_not, option.method, folded=option.folded)

@@ -147,7 +147,7 @@ def option_lines(options: "Sequence[PlanOption]") -> list[str]:
         return []
     head = f"  {'Way':<{_TITLE_CELLS}} {'Memory':<15} {'of free':<7} {'Time':<11} {'Tokens/s':>8} {'Disk':>8}"
     lines = [head]
-    for option in options:
+    for option in (option for option in options if not option.folded):
         lines.append(_option_row(option))
         if option.why_not:
             lines += textwrap.wrap(clean_line(option.why_not), WIDTH, initial_indent="    ", subsequent_indent="    ")
@@ -155,7 +155,20 @@ def option_lines(options: "Sequence[PlanOption]") -> list[str]:
     chosen = next((option for option in options if option.verdict == "chosen"), None)
     if chosen is not None:
         lines += textwrap.wrap(f"* {quality[chosen.method]}", WIDTH, initial_indent="  ", subsequent_indent="    ")
-    return [*lines, f"  {_LEGEND}"]
+    return [*lines, f"  {_LEGEND}", *_more_methods(options)]
+
+
+def _more_methods(options: "Sequence[PlanOption]") -> list[str]:
+    """Return the methods that are taken for a reason of their own, with what they need or why not."""
+    more = [
+        f"{option.method} ({'cannot run' if option.verdict == 'impossible' else _span(option.memory)})"
+        for option in options
+        if option.folded
+    ]
+    text = f"More methods, with --set method.name=NAME: {', '.join(more)}."
+    if not more:
+        return []
+    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _option_row(option: "PlanOption") -> str:

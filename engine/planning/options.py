@@ -10,6 +10,7 @@ from engine.catalog.optimizers import find_optimizer
 from engine.planning.capabilities import STRATEGY_TITLES, Capability, quantization_of, reason_against
 from engine.planning.case import Case
 from engine.planning.memory import Optimizer, Setup, Strategy, trainable_params
+from engine.planning.method_limits import reason_against_method
 from engine.planning.plan import MemoryEstimate, PlanOption
 from engine.planning.search import SMALL_PARAMS, Choice, Space, find_setup, shared_gpus
 from engine.planning.sharing import EACH_GPU, divides, share_work
@@ -30,6 +31,7 @@ class _Row:
         impossible: Why it cannot run at all; empty when it can.
         quality: What is gained or lost beside what the method says.
         fixed_gpus: The number of GPUs is what the row is about; others take as many as the plan would.
+        folded: Shown when somebody asks for more methods.
     """
 
     title: str
@@ -38,6 +40,7 @@ class _Row:
     impossible: str = ""
     quality: str = ""
     fixed_gpus: bool = False
+    folded: bool = False
 
 
 def make_options(case: Case) -> list[PlanOption]:
@@ -52,11 +55,12 @@ def make_options(case: Case) -> list[PlanOption]:
     first = AUTOMATIC if small else sorted(AUTOMATIC, key=lambda name: find_method(name).trains_base)
     preferred = [*first, *(method.name for method in METHODS if method.name not in AUTOMATIC)]
 
-    def rank(row: PlanOption) -> tuple[int, bool, bool, int, float]:
+    def rank(row: PlanOption) -> tuple[bool, int, bool, bool, int, float]:
         changed = any(not path.startswith("method.") for path in row.changes)
         # Of what cannot run here, what no recipe can ask for comes last.
         hopeless = row.verdict == "impossible" and not row.changes
-        return _VERDICT_ORDER.index(row.verdict), hopeless, changed, preferred.index(row.method), row.time_s or 0.0
+        order = _VERDICT_ORDER.index(row.verdict)
+        return row.folded, order, hopeless, changed, preferred.index(row.method), row.time_s or 0.0
 
     return sorted(rows, key=rank)
 
@@ -73,8 +77,10 @@ def method_changes(case: Case, method: MethodName) -> dict[str, Any]:
 
 
 def method_space(case: Case, method: MethodName) -> Space:
-    """Return the space of a method, everything else as it is."""
-    return case.space.changed(methods=(method,), demand_comfort=False)
+    """Return the space of a method, everything else as it is; rows behind virtual tokens are not packed."""
+    given = "training.packing" in case.given
+    packed = case.space.packed if given else case.space.work.text and not find_method(method).adds_tokens
+    return case.space.changed(methods=(method,), packed=packed, demand_comfort=False)
 
 
 def _rows(case: Case, taken: PlanOption) -> Iterator[_Row]:
@@ -85,6 +91,10 @@ def _rows(case: Case, taken: PlanOption) -> Iterator[_Row]:
     yield from _packed(case, taken)
     yield from _other_kernels(case, taken)
     yield from _shared(case, taken)
+    for facts in METHODS:
+        if facts.name != taken.method and not facts.automatic:
+            changes = method_changes(case, facts.name)
+            yield _Row(facts.short, method_space(case, facts.name), changes, folded=True)
 
 
 def _eight_bit(case: Case, taken: PlanOption) -> Iterator[_Row]:
@@ -199,6 +209,7 @@ def _option(case: Case, row: _Row, taken: PlanOption) -> PlanOption:
         row, choice = _with_gpus(case, row)
     option = _planned(case, row, choice)
     reason = row.impossible or _against_setup(case, choice.setup)
+    reason = reason or reason_against_method(choice.setup.facts, case.plan.recipe, case.plan.model, case.given)
     if reason:
         return option.model_copy(update={"verdict": "impossible", "why_not": f"{reason[0].upper()}{reason[1:]}."})
     if choice.fits:
@@ -253,6 +264,7 @@ def _planned(case: Case, row: _Row, choice: Choice) -> PlanOption:
         time_basis=space.rate.basis,
         disk_bytes=case.disk_bytes(setup),
         quality=quality,
+        folded=row.folded,
         verdict=_verdict(choice),
     )
 
@@ -289,6 +301,8 @@ def _reason(case: Case, option: PlanOption, taken: PlanOption) -> str:
     if option.method != taken.method and you is not None and you.kind in ("you", "preset"):
         return f"{taken.title} was asked for"
     row, own = find_method(option.method), find_method(taken.method)
+    if option.folded:
+        return "Taken only when it is asked for"
     if row.bits is not None and own.bits is None:
         return f"{taken.title} fits, so nothing has to be lost by rounding to {row.bits} bits"
     if row.trains_whole and own.makes_adapter:
@@ -327,6 +341,9 @@ def _quality(case: Case, setup: Setup) -> str:
     if setup.facts.trains_whole:
         size = human_bytes(4 * model.num_params)
         return f"Learns the most and forgets the most; the result is a whole model of {size}."
+    if setup.facts.learns == "scales":
+        size = human_bytes(4 * trainable_params(model, setup))
+        return f"Changes the least; the result is an adapter of {size} that can be merged."
     if setup.facts.bits is not None:
         return f"As LoRA, less what rounding the base model to {setup.facts.bits} bits loses."
     size = human_bytes(4 * trainable_params(model, setup))

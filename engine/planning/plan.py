@@ -179,6 +179,7 @@ class PlanOption(Profile):
         verdict: `chosen` (also when the plan does not fit: its findings say so); `fits`; `tight` (the range reaches
             beyond what is free); `too_large`; `impossible` (this machine, model or installation cannot run it at all).
         why_not: Why it was not chosen, or why it cannot be; empty for a chosen one that fits.
+        folded: One of the methods that are shown when somebody asks for more.
     """
 
     title: str
@@ -202,6 +203,7 @@ class PlanOption(Profile):
     quality: str = ""
     verdict: Literal["chosen", "fits", "tight", "too_large", "impossible"]
     why_not: str = ""
+    folded: bool = False
 
 
 class Way(Profile):

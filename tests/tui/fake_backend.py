@@ -456,6 +456,18 @@ def rehearsed_plan(plan: Plan) -> Plan:
     return plan.model_copy(update={"memory": memory, "options": options})
 
 
+FOLDED = {"ia3": "(IA)3", "prompt-tuning": "Prompt tuning", "prefix-tuning": "Prefix tuning"}
+
+
+def _folded(option: PlanOption, name: str, title: str) -> PlanOption:
+    """Return a row of a method that is shown when somebody asks for more; the last cannot run here."""
+    fits = name != "prefix-tuning"
+    facts = {"title": title, "method": name, "changes": {"method.name": name}, "quality": "Small.", "folded": True}
+    verdict = {"verdict": "fits" if fits else "impossible"}
+    why = {"why_not": "Taken only when it is asked for." if fits else "Not with this recipe."}
+    return option.model_copy(update=facts | verdict | why)
+
+
 def options_of(chosen: str, length: int, batch: int, machine: Machine) -> list[PlanOption]:
     """Return the ranked table: what fits best first, then what does not, then what this machine cannot run."""
     free = machine.training_bytes
@@ -499,7 +511,8 @@ def options_of(chosen: str, length: int, batch: int, machine: Machine) -> list[P
             "why_not": "one run uses one GPU in this version",
         }
     )
-    return [*options, several]
+    more = [_folded(options[0], name, title) for name, title in FOLDED.items()]
+    return [*options, several, *(more if chosen not in FOLDED else [])]
 
 
 def ways_of(chosen: str, length: int, machine: Machine) -> list[Way]:

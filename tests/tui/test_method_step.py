@@ -12,6 +12,7 @@ from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.sources import Layered
 from tests.tui.conftest import wait_for
 from tests.tui.fake_backend import GIB, NEEDED_BYTES, ONE_GPU, FakeBackend
+from tests.tui.snapshots import check_snapshot
 from tests.tui.test_wizard import HOSTILE, Running, at, shown, wizard, wizard_app
 from tui.app import FtwizardApp
 from tui.wizard import readings
@@ -424,3 +425,31 @@ async def test_facts_that_come_while_a_step_is_swapped_wait_for_its_widgets(back
         for step in STEPS:
             await screen._open(step)
         assert "NVIDIA GeForce RTX 4090" in shown(pilot)
+
+
+async def test_more_methods_open_and_close_and_can_be_taken(backend: FakeBackend) -> None:
+    app = answered_app(backend)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        await open_method(pilot)
+        listed = wizard(pilot).query_one("#method-list", OptionList)
+        usual = listed.option_count
+        assert "prompt-tuning" not in [option.id for option in listed.options]
+        await go_to(pilot, "more-methods")
+        assert "▸ More methods (IA)3, Prompt tuning, Prefix tuning" in flat(pilot)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert listed.option_count == usual + 3
+        await go_to(pilot, "option-prefix-tuning-single-1-1")
+        await pilot.press("enter")
+        await wait_for(pilot, lambda: "Not with this recipe" in flat(pilot), "why it cannot be taken")
+        assert wizard(pilot).draft.value("method.name") != "prefix-tuning"
+        await go_to(pilot, "more-methods")
+        await pilot.press("enter")
+        await pilot.pause()
+        assert listed.option_count == usual
+        await pilot.press("enter")
+        await go_to(pilot, "option-ia3-single-1-1")
+        check_snapshot(app, "wizard-method-more-80x24", Path.cwd())
+        await pilot.press("enter")
+        await at(pilot, "settings")
+        assert wizard(pilot).draft.value("method.name") == "ia3"

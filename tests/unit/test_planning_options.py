@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.catalog.methods import AUTOMATIC, METHOD_NAMES
 from engine.hardware.devices import Hardware
 from engine.planning.calibration import Calibration, MachineKey
 from engine.planning.capabilities import CAPABILITIES, RUNNABLE_STRATEGIES, Surroundings, reason_against
@@ -15,7 +16,7 @@ from engine.planning.memory import estimate_memory
 from engine.planning.plan import Device, Machine, MemoryEstimate, Plan, PlanOption
 from engine.planning.planner import make_plan, with_memory
 from engine.recipe.read import set_value
-from engine.recipe.sources import lay
+from engine.recipe.sources import lay, unflatten
 from engine.recipe.values import change_words
 from tests.unit.made_plans import (
     CPU,
@@ -57,7 +58,7 @@ def option(found: Plan, title: str) -> PlanOption:
 @pytest.mark.parametrize("name", ["Qwen/Qwen3-0.6B", "Qwen/Qwen3-8B"])
 def test_the_table_has_five_to_nine_rows_and_the_chosen_one_is_the_plan(machine: str, asked: Any, name: str) -> None:
     found = plan(asked, hardware=MACHINES[machine], model=hub_model(name))
-    assert 5 <= len(found.options) <= 9
+    assert 5 <= sum(not row.folded for row in found.options) <= 9
     assert {row.method for row in found.options} >= {"full", "lora", "qlora"}
     chosen = [row for row in found.options if row.verdict == "chosen"]
     assert chosen == found.options[:1]
@@ -142,7 +143,8 @@ def test_the_product_is_the_effective_batch_whatever_is_asked(
 def test_what_fits_is_ranked_as_the_plan_would_take_it() -> None:
     def fitting(name: str) -> list[str]:
         found = plan({"method": {"name": "qlora"}}, hardware=with_gpus(gpu(80)), model=hub_model(name))
-        return [row.method for row in found.options if row.verdict == "fits" and set(row.changes) == {"method.name"}]
+        rows = [row for row in found.options if row.verdict == "fits" and not row.folded]
+        return [row.method for row in rows if set(row.changes) == {"method.name"}]
 
     assert fitting("Qwen/Qwen3-1.7B") == ["lora", "full"]
     assert fitting("HuggingFaceTB/SmolLM2-135M-Instruct") == ["full", "lora"]
@@ -351,8 +353,43 @@ def test_a_full_table_asks_the_formula_a_few_times_for_each_row(machine: str, mo
 
     monkeypatch.setattr("engine.planning.search.estimate_memory", counted)
     found = plan(hardware=MACHINES[machine], model=hub_model())
-    # An estimate takes about 0.3 ms, and the table has 50 ms.
-    assert 5 < len(asked) < (200 if found.ways else 100)
+    # An estimate takes about 0.3 ms, and the table with its folded half has 100 ms.
+    assert 5 < len(asked) < (300 if found.ways else 200), len(asked)
+
+
+def test_every_method_can_be_asked_for_and_the_usual_ones_come_first() -> None:
+    found = plan(hardware=with_gpus(gpu(24)), model=hub_model())
+    assert {row.method for row in found.options} == set(METHOD_NAMES)
+    folded = [row.folded for row in found.options]
+    assert folded == sorted(folded)
+    assert {row.method for row in found.options if row.folded} == set(METHOD_NAMES) - set(AUTOMATIC)
+    for row in found.options:
+        if row.folded and row.verdict == "fits":
+            taken = plan(unflatten(row.changes), hardware=with_gpus(gpu(24)), model=hub_model())
+            assert not taken.blocked, taken.findings
+            assert taken.options[0].method == row.method
+            assert not taken.options[0].folded
+
+
+@pytest.mark.parametrize(
+    ("asked", "method", "reason"),
+    [
+        ({"model": {"new_tokens": ["<a>"]}}, "ia3", "new_tokens"),
+        ({"model": {"new_tokens": ["<a>"]}}, "lora-8bit", ""),
+        ({"delivery": {"formats": ["gguf"]}}, "prompt-tuning", "cannot be merged"),
+        ({"delivery": {"formats": ["gguf"]}}, "ia3", ""),
+        ({"method": {"name": "lora", "variant": "pissa"}}, "qlora", "PiSSA"),
+        ({"method": {"name": "lora", "variant": "dora"}}, "qlora", ""),
+        ({"training": {"activation_checkpointing": True}}, "prefix-tuning", "recomputed"),
+        ({"training": {"activation_checkpointing": True}}, "prompt-tuning", ""),
+        ({"training": {"packing": True}}, "p-tuning", "behind one another"),
+    ],
+)
+def test_a_method_that_the_recipe_rules_out_says_why(asked: Any, method: str, reason: str) -> None:
+    found = plan(asked, hardware=with_gpus(gpu(24)), model=hub_model())
+    row = next(row for row in found.options if row.method == method)
+    assert (row.verdict == "impossible") is bool(reason)
+    assert reason in row.why_not
 
 
 def test_a_limit_above_the_longest_row_costs_no_memory() -> None:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 ROOMY_ROWS = 22
 """Rows of the step from which the details say everything."""
 _STEP_HELP = Explanation("Method", "Which weights learn decides on memory, time and how much the model can change.")
+_MORE_HELP = Explanation(
+    "More methods",
+    "Methods that are taken for a reason: tiny results, many tasks on one model. Enter opens and closes.",
+)
 _TITLES = {LENGTH: "Sequence length in tokens", BATCH: "Effective batch in rows"}
 
 
@@ -64,6 +68,7 @@ class MethodStep(StepView):
         self._choices = self.backend.methods()
         self._rows: list[OptionRow] = []
         self._moved = False
+        self._unfolded = False
         self._editing = ""
         self._refused = ""
         self.query_one("#editor").display = False
@@ -102,8 +107,8 @@ class MethodStep(StepView):
         plan = self.facts.plan
         own = frozenset(path for path in (LENGTH, BATCH) if path in self.draft.you)
         self.query_one(Dials).show(plan, own)
-        self.query_one("#method-heading", Static).update(table_heading(plan, self._width))
-        self._show_rows([] if plan is None else option_rows(plan, self._best, self._width))
+        self.query_one("#method-heading", Static).update(table_heading(plan, self._width, unfolded=self._unfolded))
+        self._show_rows([] if plan is None else option_rows(plan, self._best, self._width, unfolded=self._unfolded))
         self._show_details()
         self.query_one("#method-status", Static).update(self._status())
 
@@ -186,13 +191,18 @@ class MethodStep(StepView):
                 self.post_message(Explained(Explanation(choice.title, f"{choice.summary} Not when: {choice.when_not}")))
         elif row.way is not None:
             self.post_message(Explained(Explanation(row.way.title, row.way.price)))
+        else:
+            self.post_message(Explained(_MORE_HELP))
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
         row = next((row for row in self._rows if row.row_id == event.option_id), None)
         if row is None:
             return
-        if row.way is not None:
+        if row.kind == "fold":
+            self._unfolded = not self._unfolded
+            self.show()
+        elif row.way is not None:
             self._moved = False
             changes = answers_of_way(row.way)
             self.post_message(Answered(changes, taken="method.name" in changes))

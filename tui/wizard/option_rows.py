@@ -34,7 +34,8 @@ from tui.wizard.option_words import (
 if TYPE_CHECKING:
     from engine.planning.plan import MemoryEstimate, Plan, PlanOption, Way
 
-RowKind = Literal["option", "heading", "way"]
+RowKind = Literal["option", "heading", "way", "fold"]
+FOLD = "more-methods"
 MARK_WIDTH = 5
 MEMORY_WIDTH = 18
 TIME_WIDTH = 12
@@ -47,7 +48,7 @@ BAR_LEAST, BAR_GOOD, BAR_MOST = 8, 14, 40
 
 @dataclass(frozen=True, slots=True)
 class OptionRow:
-    """One row: an option, a way that fits, or the heading above the ways."""
+    """One row: an option, a way that fits, the heading above the ways, or what opens the other methods."""
 
     row_id: str
     kind: RowKind
@@ -107,23 +108,29 @@ class Columns:
         return cls(title, max(0, min(BAR_MOST, bar)) if bar >= 5 else 0, **taken)
 
 
-def option_rows(plan: "Plan", best: "PlanOption | None", width: int) -> list[OptionRow]:
+def option_rows(plan: "Plan", best: "PlanOption | None", width: int, *, unfolded: bool = False) -> list[OptionRow]:
     """Return every option best first; above them the ways that fit where the plan does not.
 
     Args:
         plan: The plan in force.
         best: The recommended option of it.
         width: Cells of a row.
+        unfolded: Show the methods that are taken for a reason of their own too.
     """
-    columns = Columns.within(width, plan.options)
-    scale = max((option.memory.high_bytes for option in plan.options), default=0)
+    shown = [option for option in plan.options if not option.folded]
+    more = [option for option in plan.options if option.folded]
+    columns = Columns.within(width, [*shown, *more] if unfolded else shown)
+    scale = max((option.memory.high_bytes for option in shown), default=0)
     rows: list[OptionRow] = []
     seen: dict[str, int] = {}
-    for option in plan.options:
+    for option in [*shown, *more]:
         name = f"{option.method}-{option.strategy}-{option.num_gpus}"
         seen[name] = seen.get(name, 0) + 1
         content = _option_content(option, columns, best is option, scale)
         rows.append(OptionRow(f"option-{name}-{seen[name]}", "option", content, option=option))
+    if more:
+        fold = OptionRow(FOLD, "fold", _fold_content(more, width, unfolded=unfolded))
+        rows = [*rows[: len(shown)], fold, *(rows[len(shown) :] if unfolded else [])]
     if not plan.ways:
         return rows
     heading = Content.styled("   It does not fit. Enter takes one of these, and it does:", "bold $accent")
@@ -135,11 +142,18 @@ def option_rows(plan: "Plan", best: "PlanOption | None", width: int) -> list[Opt
     return [OptionRow("heading-ways", "heading", heading), *ways, OptionRow("heading-options", "heading", below), *rows]
 
 
-def table_heading(plan: "Plan | None", width: int) -> Content:
-    """Return the names of the columns."""
+def _fold_content(more: "Sequence[PlanOption]", width: int, *, unfolded: bool) -> Content:
+    names = ", ".join(option.title for option in more)
+    label = f" {'▾' if unfolded else '▸'} More methods"
+    room = max(0, width - len(label) - 3)
+    return Content.assemble((label, "bold $primary"), ("  " + clean_line(names, max_chars=room), "$text-muted"))
+
+
+def table_heading(plan: "Plan | None", width: int, *, unfolded: bool = False) -> Content:
+    """Return the names of the columns of `option_rows`."""
     if plan is None:
         return Content("")
-    columns = Columns.within(width, plan.options)
+    columns = Columns.within(width, [option for option in plan.options if unfolded or not option.folded])
     free = plan.memory.available_bytes
     memory = f"memory of {human_bytes(free)} free" if free else "memory"
     room = (columns.bar + 1 if columns.bar else 0) + MEMORY_WIDTH
