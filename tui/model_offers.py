@@ -47,10 +47,12 @@ def unsuited(card: "BaseModelCard", objective: str | None) -> str:
     from engine.catalog.matrix import reason_against_kind
     from engine.catalog.objectives import find_objective
 
-    if objective is None or objective in card.objectives:
+    if objective is None:
         return ""
     if reason := reason_against_kind(objective, card.kind):
         return f"{reason}."
+    if objective in card.objectives:
+        return ""
     return f"Others serve better for {find_objective(objective).title.lower()}. {card.when_not}"
 
 

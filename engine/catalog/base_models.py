@@ -11,6 +11,7 @@ from engine.catalog.base_models_large import LARGE_DECODERS, MIDDLE_DECODERS
 from engine.catalog.base_models_seq2seq import ENCODER_DECODERS
 from engine.catalog.base_models_small import SMALL_DECODERS
 from engine.catalog.builtin import BUILTIN_MODEL
+from engine.catalog.objectives import OBJECTIVES
 
 __all__ = ["BASE_MODELS", "BaseModelCard", "SpecialTokens", "find_base_model", "models_for"]
 
@@ -41,5 +42,6 @@ def find_base_model(name: str) -> BaseModelCard | None:
 
 
 def models_for(objective: str) -> list[BaseModelCard]:
-    """Return the base models that are offered for an objective, in the order of the catalogue."""
-    return [card for card in BASE_MODELS if objective in card.objectives]
+    """Return the base models that are offered for an objective and of a kind that it trains, in the catalogue's order."""
+    trained = next((entry.kinds for entry in OBJECTIVES if entry.name == objective), None)
+    return [card for card in BASE_MODELS if objective in card.objectives and (trained is None or card.kind in trained)]

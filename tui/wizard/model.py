@@ -260,7 +260,7 @@ def _explained(offer: ModelOffer) -> Explanation:
         facts.append(f"Languages: {offer.languages}.")
     if offer.gated:
         facts.append("Its licence must be accepted on the hub first.")
-    text = " ".join(part for part in (offer.unsuited or offer.blocked, offer.summary, *facts) if part)
+    text = " ".join(part for part in (offer.unsuited or offer.blocked, *facts, offer.summary) if part)
     return Explanation(offer.reference, text)
 
 
