@@ -42,6 +42,6 @@ def find_base_model(name: str) -> BaseModelCard | None:
 
 
 def models_for(objective: str) -> list[BaseModelCard]:
-    """Return the base models that are offered for an objective and of a kind that it trains, in the catalogue's order."""
+    """Return the models that are offered for an objective and of a kind that it trains, in the catalogue's order."""
     trained = next((entry.kinds for entry in OBJECTIVES if entry.name == objective), None)
     return [card for card in BASE_MODELS if objective in card.objectives and (trained is None or card.kind in trained)]
