@@ -5,6 +5,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+_LARGE = 1e7
+"""Numbers from here on are written with an exponent: the perplexity of a broken model has dozens of digits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -42,6 +45,8 @@ class Metric:
             return "∞" if value > 0 else "-∞"
         if self.kind == "share":
             return f"{100 * value:.1f} %"
+        if abs(value) >= _LARGE:
+            return f"{value:.1e}"
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" if abs(value) < 0.1 else f"{value:.2f}"
 
     def improved(self, before: float, after: float) -> bool:

@@ -17,7 +17,7 @@ MIN_STEPS = 10
 """Steps before any alarm: the noise has to be known first."""
 _LEVEL_SPAN, _NOISE_SPAN = 15, 50
 _MOST_LIKENESS = 0.9
-_FEW_STEPS = 4
+_FEW_STEPS, _STEPS_TO_KNOW = 4, 100
 
 SPIKE_NOISES, SPIKE_RISE = 6.0, 0.25
 """A jump is so many times the noise, and this share of the level."""
@@ -98,7 +98,9 @@ class Baseline:
         """
         if not self.scaled_squares:
             return 0.0
-        return min(_MOST_LIKENESS, max(0.0, 1 + 2 * self.products / self.scaled_squares))
+        # A few steps of a rise look like noise that lasts.
+        most = min(_MOST_LIKENESS, self.count / _STEPS_TO_KNOW)
+        return min(most, max(0.0, 1 + 2 * self.products / self.scaled_squares))
 
     @property
     def noise(self) -> float:

@@ -140,14 +140,17 @@ class AlarmWatch:
         )
 
     def _divergence_words(self, point: Point, over: bool) -> str:
-        best, now = self._shown(self._divergence.best), self._shown(self._divergence.smooth.value)
+        divergence = self._divergence
+        now = self._shown(divergence.smooth.value)
         reward = self._watched == "reward"
         if over:
             return f"The {self._watched} has come {'up' if reward else 'down'} again: {now} at step {point.step}."
+        best = f"{self._shown(divergence.best)} at its best around step {divergence.best_step}"
+        if divergence.start <= divergence.best:
+            best = f"{self._shown(divergence.start)} in the first steps"
         return (
             f"The {self._watched} is {'falling' if reward else 'rising'}: {now} at step {point.step}, smoothed, "
-            f"against {best} at its best around step {self._divergence.best_step}{self._gradient(point)}. Stop the "
-            f"run and start another with {self._calmer()}."
+            f"against {best}{self._gradient(point)}. Stop the run and start another with {self._calmer()}."
         )
 
     def _plateau_words(self, point: Point, over: bool) -> str:

@@ -137,6 +137,14 @@ def test_real_runs_at_absurd_rates_are_raised():
     assert 40 < alarms[0].step < 120
 
 
+@pytest.mark.parametrize("total_steps", [20, 40, 60])
+def test_a_short_run_that_explodes_at_once_is_raised_within_twenty_steps(total_steps):
+    values, norms, rates = recorded("shakespeare-explodes")
+    alarms = watched(values[:20], norms=norms, rates=rates, total_steps=total_steps)
+    assert kinds(alarms) == ["divergence"]
+    assert " in the first steps" in alarms[0].text
+
+
 def test_no_learning_is_raised():
     rng = random.Random(5)
     alarms = watched([2.3 * (1 + rng.gauss(0, 0.02)) for _ in range(300)])

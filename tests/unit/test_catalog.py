@@ -87,6 +87,7 @@ def test_entries_are_found_by_name():
         ("exact_match", 0.0, "0.0 %"),
         ("perplexity", 3.4159, "3.42"),
         ("perplexity", 12345.6, "12,346"),
+        ("perplexity", 2.149e41, "2.1e+41"),
         ("loss", 0.00123, "0.00123"),
         ("loss", None, "n/a"),
         ("loss", float("nan"), "n/a"),
