@@ -1,0 +1,48 @@
+"""Real data and a real small model through whole runs of the objectives: what is learnt is clearly more than chance."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.engine.whole_runs import finished
+
+ASSETS = Path(os.environ.get("FTWIZARD_TEST_ASSETS", Path(__file__).parents[3] / "shared" / "assets"))
+MODEL = ASSETS / "models" / "tinystories-656k"
+pytestmark = [pytest.mark.assets, pytest.mark.skipif(not ASSETS.is_dir(), reason="the shared assets are not here")]
+
+
+def scores(run, phase: str) -> dict[str, float]:
+    measured: dict[str, dict[str, float]] = json.loads((run.evaluation_folder / f"{phase}.json").read_text())
+    return measured["metrics"]
+
+
+def classified(tmp_path: Path, source: str, held_out: str | float, **flat):
+    data = {"source": str(ASSETS / "classify" / source), "held_out": held_out}
+    training = {"preflight": "off", "evaluate_every": 1000, "checkpoint_every": 1000}
+    made = {"objective": "classification", "model": {"base": str(MODEL)}, "data": data, "training": training}
+    return finished(made, tmp_path, method__name="full", **flat)[0]
+
+
+def test_a_few_steps_tell_some_of_77_intents(tmp_path: Path) -> None:
+    held_out = str(ASSETS / "classify" / "banking77_valid.csv")
+    run = classified(tmp_path, "banking77_train.csv", held_out, training__max_steps=150, evaluation__max_rows=300)
+    # Guessing one of 77 is right in 1.3 %.
+    assert scores(run, "before")["accuracy"] < 0.05
+    assert scores(run, "after")["accuracy"] > 0.15
+
+
+@pytest.mark.slow
+def test_six_epochs_tell_most_of_77_intents(tmp_path: Path) -> None:
+    held_out = str(ASSETS / "classify" / "banking77_valid.csv")
+    run = classified(tmp_path, "banking77_train.csv", held_out, training__epochs=6, evaluation__max_rows=616)
+    assert scores(run, "after")["accuracy"] > 0.7
+    assert scores(run, "after")["f1_macro"] > 0.7
+
+
+@pytest.mark.slow
+def test_reviews_are_told_apart(tmp_path: Path) -> None:
+    run = classified(tmp_path, "rotten_tomatoes_4000.tsv", 0.1, training__epochs=4, evaluation__max_rows=400)
+    # Half is chance; the model has only ever read children's stories.
+    assert scores(run, "after")["accuracy"] > 0.6
