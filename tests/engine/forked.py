@@ -38,9 +38,9 @@ class ForkedWorker:
                 self.exit_code = os.waitstatus_to_exitcode(status)
         return self.exit_code
 
-    def wait(self) -> int:
+    def wait(self, deadline_s: float = DEADLINE_S) -> int:
         """Wait for its end and return the exit code."""
-        ends = time.monotonic() + DEADLINE_S
+        ends = time.monotonic() + deadline_s
         while self.poll() is None:
             if time.monotonic() > ends:
                 self.send(signal.SIGKILL)
@@ -66,9 +66,9 @@ class ForkedWorker:
         return self.run.log_file.read_text(encoding="utf-8", errors="replace")
 
 
-def carry(run: RunDirectory, inject: Callable[[], None] | None = None) -> int:
+def carry(run: RunDirectory, inject: Callable[[], None] | None = None, deadline_s: float = DEADLINE_S) -> int:
     """Carry a run in a forked worker and return its exit code."""
-    return ForkedWorker(run, inject).wait()
+    return ForkedWorker(run, inject).wait(deadline_s)
 
 
 def _child(run: RunDirectory, inject: Callable[[], None] | None) -> None:

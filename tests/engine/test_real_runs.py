@@ -22,7 +22,7 @@ def classified(tmp_path: Path, source: str, held_out: str | float, **flat):
     data = {"source": str(ASSETS / "classify" / source), "held_out": held_out}
     training = {"preflight": "off", "evaluate_every": 1000, "checkpoint_every": 1000}
     made = {"objective": "classification", "model": {"base": str(MODEL)}, "data": data, "training": training}
-    return finished(made, tmp_path, method__name="full", **flat)[0]
+    return finished(made, tmp_path, 1200, method__name="full", **flat)[0]
 
 
 def test_a_few_steps_tell_some_of_77_intents(tmp_path: Path) -> None:
@@ -34,6 +34,7 @@ def test_a_few_steps_tell_some_of_77_intents(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1300)
 def test_six_epochs_tell_most_of_77_intents(tmp_path: Path) -> None:
     held_out = str(ASSETS / "classify" / "banking77_valid.csv")
     run = classified(tmp_path, "banking77_train.csv", held_out, training__epochs=6, evaluation__max_rows=616)
@@ -42,6 +43,7 @@ def test_six_epochs_tell_most_of_77_intents(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1300)
 def test_reviews_are_told_apart(tmp_path: Path) -> None:
     run = classified(tmp_path, "rotten_tomatoes_4000.tsv", 0.1, training__epochs=4, evaluation__max_rows=400)
     # Half is chance; the model has only ever read children's stories.

@@ -13,7 +13,7 @@ from engine.recipe.read import check_recipe, dump_recipe
 from engine.recipe.sources import flatten, lay, unflatten
 from engine.runs.directory import RunDirectory, create_run
 from engine.runs.home import HomeFolders
-from tests.engine.forked import carry
+from tests.engine.forked import DEADLINE_S, carry
 
 GIB = 2**30
 
@@ -36,11 +36,13 @@ def planned(tree: dict[str, Any], home: Path, **flat: Any) -> tuple[RunDirectory
     return create_run(folders, dump_recipe(layered.tree), plan), plan
 
 
-def finished(tree: dict[str, Any], home: Path, **flat: Any) -> tuple[RunDirectory, Plan]:
+def finished(
+    tree: dict[str, Any], home: Path, deadline_s: float = DEADLINE_S, **flat: Any
+) -> tuple[RunDirectory, Plan]:
     """Return a run that was carried to its end, and its plan."""
     run, plan = planned(tree, home, **flat)
     assert not plan.blocked, [finding.message for finding in plan.findings if finding.severity == "error"]
-    assert carry(run) == 0, run.log_file.read_text(encoding="utf-8")
+    assert carry(run, deadline_s=deadline_s) == 0, run.log_file.read_text(encoding="utf-8")
     return run, plan
 
 
