@@ -226,7 +226,7 @@ class EvaluationSection(Section):
         50,
         title="Rows for generation",
         ge=1,
-        description="Held-out rows answered by the model for exact match and ROUGE.",
+        description="Held-out rows answered by the model for metrics of written answers, such as ROUGE.",
         json_schema_extra=why("Generating is slow; 50 answers show a clear change.", level="advanced"),
     )
     max_new_tokens: int | None = Field(
