@@ -15,6 +15,7 @@ from engine.methods.apply import apply_method
 from engine.methods.new_tokens import add_token_rows
 from engine.models.loading import attention_of, quantization, settle, weights_dtype
 from engine.planning.plan import Plan
+from engine.recipe.schema import Recipe
 
 _DEPTH_NAMES = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _PER_LAYER_LISTS = ("layer_types", "mlp_layer_types", "no_rope_layers")
@@ -48,6 +49,14 @@ def save_small_config(folder: Path, layers: int, target: Path) -> Path:
     return target
 
 
+def small_recipe(recipe: Recipe, layers: int) -> Recipe:
+    """Return the recipe for a model of fewer blocks: not more of them can learn than there are."""
+    wanted = recipe.method.layers
+    if wanted is None or wanted <= layers:
+        return recipe
+    return recipe.model_copy(update={"method": recipe.method.model_copy(update={"layers": layers})})
+
+
 def small_learner(folder: Path, plan: Plan, layers: int) -> PreTrainedModel:
     """Return a small random model with the run's method applied, on the run's device.
 
@@ -56,7 +65,7 @@ def small_learner(folder: Path, plan: Plan, layers: int) -> PreTrainedModel:
         plan: Method, number format, attention and device are read.
         layers: Transformer blocks.
     """
-    recipe = plan.recipe
+    recipe = small_recipe(plan.recipe, layers)
     device = torch.device("cuda:0" if plan.device.kind == "cuda" else "cpu")
     bits = recipe.method.facts.bits
     document = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from typing import Protocol
 from engine.planning.plan import Plan
 from engine.planning.rehearsal import RehearsalResult
 from engine.recipe.problems import ProblemError
-from engine.training.small_models import save_small_config
+from engine.training.small_models import save_small_config, small_recipe
 
 PHASE = "training"
 
@@ -40,7 +40,7 @@ def small_plan(plan: Plan, folder: Path, layers: int, target: Path) -> Plan:
     """Return the plan of the same run with a model of fewer blocks, whose configuration is written to a new folder."""
     save_small_config(folder, layers, target)
     profile = plan.model.model_copy(update={"num_layers": layers, "folder": str(target), "download_bytes": 0})
-    return plan.model_copy(update={"model": profile})
+    return plan.model_copy(update={"model": profile, "recipe": small_recipe(plan.recipe, layers)})
 
 
 def small_ratio(plan: Plan, folder: Path, small: dict[int, int], scratch: Path, rehearser: Rehearser) -> float | None:

@@ -8,15 +8,17 @@ import torch
 from engine.training.small_models import small_learner
 from tests.engine.measured_training import plan_of
 
+METHODS = [("full", {}), ("lora", {}), ("qlora", {}), ("bottleneck", {}), ("feature-extraction", {"layers": 2})]
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+
+@pytest.mark.parametrize(("method", "settings"), METHODS)
 def test_a_small_model_is_the_runs_model_with_fewer_blocks(
-    tiny_model_folder: Path, tmp_path: Path, method: str
+    tiny_model_folder: Path, tmp_path: Path, method: str, settings: dict[str, int]
 ) -> None:
     # Of the files of the model, only its configuration is there.
     (tmp_path / "config.json").write_bytes((tiny_model_folder / "config.json").read_bytes())
     training = {"precision": "bfloat16", "attention": "eager"}
-    plan = plan_of(tiny_model_folder, method=method, training=training)
+    plan = plan_of(tiny_model_folder, method=method, training=training, method_=settings)
     model = small_learner(tmp_path, plan, 1)
     config = model.config.get_text_config()
     assert config.num_hidden_layers == 1
