@@ -217,3 +217,17 @@ def test_a_process_that_is_lost_twice_leaves_one_gpu():
     alone = decide(fault, attempts, again, 16)
     assert alone == attempts.batching == Batching(4, 4, 1)
     assert "goes on with one GPU: 4 rows at a time and 4 micro-batches" in going_on(fault, again, alone)
+
+
+def test_stages_open_in_every_process_and_memory_that_runs_out_between_them_costs_no_step(tmp_path: Path, recipe):
+    method = recipe.method.model_copy(update={"name": "gradual-unfreezing", "unfreeze_every": 4, "layers_per_stage": 1})
+    training = recipe.training.model_copy(update={"micro_batch": 2, "learning_rate": 1e-3})
+    staged = recipe.model_copy(update={"method": method, "training": training})
+    one = make_run(tmp_path / "one", staged, total_steps=STEPS)
+    assert carry(one, without_measuring) == 0
+    run = shared_run(tmp_path / "run", staged)
+    assert carry_attempts(run, in_rank=at_micro_step(6, tmp_path / "full", out_of_memory)) == (0, 2)
+    assert loss_curve(run) == approx(loss_curve(one))
+    assert [event["start_step"] for event in events_of(run, "training.started")] == [0, 5]
+    for each in (one, run):
+        assert {event["step"]: event["stage"] for event in events_of(each, "stage.opened")} == {0: 1, 4: 2, 8: 3}
