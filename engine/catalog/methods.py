@@ -274,6 +274,46 @@ METHODS: tuple[Method, ...] = (
     ),
 )
 
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way of starting and scaling the matrices of LoRA.
+
+    Attributes:
+        name: What `method.variant` says.
+        title: Two or three words.
+        summary: What is different, one sentence.
+        when: When to take it, and what it costs.
+    """
+
+    name: str
+    title: str
+    summary: str
+    when: str
+
+
+VARIANTS: tuple[Variant, ...] = (
+    Variant("plain", "LoRA", "The output of an adapter is scaled by alpha / rank.", "Nearly always."),
+    Variant(
+        "rslora",
+        "rsLoRA",
+        "The output is scaled by alpha / sqrt(rank), so that high ranks keep learning.",
+        "Ranks of 64 and more; it costs nothing.",
+    ),
+    Variant(
+        "dora",
+        "DoRA",
+        "The length of each output learns apart from its direction.",
+        "Low ranks that should come closer to full fine-tuning; steps take longer and keep more activations.",
+    ),
+    Variant(
+        "pissa",
+        "PiSSA",
+        "The matrices start as the largest singular values of each weight, which are taken out of it.",
+        "It often learns faster; the result is written as plain LoRA of twice the rank. Not on quantised models.",
+    ),
+)
+
 METHOD_SETTINGS: tuple[str, ...] = tuple(dict.fromkeys(path for method in METHODS for path in method.settings))
 """Recipe paths that at least one method does not read."""
 AUTOMATIC: tuple[MethodName, ...] = ("full", "lora", "qlora")

@@ -1,9 +1,9 @@
-"""Why a method cannot be taken with a recipe and a model: for the ranked table, which offers those that can."""
+"""Why a method cannot be taken with the rest of a recipe: for the ranked table. `engine.catalog.matrix` says what
+objectives and models rule out."""
 
 from collections.abc import Collection
 
 from engine.catalog.methods import Method
-from engine.catalog.objectives import find_objective
 from engine.planning.memory_setup import scaled_shapes
 from engine.planning.profiles import ModelProfile
 from engine.recipe.schema import Recipe
@@ -19,8 +19,6 @@ def reason_against_method(method: Method, recipe: Recipe, model: ModelProfile, g
         given: Recipe paths that somebody set.
     """
     training = recipe.training
-    if method.adds_tokens and find_objective(recipe.objective).head_of(model.kind) != "causal-lm":
-        return "it works with models that write text from left to right"
     if method.learns == "scales" and not any(scaled_shapes(model)):
         return "no layer of this model is named as one that it scales"
     if recipe.model.new_tokens and not method.trains_tokens:

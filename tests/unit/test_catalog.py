@@ -9,7 +9,8 @@ import pytest
 import engine
 from engine.catalog.base_models import BASE_MODELS, find_base_model, models_for
 from engine.catalog.builtin import BUILTIN_DATA, BUILTIN_MODEL, builtin_path, is_builtin
-from engine.catalog.methods import METHOD_SETTINGS, METHODS, find_method
+from engine.catalog.learning_rates import RATE_FAMILIES
+from engine.catalog.methods import METHOD_SETTINGS, METHODS, VARIANTS, find_method
 from engine.catalog.metrics import GENERATING_CHOICES, METRIC_CHOICES, METRICS, find_metric
 from engine.catalog.objectives import OBJECTIVES, find_objective
 from engine.planning.architectures import read_architecture
@@ -291,3 +292,24 @@ def test_the_page_of_models_is_current():
     script = ENGINE.parent / "scripts" / "write_models_docs.py"
     found = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
+
+
+def test_the_page_of_methods_is_what_the_catalogue_says():
+    command = [sys.executable, str(ENGINE.parent / "scripts" / "write_method_docs.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ENGINE.parent, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_variants_are_those_of_the_schema():
+    assert [one.name for one in VARIANTS] == list(FIELDS["method.variant"].choices)
+    for one in VARIANTS:
+        assert one.summary.endswith(".")
+        assert one.when.endswith(".")
+
+
+def test_every_rate_of_a_family_lies_in_its_range():
+    assert {method.rates for method in METHODS} <= set(RATE_FAMILIES)
+    for family in RATE_FAMILIES.values():
+        rates = [rate for _, rate in family.rates]
+        assert rates == sorted(rates, reverse=True), "larger models take smaller steps"
+        assert all(family.lowest < rate < family.highest for rate in rates)
