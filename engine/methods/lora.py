@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils.other import TrainableTokensWrapper
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
@@ -90,7 +91,15 @@ def apply(model: PreTrainedModel, recipe: Recipe, tokenizer: PreTrainedTokenizer
         raise _refused(str(error), config) from error
     if recipe.method.variant == "pissa":
         keep_initial(adapted)
+    _complete_output(adapted)
     return adapted
+
+
+def _complete_output(model: PeftModel) -> None:
+    """Give an output layer whose new rows learn the bias that it hides: the fused loss of TRL asks the layer for it."""
+    output: Any = model.get_output_embeddings()
+    if isinstance(output, TrainableTokensWrapper):
+        output.bias = getattr(output.original_module, "bias", None)
 
 
 def rate_factors(model: torch.nn.Module, recipe: Recipe) -> dict[str, float]:

@@ -149,6 +149,9 @@ class _Block:
         masks = sum(rows for _, rows, _ in shapes) if setup.dropout and not self.learns else 0
         # The second attention has a question of its own; what it looks at is shared by all blocks.
         total = setup.width * model.hidden_size * (self.attentions - 1)
+        if setup.facts.bits == 8 and setup.device == "cuda":
+            # The product with 8-bit weights keeps what it read: the inputs of attention and feed-forward network.
+            total += 2 * setup.width * model.hidden_size
         seen: set[str] = set()
         for shape in shapes:
             source = self.source(shape)

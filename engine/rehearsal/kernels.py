@@ -18,11 +18,27 @@ _HALF = (torch.float16, torch.bfloat16)
 
 def own_memory(tracer: Tracer, *, on_cuda: bool) -> dict[Any, Special]:
     """Return the operations to be carried out with their kernels' own memory."""
-    special: dict[Any, Special] = {torch.ops.bitsandbytes.gemm_4bit.default: _Unpacking(tracer, on_cuda=on_cuda)}
+    special: dict[Any, Special] = {
+        torch.ops.bitsandbytes.gemm_4bit.default: _Unpacking(tracer, on_cuda=on_cuda),
+        torch.ops.bitsandbytes.int8_vectorwise_quant.default: _round_inputs,
+        torch.ops.bitsandbytes.int8_mixed_scaled_mm.default: _multiply_rounded,
+    }
     if on_cuda:
         special[_ATEN._scaled_dot_product_flash_attention_backward.default] = _FlashBackward(tracer)
         special[_ATEN._scaled_dot_product_efficient_attention_backward.default] = _EfficientBackward(tracer)
     return special
+
+
+def _round_inputs(mode: HollowMode, func: Any, args: Any, kwargs: Any) -> Any:
+    """Round inputs to 8 bits; the columns with large numbers, which stay whole, are few, and depend on the content."""
+    return mode.by_shape(func, (args[0], 0.0), {})
+
+
+def _multiply_rounded(mode: HollowMode, func: Any, args: Any, kwargs: Any) -> Any:
+    """Multiply rounded inputs with 8-bit weights, without the columns that stay whole."""
+    inputs, rounded, weight, row_scales, column_scales = args[:5]
+    product = torch.ops.bitsandbytes.int8_scaled_mm.default
+    return mode.by_shape(product, (rounded, weight, row_scales, column_scales, None, inputs.dtype), {}), None
 
 
 class _Unpacking:
