@@ -59,6 +59,8 @@ def base_of(method: Method) -> str:
     """Return how the base model is held while training."""
     if method.bits is not None:
         return f"in {method.bits} bits"
+    if method.learns == "part":
+        return "what learns in 32 bits, the rest as it is computed in"
     return "in 32 bits, with gradients" if method.trains_base else "in 16 or 32 bits, frozen"
 
 

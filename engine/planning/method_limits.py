@@ -21,6 +21,8 @@ def reason_against_method(method: Method, recipe: Recipe, model: ModelProfile, g
     training = recipe.training
     if method.learns == "scales" and not any(scaled_shapes(model)):
         return "no layer of this model is named as one that it scales"
+    if method.learns == "bottleneck" and model.num_experts:
+        return "it stands behind the feed-forward network of a block, and this model has experts there"
     if recipe.model.new_tokens and not method.trains_tokens:
         return "no row of model.new_tokens would learn"
     if recipe.delivery.formats and method.makes_adapter and not method.mergeable:

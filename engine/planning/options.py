@@ -341,6 +341,8 @@ def _quality(case: Case, setup: Setup) -> str:
     model = case.plan.model
     if setup.facts.trains_whole:
         size = human_bytes(4 * model.num_params)
+        if setup.facts.staged:
+            return f"Learns as much and forgets less, as what lies below learns last; a whole model of {size}."
         return f"Learns the most and forgets the most; the result is a whole model of {size}."
     if setup.facts.learns == "scales":
         size = human_bytes(4 * trainable_params(model, setup))

@@ -103,6 +103,7 @@ class TestCost:
 
     def test_unfreezing_is_planned_for_its_last_stage(self):
         full, gradual = planned("full", LLAMA), planned("gradual-unfreezing", LLAMA)
+        assert "forgets less" in next(row for row in gradual.options if row.verdict == "chosen").quality
         assert gradual.memory.expected_bytes == full.memory.expected_bytes
         assert gradual.disk.checkpoints_bytes == full.disk.checkpoints_bytes
         assert gradual.recipe.training.learning_rate == full.recipe.training.learning_rate
@@ -140,6 +141,10 @@ class TestRefusals:
     def test_experts_leave_no_place_for_bottlenecks(self):
         model = tiny(num_experts=4, experts_per_token=2, expert_params=10)
         assert finding(planned("bottleneck", model), "method.no_projection").severity == "error"
+        offered = {option.method: option for option in planned("lora", model).options}
+        assert offered["bottleneck"].verdict == "impossible"
+        assert "experts" in offered["bottleneck"].why_not
+        assert offered["feature-extraction"].verdict == "fits"
 
     @pytest.mark.parametrize(
         ("name", "path", "value"),
