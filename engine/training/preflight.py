@@ -13,6 +13,7 @@ from engine.planning.profiles import PreflightCheck
 from engine.recipe.problems import Problem, ProblemError
 from engine.training.context import RunContext
 from engine.training.preflight_chance import check_first_loss
+from engine.training.preflight_gradients import check_accumulation
 from engine.training.preflight_learning import check_coverage, check_trial, check_what_learns
 from engine.training.preflight_packing import check_packing, without_packing
 from engine.training.preflight_tokens import check_ids, check_known_tokens
@@ -21,6 +22,7 @@ from engine.training.requests import EventSink
 
 PATHS = {
     "P8": "training.packing",
+    "P9": "training.micro_batch",
     "P10": "method.targets",
     "P11": "method.name",
     "P12": "method.name",
@@ -30,6 +32,9 @@ PATHS = {
     "P21": "model.base",
     "P22": "training.learning_rate",
     "P23": "model.base",
+    "P29": "training.learning_rate",
+    "P30": "method.targets",
+    "P31": "method.name",
 }
 
 
@@ -105,6 +110,8 @@ def check_learner(preflight: Preflight, context: RunContext, attempts: Attempts)
     context.desk.attend()
     if context.task.head == "causal-lm" and context.task.signal in ("answers", "text"):
         preflight.check("P23", "The first loss is sane", lambda: check_first_loss(context))
+    context.desk.attend()
+    preflight.check("P9", "A step does not depend on its cut", lambda: check_accumulation(context))
     context.desk.attend()
     preflight.check("P22", "The model can learn one batch by heart", lambda: check_trial(context))
 
