@@ -22,6 +22,7 @@ from engine.planning.model_profile import (
 from engine.planning.profiles import Finding, ModelProfile
 from engine.planning.weights import INDEX_NAME, shard_names
 from engine.recipe.problems import ProblemError
+from engine.runs.references import is_run_reference, run_model
 
 __all__ = ["Progress", "ResolvedModel", "offline", "profile_model", "resolve_model"]
 
@@ -56,7 +57,7 @@ def resolve_model(
     """Return the local folder of a model, downloading what is not here yet of a hub model.
 
     Args:
-        base: Folder, hub id, or `builtin:` name.
+        base: Folder, hub id, `builtin:` name or `run:ID`.
         revision: Branch, tag or commit of a hub model; the main branch when None.
         allow_code: Also fetch the Python files of the model (`model.trust_remote_code`).
         progress: Told about the download.
@@ -69,6 +70,8 @@ def resolve_model(
         from engine.catalog.builtin import builtin_path
 
         return ResolvedModel(builtin_path(base))
+    if is_run_reference(base):
+        return ResolvedModel(run_model(base).folder)
     folder = typed_path(base)
     if os.path.isdir(folder):
         return ResolvedModel(folder)

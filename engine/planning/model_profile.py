@@ -14,10 +14,11 @@ from engine.planning.model_folder import (
     profile_folder,
     read_config,
 )
-from engine.planning.profiles import ModelProfile
+from engine.planning.profiles import Finding, ModelProfile
 from engine.planning.tokenizer_facts import read_tokenizer_facts
 from engine.planning.weights import read_weights
 from engine.recipe.problems import Problem, ProblemError
+from engine.runs.references import RunModel, is_run_reference, run_model
 from engine.text import clean_line
 
 __all__ = [
@@ -40,7 +41,7 @@ def read_model_profile(base: str, revision: str | None = None) -> ModelProfile:
     """Return the facts of a base model without loading or downloading anything.
 
     Args:
-        base: Folder, hub id or `builtin:starter`, as in a recipe.
+        base: Folder, hub id, `builtin:starter` or `run:ID`, as in a recipe.
         revision: Branch, tag or commit of a hub model.
 
     Raises:
@@ -49,6 +50,8 @@ def read_model_profile(base: str, revision: str | None = None) -> ModelProfile:
     """
     if base.startswith("builtin:"):
         return profile_folder(builtin_path(base), base=base)
+    if is_run_reference(base):
+        return _of_run(run_model(base))
     folder = typed_path(base)
     if os.path.isdir(folder):
         return profile_folder(folder, base=base)
@@ -57,6 +60,18 @@ def read_model_profile(base: str, revision: str | None = None) -> ModelProfile:
     if snapshot := find_snapshot(hub_cache(), base, revision):
         return profile_folder(snapshot, base=base, revision=snapshot.name)
     return _from_catalogue(base, revision)
+
+
+def _of_run(found: RunModel) -> ModelProfile:
+    """Return the facts of the model that a run has left, and where it comes from."""
+    plan = found.run.read_plan()
+    message = (
+        f"It starts from the run {clean_line(found.run.folder_name, max_chars=120)} ({plan.recipe.objective}, from "
+        f"{clean_line(plan.model.base, max_chars=120)})."
+    )
+    note = Finding(code="model.from_run", message=message, path="model.base", severity="note")
+    profile = profile_folder(found.folder, base=found.reference)
+    return profile.model_copy(update={"from_run": found.run.run_id, "findings": [*profile.findings, note]})
 
 
 def _problem(code: str, message: str, fix: str) -> ProblemError:

@@ -53,6 +53,7 @@ class ModelProfile(Profile):
         folder: Local folder with its files, or with the small ones while the weights are to be downloaded; None when
             nothing of the model is on this machine.
         revision: 40-digit commit of a hub model, None for folders.
+        from_run: Id of the run that has left this model; empty for all others.
         architecture: Class name from the configuration, such as `LlamaForCausalLM`.
         model_type: Family name from the configuration, such as `llama`.
         num_params: Number of weights; tied weights count once.
@@ -87,6 +88,7 @@ class ModelProfile(Profile):
     base: str
     folder: str | None = None
     revision: str | None = None
+    from_run: str = ""
     architecture: str
     model_type: str
     num_params: int
