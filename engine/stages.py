@@ -33,6 +33,7 @@ from engine.models.dropout import set_dropout
 from engine.models.loading import check_vocabulary, load_model
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
 from engine.objectives.build import make_examples
+from engine.objectives.rewarding import make_rewarding
 from engine.planning.plan import MemoryEstimate, Plan
 from engine.planning.profiles import PreflightCheck
 from engine.recipe.problems import Problem, ProblemError
@@ -157,7 +158,7 @@ def prepare_context(carried: Carried) -> RunContext:
         plan = without_packing(plan)
     recipe = plan.recipe
     loaded = load_tokenizer(folder, recipe)
-    max_length = _filled(recipe.training.max_length, "max_length")
+    max_length = _filled(recipe.row_tokens, "max_length")
     renderer = Renderer(loaded.tokenizer, max_length, recipe.data.system_prompt, plan.task)
     tokens = tokenize(rows.train, renderer, rows_sha256=rows.train_sha256, cache=cache, watch=watch)
     rendered = tokens.cut(renderer.max_length)
@@ -195,6 +196,8 @@ def prepare_context(carried: Carried) -> RunContext:
         model=model,
     )
     context.memory.context_bytes = probed.context_bytes
+    if plan.task.signal == "prompts":
+        context.rewarding = make_rewarding(recipe, model)
     check_learner(preflight, context, carried.attempts)
     write_data_report(carried.run, with_checks(plan.data, preflight.checks))
     if context.batching.num_gpus > 1:
@@ -265,7 +268,7 @@ def probe_run(
         run=carried.run,
         plan=plan,
         folder=folder,
-        sequences=make_examples(plan.recipe, rendered, _filled(plan.recipe.training.max_length, "max_length")),
+        sequences=make_examples(plan.recipe, rendered, _filled(plan.recipe.row_tokens, "max_length")),
         held_out_rows=held_out_rows,
         events=carried.events,
         desk=carried.desk,

@@ -76,4 +76,6 @@ def cells() -> list[tuple[str, ModelKind, str, str]]:
 def _reason_against_method(objective: Objective, method: Method, kind: ModelKind) -> str:
     if method.adds_tokens and objective.head_of(kind) != "causal-lm":
         return "virtual tokens stand in front of a text that a model goes on with, and here nothing goes on"
+    if method.adds_tokens and objective.signal == "prompts":
+        return "answers are drawn from the model while it learns, and there no virtual tokens stand in front"
     return ""

@@ -20,7 +20,7 @@ RowFormat = Literal[
     "prompts",
 ]
 """Shapes of rows, as `engine.data` reads them."""
-Signal = Literal["answers", "text", "labels", "tags", "preferences", "rewards"]
+Signal = Literal["answers", "text", "labels", "tags", "preferences", "rewards", "prompts"]
 """What the loss is taken from."""
 
 
@@ -41,6 +41,7 @@ class Objective:
         metrics: Names for `evaluation.metrics` that make sense with it, all of them the default.
         metrics_why: Why the others are left out; empty when none is.
         settings: Recipe paths that only some objectives read and that this one does.
+        unread: Recipe paths that all others read.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Objective:
     metrics: tuple[str, ...]
     metrics_why: str = ""
     settings: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def kinds(self) -> tuple[ModelKind, ...]:
@@ -69,7 +71,7 @@ class Objective:
     @property
     def converses(self) -> bool:
         """Whether the rows are conversations, which a chat template writes out."""
-        return self.signal in ("answers", "preferences", "rewards")
+        return self.signal in ("answers", "preferences", "rewards", "prompts")
 
     @property
     def expects_targets(self) -> bool:
@@ -86,6 +88,26 @@ WRITING_SETTINGS: tuple[str, ...] = (
     "evaluation.generate_rows",
     "evaluation.max_new_tokens",
     "evaluation.sample_prompts",
+)
+REINFORCEMENT_SETTINGS: tuple[str, ...] = tuple(
+    f"reinforcement.{name}"
+    for name in (
+        "algorithm",
+        "rewards",
+        "weights",
+        "pattern",
+        "wished_length",
+        "reward_model",
+        "reward_file",
+        "trust_reward_code",
+        "num_generations",
+        "temperature",
+        "top_p",
+        "max_completion",
+        "beta",
+        "scale_rewards",
+        "token_mean",
+    )
 )
 CONVERSATION_SETTINGS: tuple[str, ...] = ("model.chat_template", "data.system_prompt")
 
@@ -144,6 +166,27 @@ OBJECTIVES: tuple[Objective, ...] = (
         metrics=("entity_f1",),
         metrics_why="words are tagged, and nothing is written",
         settings=("token_classification.tag_names",),
+    ),
+    Objective(
+        name="reinforcement-learning",
+        title="Reinforcement learning",
+        summary="Writes answers, has them judged by a reward, and learns from what earned more.",
+        when="A rule or a reward model can tell good answers from bad, and the model already finds good ones at times.",
+        when_not="The base model never earns a reward: nothing is learned from that. Take chat first, then this.",
+        needs="Prompts, with the right answer where a rule compares; a few hundred. Question and answer rows will do.",
+        signal="prompts",
+        heads=(("decoder", "causal-lm"),),
+        formats=("prompts", "prompt_completion", "messages", "alpaca"),
+        metrics=("reward", "solved_rate", "kl", "completion_length"),
+        metrics_why="what counts is what an answer earns",
+        settings=(
+            "evaluation.generate_rows",
+            "evaluation.max_new_tokens",
+            "evaluation.sample_prompts",
+            *CONVERSATION_SETTINGS,
+            *REINFORCEMENT_SETTINGS,
+        ),
+        unread=("evaluation.max_rows",),
     ),
 )
 

@@ -29,6 +29,13 @@ class StepNumber:
 STEP_NUMBERS: tuple[StepNumber, ...] = (
     StepNumber("reward_accuracy", "reward acc", "{:.0%}"),
     StepNumber("reward_margin", "margin"),
+    StepNumber("reward", "reward"),
+    StepNumber("reward_spread", "spread"),
+    StepNumber("solved", "solved", "{:.0%}"),
+    StepNumber("answer_tokens", "answer tokens", "{:.0f}"),
+    StepNumber("cut_off", "cut off", "{:.0%}"),
+    StepNumber("no_difference", "no difference", "{:.0%}"),
+    StepNumber("kl", "KL"),
 )
 
 

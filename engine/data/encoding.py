@@ -26,7 +26,7 @@ class Tokens:
         ids: Token ids.
         runs: Where it is trained: first token and the one after the last of each stretch, in order, apart.
         targets: What is learnt besides tokens: the numbers of a text's classes, a tag for each trained token, the ids
-            of the text to write, 1 for a good answer and 0 for a bad one.
+            of the text to write, 1 for a good answer and 0 for a bad one, the bytes of what rewards are told.
     """
 
     ids: list[int]
@@ -128,6 +128,8 @@ class Encoder:
         return self._ends[text]
 
     def _closed(self, marked: Marked, ids: list[int], answers: list[Span]) -> Tokens:
+        if marked.stays_open:
+            return self._once_begun(ids, answers)
         runs: list[Span] = []
         closed = False
         for begin, after in answers:

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from engine.data.rows import Row, spoken_text, turns
+from engine.data.rendering import Renderer
+from engine.data.rows import Row, asked, spoken_text, turns
 from engine.planning.profiles import LengthProfile
 
 CHARS_PER_TOKEN = 4.0
 TURN_OVERHEAD_TOKENS = 5
 """Tokens that a chat template puts around one turn."""
+_ANSWERED = 2000
+"""Rows whose expected answers are measured."""
 
 
 def length_profile(
@@ -69,8 +72,10 @@ def estimate_lengths(rows: Iterable[Row]) -> tuple[LengthProfile | None, LengthP
         if "text" in row or "tokens" in row:
             whole.append(_tokens(row["text"] if "text" in row else " ".join(row["tokens"])) + 1)
             continue
+        if "answer" in row:
+            answers.append(_tokens(row["answer"]) + 1)
         tools = _tokens(json.dumps(row["tools"], ensure_ascii=False)) if row.get("tools") else 0
-        said = [(turn["role"], _tokens(spoken_text(turn))) for turn in turns(row)]
+        said = [(turn["role"], _tokens(spoken_text(turn))) for turn in turns(row) or row.get("prompt", ())]
         whole.append(tools + sum(num_tokens + TURN_OVERHEAD_TOKENS for _, num_tokens in said))
         if "messages" in row:
             answers.append(sum(num_tokens + 1 for role, num_tokens in said if role == "assistant"))
@@ -81,3 +86,13 @@ def _tokens(text: str) -> int:
     # Scripts outside ASCII take about one token per character, so bytes are the better measure.
     num_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
     return max(1, round(num_bytes / CHARS_PER_TOKEN))
+
+
+def expected_answers(rows: Sequence[Row], renderer: Renderer) -> LengthProfile | None:
+    """Return the lengths of the answers that prompts come with, in tokens; None where there are none, or no prompts."""
+    if renderer.task.signal != "prompts":
+        return None
+    known = [answer for row in rows[:_ANSWERED] if (answer := asked(row).get("answer"))]
+    if not known:
+        return None
+    return length_profile(list(map(len, renderer.tokenizer(known, add_special_tokens=False)["input_ids"])))

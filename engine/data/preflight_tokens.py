@@ -146,7 +146,27 @@ def check_truncation(case: PreflightCase) -> Verdict:
     return _truncated(case, cuts, measured)
 
 
+def _left_out(case: PreflightCase, cuts: _Cuts, measured: Mapping[str, float]) -> Verdict:
+    """Return the verdict on prompts that leave no room for an answer."""
+    num_rows = max(1, len(case.rendered_rows))
+    share = len(cuts.cut) / num_rows
+    longest = int(case.facts.lengths.max())
+    return Verdict(
+        "warning" if share > CUT_SHARE else "passed",
+        f"{counted(len(cuts.cut), 'prompt has', 'prompts have')} more than {case.max_length:,} tokens, which leaves no "
+        f"room for an answer: {percent(share)} of {counted(num_rows, 'row is', 'rows are')} left out.",
+        f"Set training.max_length higher (the longest prompt has {longest:,} tokens) or reinforcement.max_completion "
+        "lower."
+        if share > CUT_SHARE
+        else "",
+        list(cuts.cut),
+        measured,
+    )
+
+
 def _truncated(case: PreflightCase, cuts: _Cuts, measured: Mapping[str, float]) -> Verdict:
+    if case.renderer.drops_cut_rows:
+        return _left_out(case, cuts, measured)
     num_rows = max(1, len(case.rendered_rows))
     parts = [f"{counted(len(cuts.cut), 'row is', 'rows are')} cut at {case.max_length:,} tokens"]
     if cuts.lost:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from engine.data.cleaning.clean import DROPPED
 from engine.data.cleaning.outcome import Outcome
@@ -137,10 +138,14 @@ def example(row: Row) -> dict[str, str]:
         return {"text": row["text"], **names}
     if "tokens" in row:
         return {"text": " ".join(row["tokens"]), "entities": ", ".join(entity_words(row["tokens"], row["tags"]))}
-    before = turns(row)[:-1]
+    if "prompt" in row and "chosen" not in row:
+        return {"prompt": _asked(row["prompt"]), "completion": str(row.get("answer", ""))}
+    return {"prompt": _asked(turns(row)[:-1]), "completion": last_answer(row)}
+
+
+def _asked(before: Sequence[dict[str, Any]]) -> str:
     lines = [f"{turn['role']}: {spoken_text(turn)}" for turn in before]
-    prompt = before[0]["content"] if len(before) == 1 else "\n".join(lines)
-    return {"prompt": prompt, "completion": last_answer(row)}
+    return str(before[0]["content"]) if len(before) == 1 else "\n".join(lines)
 
 
 def _findings(num_rows: int, train: Sequence[Row], dropped: Tally, changed: Tally) -> list[Finding]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
-from engine.data.lengths import length_profile
+from engine.data.lengths import expected_answers, length_profile
 from engine.data.pipeline import PreparedData, prepare
 from engine.data.preflight import check_prepared, findings_of
 from engine.data.preflight_case import UNCUT_LENGTH
@@ -15,7 +15,7 @@ from engine.data.rendered import Ints, RenderedRows
 from engine.data.rendering import Renderer
 from engine.data.row_store import row_text
 from engine.data.rows import Row
-from engine.data.sequence_length import model_in, sequence_length, task_in
+from engine.data.sequence_length import model_in, row_length, task_in
 from engine.data.sources import HUB
 from engine.data.token_key import rows_hash
 from engine.data.tokenized import TokenizedRows, find_tokens, tokenize
@@ -58,10 +58,11 @@ def profile_data(
     if not train.rendered.sequences:
         raise ProblemError(*renderer.render_rows(prepared.train_rows).problems())
     held_out = measuring.measure(prepared.held_out_rows, None).rendered.sequences
-    chat = "messages" in prepared.train_rows[0]
+    chat = "messages" in prepared.train_rows[0] and task.signal != "prompts"
     sequences = train.rendered.sequences
     lengths = train.profile_of(sequences.lengths)
-    max_length, _ = sequence_length(recipe, model, lengths)
+    answers = train.profile_of(sequences.num_trained) if chat else expected_answers(train.rows, renderer)
+    max_length, _ = row_length(recipe, model, lengths, answers)
     drawn = None if train.scale == 1 else train.rows
     checks = check_prepared(
         recipe, prepared, train.tokens, renderer, model, max_length=max_length, drawn_rows=drawn, watch=watch
@@ -69,7 +70,7 @@ def profile_data(
     return prepared.profile.model_copy(
         update={
             "lengths": lengths,
-            "answer_lengths": train.profile_of(sequences.num_trained) if chat else None,
+            "answer_lengths": answers,
             "held_out_answer_longest": int(held_out.num_trained.max(initial=0)) if chat else 0,
             "cuts": train.cuts(max_length),
             "preflight": checks,

@@ -16,6 +16,7 @@ RENDER_REASONS = {
     "answer_cut_off": "lose their whole answer when cut to the sequence length",
     "template_refused": "are refused by the chat template",
     "no_tokens": "have no tokens to train on",
+    "prompt_too_long": "have a prompt that leaves no room for an answer in the sequence length",
 }
 
 

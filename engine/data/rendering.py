@@ -19,7 +19,7 @@ from engine.data.chat_template import CALL_PROBE, PROBE, ChatTemplate, Message, 
 from engine.data.encoding import Encoder, Tokens
 from engine.data.rendered import ListedSequences, Rendered, RenderedRows, windows
 from engine.data.row_encoders import RowEncoder, row_encoder
-from engine.data.rows import Row, spoken_text, turns
+from engine.data.rows import Row, asked, spoken_text, turns
 from engine.data.spans import Marked, mark_conversation, mark_sides
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
@@ -87,6 +87,11 @@ class Renderer:
         return self.task.signal in ("preferences", "rewards")
 
     @property
+    def drops_cut_rows(self) -> bool:
+        """Whether a row that does not fit is left out instead of losing its end, as a prompt is."""
+        return self.task.signal == "prompts"
+
+    @property
     def template(self) -> ChatTemplate:
         """The chat template, tried when a conversation first needs it.
 
@@ -152,6 +157,12 @@ class Renderer:
                 result.spelled.add(token, row_id)
             sequences = self._cut(uncut)
             taught = [sequence for sequence in sequences if sequence.teaches]
+            if self.drops_cut_rows:
+                if any(sequence.cut for sequence in sequences):
+                    result.dropped.add("prompt_too_long", row_id)
+                else:
+                    kept.extend(sequences)
+                continue
             if self.keeps_rows_whole and len(taught) < len(sequences):
                 taught = []
             if len(taught) < len(sequences) or not sequences:
@@ -179,6 +190,8 @@ class Renderer:
 
     def prompt_ids(self, row: Row) -> list[int]:
         """Return the ids before the last answer with the generation prompt; for plain text its first tokens."""
+        if "prompt" in row:
+            return self._encoder.single_bos(self._encoder.plain_ids(self._marked_prompt(row).text))
         if "text" in row:
             ids = self._encoder.text_ids(row["text"])
             return ids[: max(1, min(TEXT_PROMPT_TOKENS, len(ids) // 2))]
@@ -221,12 +234,21 @@ class Renderer:
     def _marked(self, uncut: UncutRow) -> list[Marked]:
         try:
             row = uncut.row
+            if self.task.signal == "prompts":
+                return [self._marked_prompt(asked(row))]
             if "messages" in row:
                 return mark_conversation(self.template, self._messages(row), row.get("tools"))
             return mark_sides(self.template, row, self.system_prompt)
         except TemplateRefusedError as error:
             uncut.refused = str(error)
             return []
+
+    def _marked_prompt(self, row: Row) -> Marked:
+        """Return the prompt of a row, whatever answers stand beside it."""
+        (marked,) = mark_sides(
+            self.template, {key: row[key] for key in ("prompt", "tools") if key in row}, self.system_prompt
+        )
+        return marked
 
     def _is_text(self, row: Row) -> bool:
         return self.task.signal == "text" or (self.task.signal == "answers" and "text" in row)
@@ -240,7 +262,12 @@ class Renderer:
         texts = iter(self._encoder.texts([uncut.row["text"] for uncut, _ in batch if uncut.is_text]))
         conversations = iter(self._encoder.conversations([each for _, marked in batch for each in marked]))
         for uncut, marked in batch:
-            uncut.sequences = [next(texts)] if uncut.is_text else _sides(uncut.row, islice(conversations, len(marked)))
+            sides = [] if uncut.is_text else list(islice(conversations, len(marked)))
+            if self.task.signal == "prompts":
+                # Nothing of a prompt is learnt: it is what the model answers.
+                uncut.sequences = [replace(each, runs=[], targets=told(asked(uncut.row))) for each in sides]
+            else:
+                uncut.sequences = [next(texts)] if uncut.is_text else _sides(uncut.row, sides)
         return [uncut for uncut, _ in batch]
 
     def _cut(self, uncut: UncutRow) -> list[Rendered]:
@@ -262,6 +289,12 @@ def _sides(row: Row, tokens: Iterable[Tokens]) -> list[Tokens]:
     if "completion" in row and isinstance(row.get("label"), bool):
         return [replace(each, targets=(int(row["label"]),)) for each in tokens]
     return list(tokens)
+
+
+def told(row: Row) -> tuple[int, ...]:
+    """Return what rewards are told of a prompt row, as the bytes of a JSON object; its id goes beside it."""
+    known = {key: value for key, value in row.items() if key != "id"}
+    return tuple(json.dumps(known, ensure_ascii=True, separators=(",", ":")).encode())
 
 
 def _mask(tokens: Tokens, limit: int) -> list[int]:

@@ -117,6 +117,16 @@ def spoken_text(turn: Mapping[str, Any]) -> str:
     return "\n".join([turn["content"], *calls] if turn["content"] else calls)
 
 
+def asked(row: Row) -> Row:
+    """Return a prompt row: one as it is, a conversation without its last answer, whose text is then the `answer`."""
+    if "messages" not in row:
+        return row
+    messages = list(row["messages"])
+    place = max(index for index, message in enumerate(messages) if message["role"] == "assistant")
+    others = {key: value for key, value in row.items() if key != "messages"}
+    return {**others, "prompt": messages[:place], "answer": spoken_text(messages[place])}
+
+
 def last_answer(row: Row) -> str:
     """Return the last assistant turn of a conversation row; empty for plain text."""
     return next((spoken_text(turn) for turn in reversed(turns(row)) if turn["role"] == "assistant"), "")

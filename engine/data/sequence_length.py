@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from engine.catalog.tasks import Task, task_of
-from engine.planning.derive import choose_length
+from engine.planning.derive import choose_completion, choose_length
 from engine.planning.model_folder import profile_folder
 from engine.planning.profiles import DataProfile, LengthProfile, ModelProfile
 from engine.planning.virtual_prompt import for_text
@@ -34,21 +34,49 @@ def task_in(recipe: Recipe, model: ModelProfile | None, data: DataProfile) -> Ta
     return task_of(recipe.objective, kind, data.labels, multi_label=data.multi_label)
 
 
-def sequence_length(recipe: Recipe, model: ModelProfile | None, lengths: LengthProfile | None) -> tuple[int, str]:
+def row_length(
+    recipe: Recipe, model: ModelProfile | None, lengths: LengthProfile | None, answers: LengthProfile | None
+) -> tuple[int, str]:
+    """Return the most tokens of a row, and where that comes from; as `sequence_length`.
+
+    That is the sequence length, but for a prompt that the model answers while it learns, where the answer needs room.
+    """
+    length, source = sequence_length(recipe, model, lengths, answers)
+    return max(1, length - _written(recipe, model, answers)), source
+
+
+def _written(recipe: Recipe, model: ModelProfile | None, answers: LengthProfile | None) -> int:
+    """Return how many tokens the model adds to a row while it learns."""
+    if recipe.goal.signal != "prompts":
+        return 0
+    if recipe.reinforcement.max_completion is not None:
+        return recipe.reinforcement.max_completion
+    return 0 if model is None else choose_completion(answers, model)[0]
+
+
+def sequence_length(
+    recipe: Recipe,
+    model: ModelProfile | None,
+    lengths: LengthProfile | None,
+    answers: LengthProfile | None = None,
+) -> tuple[int, str]:
     """Return the sequence length in tokens, and where it comes from: `you`, or the reason it was derived.
 
     Args:
         recipe: What it sets wins.
         model: Its context bounds the length; None when only a tokenizer is here.
         lengths: Of the whole training rows.
+        answers: Of the answers in the data; read where the model writes its own while it learns.
     """
+    written = _written(recipe, model, answers)
     if recipe.training.max_length is not None:
         return recipe.training.max_length, YOU
     if model is None:
-        longest = max(8, lengths.longest if lengths else 0)
+        longest = max(8, (lengths.longest if lengths else 0) + written)
         return longest, f"the longest row has {longest} tokens, and the model is not here yet"
     profile = DataProfile(format=None, lengths=lengths)
-    return choose_length(recipe.objective, for_text(model, recipe.method), profile, recipe.training.effective_batch)
+    reading = for_text(model, recipe.method)
+    return choose_length(recipe.objective, reading, profile, recipe.training.effective_batch, written=written)
 
 
 def packs(recipe: Recipe) -> bool:

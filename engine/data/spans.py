@@ -30,11 +30,13 @@ class Marked:
 
     Attributes:
         includes_end: The spans reach over the end-of-turn token already.
+        stays_open: A prompt without an answer, which the model itself goes on from: nothing closes it.
     """
 
     text: str
     spans: list[Span]
     includes_end: bool = False
+    stays_open: bool = False
 
 
 class AnswerNotFoundError(TemplateRefusedError):
@@ -98,7 +100,7 @@ def mark_sides(template: ChatTemplate, row: Row, system_prompt: str | None = Non
     sides = [row[key] for key in ("chosen", "rejected", "completion") if key in row]
     if not sides:
         text = template.with_tools(row.get("tools"), prompt).render(prompt, prompt=True)
-        return [Marked(text, [(0, len(text))], includes_end=True)]
+        return [Marked(text, [(0, len(text))], includes_end=True, stays_open=True)]
     return [_mark_side(template, prompt, side, row.get("tools")) for side in sides]
 
 

@@ -77,13 +77,21 @@ class TokenizedRows:
         left: Rows without a sequence at any length, by reason.
         spelled: Rows whose text spells a special token.
         keeps_rows_whole: A row is of no use without all of its sequences.
+        drops_cut_rows: A row that does not fit is left out.
     """
 
     def __init__(
-        self, store: TokenStore, left: dict[str, Left], spelled: Tally, *, keeps_rows_whole: bool = False
+        self,
+        store: TokenStore,
+        left: dict[str, Left],
+        spelled: Tally,
+        *,
+        keeps_rows_whole: bool = False,
+        drops_cut_rows: bool = False,
     ) -> None:
         self._store = store
         self._keeps_rows_whole = keeps_rows_whole
+        self._drops_cut_rows = drops_cut_rows
         self._left = left
         self._spelled = spelled
         self._whole = CutRows(store, np.arange(len(store)), np.zeros_like(store.lengths), store.lengths)
@@ -112,6 +120,8 @@ class TokenizedRows:
         teaches = rows.num_learnt > 0
         if self._keeps_rows_whole:
             teaches &= ~np.isin(rows.row_numbers, rows.row_numbers[~teaches])
+        if self._drops_cut_rows:
+            teaches = ~rows.is_cut
         kept = rows.only(np.flatnonzero(teaches))
         return RenderedRows(
             sequences=kept,
@@ -123,7 +133,8 @@ class TokenizedRows:
     def _dropped(self, lost: CutRows) -> Tally:
         """Return what is dropped in the order of rows, sequences without anything to learn among it."""
         left = dict(self._left)
-        for reason, which in (("answer_cut_off", ~lost.is_text), ("no_tokens", lost.is_text)):
+        cut_off = "prompt_too_long" if self._drops_cut_rows else "answer_cut_off"
+        for reason, which in ((cut_off, ~lost.is_text), ("no_tokens", lost.is_text)):
             numbers, firsts = np.unique(lost.row_numbers[which], return_index=True)
             if len(numbers):
                 named = np.flatnonzero(which)[firsts[:MAX_ROWS_NAMED]]
@@ -212,6 +223,7 @@ def _write(folder: Path, rows: Sequence[Row], renderer: Renderer, watch: WorkWat
         "spelled": asdict(spelled),
     }
     facts["keeps_rows_whole"] = renderer.keeps_rows_whole
+    facts["drops_cut_rows"] = renderer.drops_cut_rows
     (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -222,4 +234,6 @@ def _open(folder: Path) -> TokenizedRows:
         for reason, each in facts["left"].items()
     }
     store, spelled = TokenStore(folder / _TOKENS_FILE), Tally(**facts["spelled"])
-    return TokenizedRows(store, left, spelled, keeps_rows_whole=facts["keeps_rows_whole"])
+    return TokenizedRows(
+        store, left, spelled, keeps_rows_whole=facts["keeps_rows_whole"], drops_cut_rows=facts["drops_cut_rows"]
+    )

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 
 from engine.data.content_cache import content_key
-from engine.data.lengths import length_profile
+from engine.data.lengths import expected_answers, length_profile
 from engine.data.pipeline import PreparedData, prepare
 from engine.data.preflight import check_prepared, problems_of
 from engine.data.preflight_case import UNCUT_LENGTH
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendered import Rendered, RenderedRows, RenderedSequences
 from engine.data.rendering import Renderer
-from engine.data.sequence_length import model_in, packs, sequence_length, task_in
+from engine.data.sequence_length import model_in, packs, row_length, task_in
 from engine.data.token_facts import TokenFacts, token_facts
 from engine.data.token_text import TokenTexts
 from engine.data.tokenized import tokenize
@@ -228,7 +228,7 @@ def _make_view(recipe: Recipe, folder: str, prepared: PreparedData, cache: Path 
     tokens = tokenize(rows, renderer, rows_sha256=prepared.train_sha256, cache=cache, watch=watch)
     # As the plan counts: without sequences that have nothing to learn.
     lengths = length_profile(tokens.cut(UNCUT_LENGTH).sequences.lengths.tolist())
-    max_length, length_from = sequence_length(recipe, model, lengths)
+    max_length, length_from = row_length(recipe, model, lengths, expected_answers(rows, renderer))
     cut = tokens.cut(max_length)
     packed = packs(recipe)
     cut_facts = token_facts(cut.sequences, tokenizer)

@@ -56,7 +56,7 @@ def find_marks(
     tokenizer = renderer.tokenizer
     rare = [_unknown(facts), _long(facts), *_of_rows(rows, sequences, facts, tokenizer, watch)]
     certain = [_at(facts.doubled, "begins with its first token twice")]
-    if len(rows) and "messages" in rows[0]:
+    if len(rows) and "messages" in rows[0] and renderer.task.signal == "answers":
         ended = np.isin(facts.last_trained, renderer.stop_token_ids)
         certain.append(_at(~facts.cut & ~ended, "no end of the answer is trained"))
         rare += [_shares(facts), _repeated(facts), _cut(facts)]

@@ -69,9 +69,9 @@ def merge_later(run: RunDirectory) -> Exported:
 
 def _prompts(run: RunDirectory, plan: Plan, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     recipe = plan.recipe
-    if recipe.training.max_length is None or not run.held_out_file.exists():
+    if recipe.row_tokens is None or not run.held_out_file.exists():
         return []
-    renderer = Renderer(tokenizer, recipe.training.max_length, recipe.data.system_prompt, plan.task)
+    renderer = Renderer(tokenizer, recipe.row_tokens, recipe.data.system_prompt, plan.task)
     lines = run.held_out_file.read_text(encoding="utf-8").splitlines()[:NUM_PROMPTS]
     return parity_prompts([json.loads(line) for line in lines], renderer)
 

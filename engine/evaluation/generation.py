@@ -27,6 +27,19 @@ class Prompt:
     input_ids: Sequence[int]
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One answer.
+
+    Attributes:
+        ids: Its tokens, with the one that ended it where there is one.
+        text: The same as text, without that.
+    """
+
+    ids: Sequence[int]
+    text: str
+
+
 class Answerer:
     """Generates greedy answers with one model.
 
@@ -77,7 +90,17 @@ class Answerer:
             advance: Called with the number of prompts answered since the last call.
             on_smaller: Told when memory ran out: prompts that did not fit, prompts that are tried instead.
         """
-        answers: list[str | None] = [None] * len(prompts)
+        written = self.write(prompts, advance, on_smaller)
+        return [None if answer is None else answer.text for answer in written]
+
+    def write(
+        self,
+        prompts: Sequence[Sequence[int]],
+        advance: Callable[[int], None],
+        on_smaller: Callable[[int, int], None] | None = None,
+    ) -> list[Written | None]:
+        """Return each answer in order, as tokens and as text; arguments as those of `answer`."""
+        answers: list[Written | None] = [None] * len(prompts)
         fitting = [Prompt(index, ids) for index, ids in enumerate(prompts) if 0 < len(ids) < self._context]
         advance(len(prompts) - len(fitting))
         # In a batch no prompt may shorten the answer of another: where the context leaves less room than the longest
@@ -97,7 +120,7 @@ class Answerer:
     def _cost(self, prompt: Prompt) -> int:
         return answer_cost(len(prompt.input_ids), self._max_new_tokens, self._share)
 
-    def _answer_batch(self, batch: Sequence[Prompt]) -> list[str]:
+    def _answer_batch(self, batch: Sequence[Prompt]) -> list[Written]:
         longest = max(len(prompt.input_ids) for prompt in batch)
         pad = self._tokenizer.pad_token_id
         pad_id = int(pad) if pad is not None else (self._stop_ids or [0])[0]
@@ -123,7 +146,7 @@ class Answerer:
             )
         if watch.asked:
             raise EvaluationInterrupted
-        return [self._text(row) for row in output[:, ahead + longest :].tolist()]
+        return [self._written(row) for row in output[:, ahead + longest :].tolist()]
 
     def _settings(self, pad_id: int, max_new_tokens: int) -> GenerationConfig:
         # Every value is given: what is left out is taken from the model's own configuration.
@@ -143,10 +166,10 @@ class Answerer:
             use_cache=True,
         )
 
-    def _text(self, ids: Sequence[int]) -> str:
+    def _written(self, ids: Sequence[int]) -> Written:
         stops = set(self._stop_ids)
         end = next((place for place, token in enumerate(ids) if token in stops), len(ids))
-        return str(self._tokenizer.decode(ids[:end], skip_special_tokens=True))
+        return Written(ids[: end + 1], str(self._tokenizer.decode(ids[:end], skip_special_tokens=True)))
 
 
 class _StopWhenAsked(StoppingCriteria):

@@ -13,6 +13,7 @@ from engine.data.rows import Row
 from engine.evaluation.few_shot import FewShot
 from engine.evaluation.measurement import TEST_PHASES, Confusion, Phase, Sample
 from engine.evaluation.measures import default_metrics
+from engine.objectives.rewarding import Rewarding
 from engine.out_of_memory import give_back_memory, is_out_of_memory
 from engine.recipe.schema import Recipe
 
@@ -39,7 +40,7 @@ class Examined:
     num_rows: int = 0
     num_tokens: int = 0
     num_generated: int = 0
-    answers: list[dict[str, str]] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
     confusion: Confusion | None = None
 
 
@@ -56,6 +57,7 @@ class Job:
         should_stop: Asked between batches and at every generated token.
         micro_batch: Rows that training holds in memory at once.
         few_shot: Examples to put in front of every question.
+        rewarding: Who judges answers, and the model as it was at the start; None where nothing is rewarded.
         remarks: Sentences on rows left out and values that are no numbers; kept in the file.
         alarms: Those of them that are told whenever they happen.
         done: Rows done, of `total`.
@@ -72,6 +74,7 @@ class Job:
     should_stop: Callable[[], bool]
     micro_batch: int
     few_shot: FewShot | None = None
+    rewarding: Rewarding | None = None
     remarks: list[str] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     done: int = 0

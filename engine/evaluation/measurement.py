@@ -19,11 +19,16 @@ MEASUREMENT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One prompt with the answer that the data expects (empty for prompts typed by a person) and the model's text."""
+    """One prompt with the answer that the data expects (empty for prompts typed by a person) and the model's text.
+
+    Attributes:
+        reward: What the text earned, where answers are rewarded.
+    """
 
     prompt: str
     expected: str
     text: str
+    reward: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,8 @@ class Measurement:
         num_tokens: Trained tokens in those rows.
         num_generated: Rows behind exact match and ROUGE.
         elapsed_s: Wall time of the whole measurement.
-        answers: Every generated answer that was scored, in data order: `{"id", "prompt", "expected", "text"}`.
+        answers: Every generated answer that was scored, in data order: `{"id", "prompt", "expected", "text"}`, and
+            `"reward"` where answers are rewarded.
         remarks: Plain sentences on rows left out and values that are no numbers.
         examples: Training rows that stood in front of every question, in order; only of `few_shot`.
         confusion: Which labels were mistaken for which; None where rows have no labels.
@@ -69,7 +75,7 @@ class Measurement:
     num_tokens: int
     num_generated: int
     elapsed_s: float
-    answers: list[dict[str, str]] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     examples: list[Row] = field(default_factory=list)
     confusion: Confusion | None = None

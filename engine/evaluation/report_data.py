@@ -194,12 +194,18 @@ def paired_samples(
         {
             "prompt": key[0],
             "expected": (later.get(key) or earlier[key])["expected"],
-            "before": earlier.get(key, {}).get("text", ""),
+            "before": _told(earlier.get(key, {})),
             "few_shot": prompted.get(key, {}).get("text", ""),
-            "after": later.get(key, {}).get("text", ""),
+            "after": _told(later.get(key, {})),
         }
         for key in {**later, **earlier}
     ]
+
+
+def _told(sample: dict[str, Any]) -> str:
+    """Return a text with what it has earned, where answers are rewarded."""
+    text, reward = str(sample.get("text", "")), sample.get("reward")
+    return text if reward is None else f"{text}\n(reward {reward:.3g})"
 
 
 def _numbered_samples(measurement: dict[str, Any]) -> dict[tuple[str, int], dict[str, str]]:

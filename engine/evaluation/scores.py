@@ -169,6 +169,8 @@ def score_completions(
     kl_sums: Sequence[float],
     solved_at: float,
     metrics: Collection[str],
+    *,
+    told: Sequence[float] | None = None,
 ) -> dict[str, float]:
     """Return reward, length, KL and solved rate of written answers, those of them that `metrics` asks for.
 
@@ -178,6 +180,7 @@ def score_completions(
         kl_sums: Its KL to the base model, summed over tokens, in nats (`engine.evaluation.metrics.kl.row_kl`).
         solved_at: Reward from which an answer counts as solved.
         metrics: Names as in `evaluation.metrics`; others are ignored.
+        told: What of each answer is held against `solved_at`; its reward when None.
     """
     from engine.evaluation.metrics.completion_length import CompletionLength
     from engine.evaluation.metrics.kl import Kl
@@ -188,7 +191,7 @@ def score_completions(
         return {}
     parts: dict[str, tuple[Any, Sequence[Any], Sequence[Any] | None]] = {
         "reward": (Reward, rewards, None),
-        "solved_rate": (SolvedRate, rewards, [solved_at] * len(rewards)),
+        "solved_rate": (SolvedRate, rewards if told is None else told, [solved_at] * len(rewards)),
         "kl": (Kl, kl_sums, lengths),
         "completion_length": (CompletionLength, lengths, None),
     }

@@ -74,14 +74,32 @@ class TokenScorer:
 
     def score(self, rows: Sequence[TokenRow]) -> list[RowScore]:
         """Return the sums of each row, in order; rows must have at least one trained token."""
+        targets_n, losses, hits = self._losses(rows)
+        counts = targets_n.bincount(minlength=len(rows))
+        # Sums are float64 so that the order of adding does not show.
+        loss = torch.zeros(len(rows), dtype=torch.float64, device=losses.device).index_add_(0, targets_n, losses)
+        right = torch.zeros(len(rows), dtype=torch.int64, device=losses.device).index_add_(0, targets_n, hits)
+        columns = zip(loss.tolist(), right.tolist(), counts.tolist(), strict=True)
+        return [RowScore(float(row_loss), int(hits), int(count)) for row_loss, hits, count in columns]
+
+    def log_probs(self, rows: Sequence[TokenRow]) -> list[list[float]]:
+        """Return the log-probability of each trained token of each row, in nats."""
+        targets_n, losses, _ = self._losses(rows)
+        found: list[list[float]] = [[] for _ in rows]
+        for row, loss in zip(targets_n.tolist(), losses.tolist(), strict=True):
+            found[row].append(-loss)
+        return found
+
+    def _losses(self, rows: Sequence[TokenRow]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return for each trained token its row, its cross-entropy and whether it is ranked first, each (N,)."""
         ids, attention, targets = self._pad(rows)
         with self._autocast():
             inputs = {"input_ids": ids, **behind_virtual_tokens(self._learner, attention)}
             if self._can_chunk():
                 hidden = self._decoder(**inputs, use_cache=False).last_hidden_state
-                return self._score_hidden(hidden, targets)
+                return self._of_hidden(hidden, targets)
             logits = self._model(**inputs, use_cache=False).logits
-            return self._reduce(logits.__getitem__, targets, logits.shape[-1])
+            return _in_chunks(logits.__getitem__, targets, logits.shape[-1])
 
     def _pad(self, rows: Sequence[TokenRow]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return ids, attention mask and targets, each (B, T); the target at t is token t + 1, -100 if untrained."""
@@ -115,34 +133,32 @@ class TokenScorer:
         by_head = self._finish(self._head(hidden))
         return by_head.shape == whole.shape and torch.allclose(by_head, whole.to(by_head.dtype), rtol=1e-3, atol=1e-3)
 
-    def _score_hidden(self, hidden: torch.Tensor, targets: torch.Tensor) -> list[RowScore]:
+    def _of_hidden(
+        self, hidden: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         assert self._head is not None
         head = self._head
-        return self._reduce(
+        return _in_chunks(
             lambda where: self._finish(head(hidden[where])), targets, self._model.config.get_text_config().vocab_size
         )
 
-    def _reduce(
-        self,
-        logits_at: Callable[[tuple[torch.Tensor, torch.Tensor]], torch.Tensor],
-        targets: torch.Tensor,
-        vocab_size: int,
-    ) -> list[RowScore]:
-        """Sum cross-entropy and hits per row, chunk by chunk; sums are float64 so that order does not show."""
-        rows_n, columns_n = torch.nonzero(targets != -100, as_tuple=True)
-        chunk = max(_MIN_CHUNK, CHUNK_BYTES // (4 * vocab_size))
-        loss = torch.zeros(len(targets), dtype=torch.float64, device=targets.device)
-        right = torch.zeros(len(targets), dtype=torch.int64, device=targets.device)
-        for start in range(0, len(rows_n), chunk):
-            where = (rows_n[start : start + chunk], columns_n[start : start + chunk])
-            logits = logits_at(where).float()
-            expected = targets[where]
-            losses = functional.cross_entropy(logits, expected, reduction="none")
-            loss.index_add_(0, where[0], losses.double())
-            right.index_add_(0, where[0], (logits.argmax(dim=-1) == expected).long())
-        tokens = (targets != -100).sum(dim=1)
-        columns = zip(loss.tolist(), right.tolist(), tokens.tolist(), strict=True)
-        return [RowScore(float(row_loss), int(hits), int(count)) for row_loss, hits, count in columns]
+
+def _in_chunks(
+    logits_at: Callable[[tuple[torch.Tensor, torch.Tensor]], torch.Tensor], targets: torch.Tensor, vocab_size: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return row, cross-entropy (float64) and hit of each target, holding the logits of a few at a time."""
+    rows_n, columns_n = torch.nonzero(targets != -100, as_tuple=True)
+    chunk = max(_MIN_CHUNK, CHUNK_BYTES // (4 * vocab_size))
+    losses = torch.zeros(len(rows_n), dtype=torch.float64, device=targets.device)
+    hits = torch.zeros(len(rows_n), dtype=torch.int64, device=targets.device)
+    for start in range(0, len(rows_n), chunk):
+        part = slice(start, start + chunk)
+        where = (rows_n[part], columns_n[part])
+        logits = logits_at(where).float()
+        expected = targets[where]
+        losses[part] = functional.cross_entropy(logits, expected, reduction="none").double()
+        hits[part] = (logits.argmax(dim=-1) == expected).long()
+    return rows_n, losses, hits
 
 
 def after_head(model: PreTrainedModel) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -134,7 +134,7 @@ def _score_batch(job: Job, rows: Sequence[TagRow]) -> list[TagScore]:
 
 def _sample(row: TagRow, score: TagScore) -> Sample:
     words = row.row["tokens"]
-    return Sample(hide_secrets(" ".join(words)), *(_entities(words, tags) for tags in (row.row["tags"], score.given)))
+    return Sample(hide_secrets(" ".join(words)), _entities(words, row.row["tags"]), _entities(words, score.given))
 
 
 def _answer(row: TagRow, score: TagScore) -> dict[str, str]:

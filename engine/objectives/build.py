@@ -12,8 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from engine.catalog.tasks import Task
 from engine.data.rendered import RenderedRows
 from engine.methods.apply import rate_factors
-from engine.objectives import chat, classification, domain_adaptation, token_classification
+from engine.objectives import chat, classification, domain_adaptation, reinforcement_learning, token_classification
 from engine.objectives.parts import TrainerParts
+from engine.objectives.rewarding import Rewarding
 from engine.objectives.sequences import Segment, Sequences
 from engine.planning.plan import Device
 from engine.planning.schedule import rate_share, warmup_steps
@@ -50,6 +51,7 @@ OBJECTIVES: dict[str, Objective] = {
     "domain-adaptation": domain_adaptation,
     "classification": classification,
     "token-classification": token_classification,
+    "reinforcement-learning": reinforcement_learning,
 }
 
 
@@ -99,6 +101,7 @@ def build_trainer(context: RunContext) -> BuiltTrainer:
         tokenizer=context.tokenizer,
         # The trainer insists on a folder of its own and makes it; it writes nothing there.
         folder=context.run.checkpoints_folder,
+        rewarding=context.rewarding,
     )
 
 
@@ -113,6 +116,7 @@ def make_trainer(
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     rank: int = 0,
+    rewarding: Rewarding | None = None,
 ) -> BuiltTrainer:
     """Return the trainer of examples that are ready.
 
@@ -126,6 +130,7 @@ def make_trainer(
         tokenizer: Of the model.
         folder: What the trainer insists on having; nothing is written there.
         rank: Which of the processes that share the work builds it.
+        rewarding: Judge and reference of a run that learns from rewards; None makes them where they are needed.
     """
     training = recipe.training
     order = StepOrder(
@@ -135,6 +140,7 @@ def make_trainer(
         seed=training.seed,
         rank=rank,
         num_ranks=batching.num_gpus,
+        repeats=recipe.reinforcement.num_generations if task.signal == "prompts" else 1,
     )
     total_steps = count_steps(training, order.steps_per_epoch)
     schedule = partial(
@@ -145,7 +151,7 @@ def make_trainer(
         min_share=training.min_rate,
     )
     parts = TrainerParts(
-        recipe, task, device, batching, sequences, order, total_steps, schedule, model, tokenizer, folder
+        recipe, task, device, batching, sequences, order, total_steps, schedule, model, tokenizer, folder, rewarding
     )
     trainer = OBJECTIVES[recipe.objective].trainer(parts)
     trainer.rate_factors = rate_factors(model, recipe)

@@ -7,6 +7,7 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.catalog.tasks import Task
+from engine.objectives.rewarding import Rewarding
 from engine.objectives.sequences import Sequences
 from engine.planning.plan import Device
 from engine.recipe.schema import Recipe
@@ -31,6 +32,7 @@ class TrainerParts:
         model: The model with its method applied, on its device.
         tokenizer: Of the model.
         folder: What the trainer insists on having; nothing is written there.
+        rewarding: Judge and reference of a run that learns from rewards; None makes them.
     """
 
     recipe: Recipe
@@ -44,6 +46,7 @@ class TrainerParts:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     folder: Path
+    rewarding: Rewarding | None = None
 
     @property
     def training(self) -> TrainingSection:

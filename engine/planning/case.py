@@ -19,6 +19,7 @@ from engine.planning.search import SMALL_PARAMS, Space
 from engine.planning.storage import estimate_disk
 from engine.planning.virtual_prompt import DEFAULT_TOKENS, num_virtual_tokens
 from engine.recipe.sources import flatten
+from engine.runs.references import weights_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
             epochs=values["training.epochs"],
             max_steps=values["training.max_steps"],
             text=find_objective(values["objective"]).plain_text,
+            written=_written(values),
+            repeats=_repeats(values),
         ),
         rate=training_rate(facts.device, facts.machine, precision),
         micro_batch=decided("training.micro_batch"),
@@ -77,6 +80,9 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
         smoothed=values["training.label_smoothing"] > 0,
         generate=_generated_tokens(values["evaluation.metrics"], values["evaluation.max_new_tokens"]),
         examples=example_tokens(decided("evaluation.few_shot"), facts.data),
+        written=_written(values),
+        reference=_keeps_reference(values),
+        judge_bytes=_judge_bytes(values),
         merge=values["delivery.merge"] or "delivery.merge" not in given,
         depth=depth_of(values, facts.model),
         variant=values["method.variant"] or "plain",
@@ -90,6 +96,30 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
 def _generated_tokens(metrics: Collection[str] | None, max_new_tokens: int | None) -> int:
     """Return the longest answer that an evaluation generates; 0 when no metric needs one."""
     return (max_new_tokens or 0) if GENERATING_CHOICES.intersection(metrics or ()) else 0
+
+
+def _written(values: Mapping[str, Any]) -> int:
+    """Return the tokens of a row that the model writes itself while it learns."""
+    answers = find_objective(values["objective"]).signal == "prompts"
+    return (values["reinforcement.max_completion"] or 0) if answers else 0
+
+
+def _repeats(values: Mapping[str, Any]) -> int:
+    """Return how many times a step reads each of its rows: once for each answer that is written to it."""
+    answers = find_objective(values["objective"]).signal == "prompts"
+    repeats: int = values["reinforcement.num_generations"] if answers else 1
+    return repeats
+
+
+def _keeps_reference(values: Mapping[str, Any]) -> bool:
+    answers = find_objective(values["objective"]).signal == "prompts"
+    return answers and bool(values["reinforcement.beta"])
+
+
+def _judge_bytes(values: Mapping[str, Any]) -> int:
+    place = values["reinforcement.reward_model"]
+    judges = find_objective(values["objective"]).signal == "prompts" and "model" in values["reinforcement.rewards"]
+    return weights_bytes(place) if judges and place else 0
 
 
 def _methods(given: Collection[str], facts: Facts) -> tuple[MethodName, ...]:
@@ -182,6 +212,7 @@ def setup_of(plan: Plan) -> Setup:
     """Return what decides on the memory of a plan."""
     recipe, evaluation = plan.recipe, plan.recipe.evaluation
     training, method = recipe.training, recipe.method
+    values = flatten(recipe.model_dump(mode="json"))
     targets = method.targets or "all-linear"
     return Setup(
         device=plan.device.kind,
@@ -200,6 +231,9 @@ def setup_of(plan: Plan) -> Setup:
         smoothed=training.label_smoothing > 0,
         generate=_generated_tokens(evaluation.metrics, evaluation.max_new_tokens),
         examples=example_tokens(evaluation.few_shot, plan.data),
+        written=_written(values),
+        reference=_keeps_reference(values),
+        judge_bytes=_judge_bytes(values),
         merge=recipe.delivery.merge and method.facts.mergeable,
         depth=depth_of(flatten(recipe.model_dump(mode="json")), plan.model),
         variant=method.variant or "plain",

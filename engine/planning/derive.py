@@ -13,7 +13,7 @@ from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import known
 from engine.planning.capabilities import Surroundings, native_precision
 from engine.planning.plan import Device
-from engine.planning.profiles import DataProfile, ModelProfile
+from engine.planning.profiles import DataProfile, LengthProfile, ModelProfile
 from engine.recipe.schema_data import source_paths
 from engine.text import clean_line, human_count
 
@@ -53,7 +53,9 @@ def choose_precision(hardware: Hardware, where: Surroundings, model: ModelProfil
     return precision, reasons[precision]
 
 
-def choose_length(objective: str, model: ModelProfile, data: DataProfile, effective_batch: int) -> Reasoned:
+def choose_length(
+    objective: str, model: ModelProfile, data: DataProfile, effective_batch: int, *, written: int = 0
+) -> Reasoned:
     """Return the sequence length and why.
 
     Args:
@@ -61,8 +63,11 @@ def choose_length(objective: str, model: ModelProfile, data: DataProfile, effect
         model: Its context length is never exceeded.
         data: Lengths of the rows.
         effective_batch: Rows per optimizer step.
+        written: Tokens that the model itself adds to a row while it learns.
     """
     context = model.context_length
+    if written:
+        return _length_with_answers(context, data, written)
     if data.lengths is None or not data.lengths.count:
         length = min(context, DEFAULT_LENGTH)
         return length, "the lengths of the rows are not known yet"
@@ -78,6 +83,14 @@ def choose_length(objective: str, model: ModelProfile, data: DataProfile, effect
     if lengths.longest <= length:
         return length, f"the longest row has {about}{lengths.longest} tokens"
     return length, f"99 % of the rows have at most {about}{lengths.p99} tokens, the longest {lengths.longest}"
+
+
+def _length_with_answers(context: int, data: DataProfile, written: int) -> Reasoned:
+    longest = data.lengths.longest if data.lengths is not None and data.lengths.count else DEFAULT_LENGTH
+    length = max(8, math.ceil((longest + written) / 8) * 8)
+    if length > context:
+        return context, f"the model's context; the longest prompt has {longest} tokens, an answer up to {written}"
+    return length, f"the longest prompt has {longest} tokens, an answer up to {written}"
 
 
 def _packed_length(context: int, total_tokens: int, effective_batch: int) -> Reasoned:
@@ -108,9 +121,24 @@ def choose_rate(method: MethodName, num_params: int, optimizer: str = "adamw") -
     return usual_rate(method, num_params, optimizer), f"{reason}, {less}" if less else reason
 
 
+def choose_completion(answers: LengthProfile | None, model: ModelProfile) -> Reasoned:
+    """Return the longest answer that a model writes while it learns from rewards, and why.
+
+    Args:
+        answers: Lengths of the answers in the data, where it has any.
+        model: Half of its context stays for the prompt.
+    """
+    longest = answers.longest if answers else 0
+    return _answer_tokens(longest, model, f"the longest answer in the data has {longest} tokens")
+
+
 def choose_answer_tokens(data: DataProfile, model: ModelProfile) -> Reasoned:
     """Return the longest answer to generate and why."""
     longest = data.held_out_answer_longest or (data.answer_lengths.longest if data.answer_lengths else 0)
+    return _answer_tokens(longest, model, f"the longest held-out answer has {longest} tokens")
+
+
+def _answer_tokens(longest: int, model: ModelProfile, reason: str) -> Reasoned:
     if not longest:
         return min(128, model.context_length // 2), "there are no answers to measure"
     tokens = max(8, math.ceil(longest * 1.1))
@@ -118,7 +146,7 @@ def choose_answer_tokens(data: DataProfile, model: ModelProfile) -> Reasoned:
     most = min(MAX_ANSWER_TOKENS, model.context_length // 2)
     if tokens > most:
         return most, f"the longest answer has {longest} tokens, capped"
-    return tokens, f"the longest held-out answer has {longest} tokens"
+    return tokens, reason
 
 
 def choose_held_out(data: DataProfile) -> float | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from engine.planning.evaluation_cut import answered_rows, cached_share
 from engine.planning.memory import Setup, learning_blocks, linear_params
 from engine.planning.memory_phases import gives_words
 from engine.planning.plan import Device, Machine, Steps, TimeEstimate
@@ -14,6 +15,11 @@ CPU_FLOPS_PER_CORE = {"float32": 45e9, "bfloat16": 65e9, "float16": 45e9}
 """Reached in training a 135M Llama on one AVX-512 core: 58e9 in float32, 80e9 under bfloat16 autocast."""
 STEP_OVERHEAD_S = {"cpu": 0.03, "cuda": 0.06}
 """Time of a micro-step that does not depend on its size: Python, launches, data."""
+TOKEN_OVERHEAD_S = {"cpu": 0.004, "cuda": 0.025}
+"""Time of one more token of an answer in a small model: 2 layers took 3 ms on one core; transformers' loop on a GPU is
+bound by launches."""
+BYTES_PER_S = {"cpu": 15e9, "cuda": 800e9}
+"""Assumed speed at which weights are read while an answer is written; not measured here."""
 # Dense bfloat16 (float16 below 8.0) peak by compute capability; training reaches about a third of it.
 _PEAK_FLOPS = {
     (7, 0): 112e12,
@@ -91,6 +97,8 @@ class Work:
         effective_batch: Sequences per optimizer step.
         max_steps: Step limit; None lets the epochs decide.
         text: The rows are plain text.
+        written: Tokens that the model writes to a row while it learns; 0 where it only reads.
+        repeats: Times that a step reads each of its rows.
     """
 
     data: DataProfile
@@ -98,11 +106,13 @@ class Work:
     epochs: float
     max_steps: int | None
     text: bool
+    written: int = 0
+    repeats: int = 1
 
     def total_steps(self, max_length: int, *, packing: bool) -> int:
         """Return the optimizer steps of the run."""
         sequences = count_sequences(self.data, max_length, packing=packing, text=self.text)
-        return total_steps(sequences, self.effective_batch, self.epochs, self.max_steps)[1]
+        return total_steps(sequences * self.repeats, self.effective_batch, self.epochs, self.max_steps)[1]
 
     def tokens_per_step(self, max_length: int, *, packing: bool) -> float:
         """Return the tokens of one optimizer step, without padding."""
@@ -112,7 +122,8 @@ class Work:
         if packing:
             filled = max(1, count_sequences(self.data, max_length, packing=True, text=self.text))
             return min(float(max_length), lengths.total / filled) * self.effective_batch
-        return mean_tokens(lengths, max_length) * min(self.effective_batch, max(1, self.data.num_train))
+        rows = min(self.effective_batch, max(1, self.data.num_train * self.repeats))
+        return (mean_tokens(lengths, max_length - self.written) + self.written) * rows
 
 
 def step_flops(model: ModelProfile, setup: Setup, tokens: float) -> float:
@@ -157,7 +168,35 @@ def step_seconds(model: ModelProfile, setup: Setup, work: Work, rate: Rate) -> f
     flops = rate.flops * width_share(setup.device, model.hidden_size)
     flops *= setup.num_gpus * _SHARING_EFFICIENCY[setup.strategy]
     micro_steps = -(-work.effective_batch // (setup.micro_batch * setup.num_gpus))
-    return step_flops(model, setup, padded) / flops + micro_steps * STEP_OVERHEAD_S[setup.device]
+    learning_s = step_flops(model, setup, padded) / flops + micro_steps * STEP_OVERHEAD_S[setup.device]
+    return learning_s + (writing_seconds(model, setup, work, rate) if work.written else 0.0)
+
+
+def writing_seconds(model: ModelProfile, setup: Setup, work: Work, rate: Rate) -> float:
+    """Return the expected time in which the answers of a step are written: token by token, and all as long as allowed.
+
+    Args:
+        model: Facts of the base model.
+        setup: How it is carried out.
+        work: What there is to learn from.
+        rate: Of one device.
+    """
+    prompt = max(1, setup.max_length - work.written)
+    share = cached_share(
+        hidden=model.hidden_size,
+        kv_heads=model.num_kv_heads,
+        head_dim=model.head_dim,
+        activation_checkpointing=setup.activation_checkpointing,
+    )
+    at_once = answered_rows(setup.tokens, prompt, work.written, share)
+    batches = -(-work.effective_batch // at_once)
+    # Every token reads all weights once, whatever the number of rows.
+    token_s = max(TOKEN_OVERHEAD_S[setup.device], setup.width * model.num_params / BYTES_PER_S[setup.device])
+    tokens = work.effective_batch * (prompt + work.written)
+    forward = step_flops(model, setup, tokens) / (3.0 if setup.full else 2.0)
+    flops = rate.flops * width_share(setup.device, model.hidden_size)
+    # Besides what is written, the reference reads it once.
+    return batches * work.written * token_s + forward * (2.0 if setup.reference else 1.0) / flops
 
 
 def estimate_time(step_s: float, steps: Steps, rate: Rate) -> TimeEstimate | None:

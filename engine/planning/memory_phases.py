@@ -33,6 +33,8 @@ Moment = dict[str, int]
 WEIGHTS = "model weights"
 CONSTANTS = "quantisation constants"
 ADAPTER = "adapter"
+JUDGE = "reward model"
+REFERENCE = "weights as they were at the start"
 COPIES = "narrow copies of weights"
 GRADIENTS = "gradients"
 STATES = "optimizer states"
@@ -104,18 +106,21 @@ class _Run:
     def weights(self) -> Moment:
         """Return the model as it lies there between steps."""
         model, setup = self.model, self.setup
+        copy = {REFERENCE: 4 * trainable_params(model, setup) // self.shard} if setup.reference else {}
+        if setup.judge_bytes:
+            copy[JUDGE] = setup.judge_bytes
         if setup.full:
-            return {WEIGHTS: 4 * model.num_params // self.shard}
+            return {WEIGHTS: 4 * model.num_params // self.shard, **copy}
         if setup.part:
             learnt = trainable_params(model, setup)
-            return {WEIGHTS: (setup.width * (model.num_params - learnt) + 4 * learnt) // self.shard}
+            return {WEIGHTS: (setup.width * (model.num_params - learnt) + 4 * learnt) // self.shard, **copy}
         if setup.facts.bits is None:
             resting = {WEIGHTS: setup.width * model.num_params // self.shard}
         else:
             rest = max(0, model.num_params - linear_params(model))
             packed, constants = quantized_bytes(model, setup.facts.bits)
             resting = {WEIGHTS: (packed + setup.width * rest) // self.shard, CONSTANTS: constants // self.shard}
-        return {**resting, ADAPTER: 4 * trainable_params(model, setup) // self.shard}
+        return {**resting, ADAPTER: 4 * trainable_params(model, setup) // self.shard, **copy}
 
     def states(self) -> int:
         return optimizer_bytes(self.setup.optimizer, trainable_params(self.model, self.setup)) // self.shard
@@ -174,6 +179,9 @@ class _Run:
         held = {} if checkpointed else copies
         kept, block = self.kept(), self.block
         head = self.head()
+        if setup.written:
+            # The answers of a step are written before anything of it is learnt.
+            yield self.generation({**self.resting(0), **copies}, setup.max_length - setup.written, setup.written)
         start = self.resting(resident)
         # Blocks below the first that learns pass as in an evaluation.
         by_the_way = block.evaluating if checkpointed or not self.working else block.passing
@@ -230,7 +238,9 @@ class _Run:
     def head(self) -> "_Head":
         if not gives_words(self.model):
             return _class_head(self.model, self.setup)
-        fused = self.setup.device == "cuda" and self.model.head in (None, "causal-lm") and not self.setup.smoothed
+        # TRL's trainers that learn from rewards have the fused head on every device.
+        on_gpu = self.setup.device == "cuda" and self.model.head in (None, "causal-lm") and not self.setup.smoothed
+        fused = on_gpu or self.setup.written > 0
         return _fused_head(self.model, self.setup) if fused else _plain_head(self.model, self.setup)
 
     def evaluation(self) -> Iterator[Moment]:
@@ -250,17 +260,17 @@ class _Run:
         yield {**base, ACTIVATIONS: self.reading(tokens) + self.mask(), HEAD: 0}
         yield {**base, ACTIVATIONS: 2 * hidden, HEAD: chunk}
         if setup.generate:
-            yield from (self.generation(base, prompt) for prompt in prompts)
+            yield from (self.generation(base, prompt, setup.generate) for prompt in prompts)
 
     def reading(self, tokens: int) -> int:
         """Return what a block needs to read so many tokens without gradients."""
         return round(tokens / self.setup.tokens * self.block.evaluating)
 
-    def generation(self, base: Moment, prompt: int) -> Moment:
+    def generation(self, base: Moment, prompt: int, written: int) -> Moment:
         """Return the moment when prompts have been read: their keys and values, and one block at work."""
         setup, model = self.setup, self.model
-        rows = answered_rows(setup.tokens, prompt, setup.generate, generation_share(model, setup))
-        length = prompt + setup.generate
+        rows = answered_rows(setup.tokens, prompt, written, generation_share(model, setup))
+        length = prompt + written
         cache = 2 * model.num_layers * model.num_kv_heads * model.head_dim * setup.width * rows * length
         logits = rows * model.vocab_size * (4 + setup.width)
         return {**base, ACTIVATIONS: self.reading(rows * prompt), CACHE: cache, HEAD: logits}

@@ -55,6 +55,9 @@ class Setup:
         dropout: Share of adapter inputs that are dropped.
         generate: Longest answer generated in an evaluation, in tokens; 0 when nothing is generated.
         examples: Most tokens that the few-shot baseline puts in front of a question; 0 without it.
+        written: Tokens of a row that the model writes itself while it learns; 0 where it only reads.
+        reference: A copy is kept of the weights that learn, as they were at the start.
+        judge_bytes: Size of a reward model beside the one that learns.
         merge: The adapter is merged into the base model at the end.
         depth: Where in the model it trains, for methods that train a part of it.
         variant: How the matrices of LoRA are scaled and started.
@@ -81,6 +84,9 @@ class Setup:
     dropout: float = 0.0
     generate: int = 0
     examples: int = 0
+    written: int = 0
+    reference: bool = False
+    judge_bytes: int = 0
     merge: bool = False
     depth: Depth = Depth()
     variant: str = "plain"

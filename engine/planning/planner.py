@@ -27,6 +27,7 @@ from engine.planning.options import make_options
 from engine.planning.pins import with_commits
 from engine.planning.plan import Device, Machine, MemoryEstimate, OtherGpu, Plan, Steps
 from engine.planning.profiles import DataProfile, Finding, ModelProfile
+from engine.planning.reinforcement import calmer, derive_reinforcement, reinforcement_findings
 from engine.planning.search import Choice, Space, find_setup
 from engine.planning.settings import Settings
 from engine.planning.sharing import gpus_alike, share_work, sharing_findings, sharing_reason
@@ -48,8 +49,6 @@ from engine.text import human_bytes, human_count
 SMALLER = 0.8
 """A base model to fall back on has at most this share of the weights of the last one; less would save little."""
 SAME_DISK_BYTES = 64 * 2**20
-LABELLED_ROWS = 2000
-"""Held-out rows whose classes or tags are measured: at 200, a class of one row in a hundred would stand on two."""
 
 
 def make_plan(
@@ -193,7 +192,11 @@ def _derive_frame(facts: _Facts) -> None:
     written_out = reason_against("sdpa", facts.surroundings)
     settings.derive("training.attention", "eager" if written_out else "sdpa", written_out or "always there, and fast")
     batch = settings["training.effective_batch"]
-    settings.derive("training.max_length", *derive.choose_length(settings["objective"], facts.reading, data, batch))
+    written = derive_reinforcement(settings, facts.reading, data) if facts.goal.signal == "prompts" else 0
+    settings.derive(
+        "training.max_length",
+        *derive.choose_length(settings["objective"], facts.reading, data, batch, written=written),
+    )
     settings.derive("training.packing", *_packing(facts))
     metrics = list(find_objective(settings["objective"]).metrics)
     settings.derive("evaluation.metrics", metrics, "all that fit the objective")
@@ -209,7 +212,7 @@ def _derive_frame(facts: _Facts) -> None:
 def _derive_sharing(facts: _Facts, space: Space, alone: Choice) -> tuple[Space, Choice]:
     """Derive how many GPUs share the run, and return space and choice with that many."""
     settings, machine = facts.settings, facts.of.machine
-    wanted = settings["training.num_gpus"] if settings.is_set("training.num_gpus") else None
+    wanted = settings["training.num_gpus"] if settings["training.num_gpus"] is not None else None
     shared, choice = share_work(space, alone, machine.alike_free_bytes, wanted=wanted)
     settings.derive("training.num_gpus", choice.setup.num_gpus, sharing_reason(machine, alone, choice, space))
     return shared, choice
@@ -229,7 +232,8 @@ def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
     _derive_adapter(facts, setup)
     _derive_depth(facts, setup)
     counted = rate_params(facts.model, setup)
-    settings.derive("training.learning_rate", *derive.choose_rate(setup.method, counted, setup.optimizer))
+    reasoned = derive.choose_rate(setup.method, counted, setup.optimizer)
+    settings.derive("training.learning_rate", *(calmer(*reasoned) if facts.goal.signal == "prompts" else reasoned))
     need = human_bytes(choice.memory.expected_bytes)
     rows = settings["training.effective_batch"] // space.num_gpus
     divisor = f"largest useful divisor of {rows} that fits"
@@ -326,6 +330,9 @@ def _derive_steps(facts: _Facts, choice: Choice) -> Steps:
     sequences = count_sequences(
         facts.data, settings["training.max_length"], packing=settings["training.packing"], text=facts.text
     )
+    if facts.goal.signal == "prompts":
+        # A step reads each of its prompts once for every answer that is written to it.
+        sequences *= settings["reinforcement.num_generations"]
     steps = make_steps(
         sequences,
         effective_batch=settings["training.effective_batch"],
@@ -348,6 +355,8 @@ def _derive_rest(facts: _Facts) -> None:
     settings, model, data = facts.settings, facts.model, facts.data
     base = settings["model.base"]
     settings.derive("name", derive.choose_name(settings["objective"], base, settings["data.source"]), "model and data")
+    if model.from_run and model.folder:
+        settings.pin("model.base", model.folder)
     if model.revision:
         settings.derive("model.revision", model.revision, derive.revision_reason(model))
     if facts.goal.converses and model.kind == "decoder" and not model.has_chat_template:
@@ -361,8 +370,6 @@ def _derive_rest(facts: _Facts) -> None:
     if share := derive.choose_held_out(data):
         settings.derive("data.held_out", share, f"{data.num_held_out} rows, a tenth but at most 500")
     settings.derive("evaluation.sample_prompts", None, "the first three held-out rows")
-    if facts.goal.signal in ("labels", "tags"):
-        settings.derive("evaluation.max_rows", LABELLED_ROWS, "reading is quick, and rare classes need many rows")
     settings.derive("training.dropout", None, "as the model's configuration says")
     settings.derive("training.neftune_alpha", None, "no noise")
 
@@ -415,6 +422,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
             *find.length_findings(recipe, facts.model),
             *find.step_findings(recipe, steps),
             *depth_findings(recipe, facts.model, steps),
+            *reinforcement_findings(recipe, facts.data, steps.total_steps),
             *find.disk_findings(disk),
             *find.time_findings(time),
             *training_findings(recipe, facts.model, facts.data, facts.settings.paths_set(), choice.setup),

@@ -41,6 +41,9 @@ class Space:
         dropout: Share of adapter inputs that are dropped.
         generate: Longest answer generated in an evaluation, in tokens; 0 when nothing is generated.
         examples: Most tokens that the few-shot baseline puts in front of a question; 0 without it.
+        written: Tokens of a row that the model writes itself while it learns; 0 where it only reads.
+        reference: A copy is kept of the weights that learn, as they were at the start.
+        judge_bytes: Size of a reward model beside the one that learns.
         merge: An adapter is merged at the end.
         depth: Where in the model it trains, for methods that train a part of it.
         variant: How the matrices of LoRA are scaled and started.
@@ -72,6 +75,9 @@ class Space:
     dropout: float = 0.0
     generate: int = 0
     examples: int = 0
+    written: int = 0
+    reference: bool = False
+    judge_bytes: int = 0
     merge: bool = True
     depth: Depth = Depth()
     variant: str = "plain"
@@ -113,7 +119,7 @@ class Space:
         lengths = self.work.data.lengths
         if setup.packed or self.work.text or lengths is None or not lengths.longest:
             return setup
-        longest = math.ceil(lengths.longest * (ESTIMATED_SPREAD if lengths.estimated else 1))
+        longest = math.ceil(lengths.longest * (ESTIMATED_SPREAD if lengths.estimated else 1)) + setup.written
         return setup.changed(max_length=min(setup.max_length, -(-longest // 8) * 8))
 
     def _memory_of(self, setup: Setup) -> MemoryEstimate:
@@ -250,6 +256,9 @@ def space_setup(space: Space, method: MethodName, optimizer: Optimizer, checkpoi
         dropout=space.dropout if facts.makes_adapter else 0.0,
         generate=space.generate,
         examples=space.examples,
+        written=space.written,
+        reference=space.reference,
+        judge_bytes=space.judge_bytes,
         merge=space.merge and facts.mergeable,
         depth=space.depth,
         variant=space.variant if low_rank else "plain",

@@ -24,7 +24,7 @@ def choose_best_by(objective: str, *, held_out: bool) -> tuple[str, str]:
     """Return the metric that says which step is best, and why."""
     if not held_out:
         return "last", "no rows are held out to compare steps on"
-    if find_objective(objective).signal == "rewards":
+    if find_objective(objective).signal == "prompts":
         return "reward", "what is learnt for"
     return "loss", "always measured, and moves before any other"
 

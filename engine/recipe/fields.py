@@ -15,6 +15,9 @@ from engine.recipe.schema import Recipe
 FieldKind = Literal["text", "int", "float", "bool", "choice", "choices", "list", "mapping"]
 
 
+_PAIRS = {"text": "key: value texts", "int": "name: whole number", "float": "name: number"}
+
+
 @dataclass(frozen=True, slots=True)
 class RecipeField:
     """One field of a recipe.
@@ -33,7 +36,7 @@ class RecipeField:
         optional: None is a value: the plan derives the field, or leaves it out.
         required: Must be set by somebody.
         accepts: All shapes that the field takes; `kind` is the first.
-        items: What the values of a mapping are: `text` or `int`.
+        items: What the values of a mapping are: `text`, `int` or `float`.
         exclusive_minimum: The value must lie above `minimum`.
         exclusive_maximum: The value must lie below `maximum`.
         group: What it belongs to inside a long section; empty in short ones.
@@ -54,7 +57,7 @@ class RecipeField:
     accepts: tuple[FieldKind, ...]
     exclusive_minimum: bool
     exclusive_maximum: bool
-    items: Literal["text", "int"] = "text"
+    items: Literal["text", "int", "float"] = "text"
     group: str = ""
 
     @property
@@ -79,7 +82,7 @@ class RecipeField:
             "choice": f"one of {choices}",
             "choices": f"a list of {choices}",
             "list": "a list of texts",
-            "mapping": "a section of key: value texts" if self.items == "text" else "a section of name: whole number",
+            "mapping": f"a section of {_PAIRS[self.items]}",
         }
         if kind in plain:
             return plain[kind]
@@ -168,14 +171,17 @@ def _field(path: str, info: FieldInfo) -> RecipeField:
         accepts=kinds,
         exclusive_minimum=low_exclusive,
         exclusive_maximum=high_exclusive,
-        items="int" if any(_holds_ints(member) for member in members) else "text",
+        items=next((found for member in members if (found := _items_of(member))), "text"),
         group=str(extra.get("group", "")),
     )
 
 
-def _holds_ints(member: Any) -> bool:
-    """Return whether a mapping holds whole numbers; bounds wrap them in `Annotated`."""
-    return get_origin(member) is dict and int in (get_args(member)[1], *get_args(get_args(member)[1]))
+def _items_of(member: Any) -> Literal["int", "float"] | None:
+    """Return which numbers a mapping holds, if it holds any; bounds wrap them in `Annotated`."""
+    if get_origin(member) is not dict:
+        return None
+    held = (get_args(member)[1], *get_args(get_args(member)[1]))
+    return "int" if int in held else "float" if float in held else None
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

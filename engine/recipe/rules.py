@@ -20,6 +20,7 @@ from engine.catalog.objectives import OBJECTIVE_SETTINGS, OBJECTIVES, find_objec
 from engine.recipe.check import ACCESS_TOKEN
 from engine.recipe.fields import fields_by_path
 from engine.recipe.problems import Problem
+from engine.recipe.rules_reinforcement import reinforcement_rules
 from engine.recipe.schema import Recipe
 from engine.recipe.sources import Source, flatten
 from engine.recipe.strict_yaml import resolve_scalar
@@ -236,7 +237,7 @@ def _softening(facts: _Facts) -> Iterator[Problem]:
     if facts.is_set("training.label_smoothing") and training.label_smoothing and not objective.expects_targets:
         because = f"the loss of {objective.name} has no targets whose probability could be spread"
         yield _no_effect("training.label_smoothing", because)
-    if facts.is_set("training.neftune_alpha") and objective.signal == "rewards":
+    if facts.is_set("training.neftune_alpha") and objective.signal == "prompts":
         yield _no_effect("training.neftune_alpha", "answers are sampled from the model as it is, without noise")
     if facts.is_set("training.min_rate") and training.min_rate and training.schedule == "constant":
         yield _no_effect("training.min_rate", "the constant schedule never falls")
@@ -430,6 +431,10 @@ def _formats(facts: _Facts) -> Iterator[Problem]:
         )
 
 
+def _reinforcement(facts: _Facts) -> Iterator[Problem]:
+    yield from reinforcement_rules(facts.recipe, facts.values, facts.set_paths)
+
+
 def _names(facts: _Facts) -> Iterator[Problem]:
     name = facts.recipe.name
     if name is not None and (not name.strip() or not name.isprintable()):
@@ -481,6 +486,7 @@ _RULES: tuple[Callable[[_Facts], Iterator[Problem]], ...] = (
     _remote_code,
     _sample_prompts,
     _formats,
+    _reinforcement,
     _names,
     _expansion,
     _access_tokens,

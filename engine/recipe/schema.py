@@ -17,7 +17,7 @@ from pydantic import Field
 from engine.catalog.methods import Method, MethodName, find_method
 from engine.catalog.objectives import Objective, find_objective
 from engine.recipe.schema_data import DataSection
-from engine.recipe.schema_objectives import ClassificationSection, TokenClassificationSection
+from engine.recipe.schema_objectives import ClassificationSection, ReinforcementSection, TokenClassificationSection
 from engine.recipe.schema_training import TrainingSection
 from engine.recipe.section import Section, why
 
@@ -28,7 +28,7 @@ class ModelSection(Section):
     base: str = Field(
         title="Base model",
         min_length=1,
-        description="A folder with safetensors weights, a hub id such as Qwen/Qwen3-0.6B, or builtin:starter.",
+        description="A folder with safetensors weights, a hub id such as Qwen/Qwen3-0.6B, builtin:starter or run:ID.",
     )
     revision: str | None = Field(
         None,
@@ -288,7 +288,9 @@ class Recipe(Section):
         description="Title of the run in lists.",
         json_schema_extra=why("Made from the model and the data."),
     )
-    objective: Literal["chat", "domain-adaptation", "classification", "token-classification"] = Field(
+    objective: Literal[
+        "chat", "domain-adaptation", "classification", "token-classification", "reinforcement-learning"
+    ] = Field(
         title="Objective",
         description="What the model learns, such as chat (answers from examples) or classification (labels of texts).",
     )
@@ -305,9 +307,19 @@ class Recipe(Section):
     token_classification: TokenClassificationSection = Field(
         default_factory=TokenClassificationSection, title="Token classification", description="How words are tagged."
     )
+    reinforcement: ReinforcementSection = Field(
+        default_factory=ReinforcementSection, title="Reinforcement", description="How rewards are given and learnt."
+    )
     delivery: DeliverySection = Field(
         default_factory=DeliverySection, title="Delivery", description="What is left in your hands."
     )
+
+    @property
+    def row_tokens(self) -> int | None:
+        """Most tokens of a rendered row: the sequence length, less the answer where the model writes one itself."""
+        if self.training.max_length is None or self.goal.signal != "prompts":
+            return self.training.max_length
+        return max(1, self.training.max_length - (self.reinforcement.max_completion or 0))
 
     @property
     def goal(self) -> Objective:
@@ -325,5 +337,6 @@ RECIPE_SECTIONS: tuple[str, ...] = (
     "evaluation",
     "classification",
     "token_classification",
+    "reinforcement",
     "delivery",
 )

@@ -169,6 +169,7 @@ class DataSection(Section):
             "text_label",
             "word_tags",
             "entity_spans",
+            "prompts",
         ]
         | None
     ) = Field(

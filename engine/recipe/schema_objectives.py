@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from engine.catalog.rewards import RewardName
 from engine.recipe.section import Section, why
 
 
@@ -34,4 +35,120 @@ class ClassificationSection(Section):
         le=5,
         description="Above 0, rows that the model is right and sure about count less; 2 is usual.",
         json_schema_extra=why("0, plain cross entropy: right unless easy rows drown the others.", level="advanced"),
+    )
+
+
+def _usual_rewards() -> list[RewardName]:
+    return ["last_line"]
+
+
+class ReinforcementSection(Section):
+    """How a model learns from rewards for what it writes."""
+
+    algorithm: Literal["grpo", "rloo"] = Field(
+        "grpo",
+        title="Algorithm",
+        description="grpo or rloo: how an answer's reward is held against those of the other answers to its prompt.",
+        json_schema_extra=why("The better known one; both need no second network that guesses rewards."),
+    )
+    rewards: list[RewardName] = Field(
+        default_factory=_usual_rewards,
+        title="Rewards",
+        description="What judges an answer: rules such as last_line or number, a reward model, or a file of your own.",
+        json_schema_extra=why("Answers that end with the result are the most common task with a rule."),
+    )
+    weights: dict[str, float] = Field(
+        default_factory=dict,
+        title="Reward weights",
+        description="How much a reward counts in the sum, such as format: 0.2; a negative one is a penalty.",
+        json_schema_extra=why("Each counts 1.", level="advanced"),
+    )
+    pattern: str | None = Field(
+        None,
+        title="Pattern",
+        min_length=1,
+        description="Regular expression that the reward format looks for in an answer.",
+        json_schema_extra=why("Only the reward format reads it.", level="advanced"),
+    )
+    wished_length: int | None = Field(
+        None,
+        title="Wished length",
+        ge=1,
+        le=8192,
+        description="Tokens that the reward length asks for.",
+        json_schema_extra=why("Only the reward length reads it.", level="advanced"),
+    )
+    reward_model: str | None = Field(
+        None,
+        title="Reward model",
+        min_length=1,
+        description="Folder of a reward model, or run:ID of a finished run that trained one.",
+        json_schema_extra=why("Only the reward model reads it."),
+    )
+    reward_file: str | None = Field(
+        None,
+        title="Reward file",
+        min_length=1,
+        description="Python file with a function reward(prompt, completion, answer); FILE.py:NAME for another name.",
+        json_schema_extra=why("Only the reward file reads it.", level="advanced"),
+    )
+    trust_reward_code: bool = Field(
+        False,
+        title="Run the reward file",
+        description="Allow the Python code of the reward file to run on this machine.",
+        json_schema_extra=why("Code can do anything that you can do.", level="advanced"),
+    )
+    num_generations: int = Field(
+        8,
+        title="Answers per prompt",
+        ge=2,
+        le=256,
+        description="Answers written to each prompt and compared with each other; must divide the effective batch.",
+        json_schema_extra=why("8 answers mostly hold both better and worse ones."),
+    )
+    temperature: float = Field(
+        1.0,
+        title="Temperature",
+        ge=0.05,
+        le=2,
+        description="How freely answers are drawn while training: below 1 more alike, above 1 more different.",
+        json_schema_extra=why("1 draws from the model as it is.", level="advanced"),
+    )
+    top_p: float = Field(
+        1.0,
+        title="Top-p",
+        gt=0,
+        le=1,
+        description="Draw only from the likeliest tokens that together have this probability.",
+        json_schema_extra=why("1, all tokens: what is never drawn is never learned.", level="advanced"),
+    )
+    max_completion: int | None = Field(
+        None,
+        title="Longest answer",
+        ge=1,
+        le=8192,
+        description="Tokens after which an answer is cut off while training; most of the time goes into writing them.",
+        json_schema_extra=why("The longest answer in the data and a tenth, at most 256."),
+    )
+    beta: float | None = Field(
+        None,
+        title="KL weight",
+        ge=0,
+        le=10,
+        description="Pull back to the base model; 0 sets it free and spares a copy of the weights that learn.",
+        json_schema_extra=why(
+            "0.04 for grpo and 0.05 for rloo: keeps the language whole while the reward is learned.", level="advanced"
+        ),
+    )
+    scale_rewards: Literal["group", "batch", "none"] | None = Field(
+        None,
+        title="Scale rewards",
+        description="Divide by the spread of the rewards to one prompt (group), of the step (batch), or not at all.",
+        json_schema_extra=why("group for grpo, none for rloo, as their papers have it.", level="advanced"),
+    )
+    token_mean: Literal["step", "answer", "limit"] | None = Field(
+        None,
+        title="Mean over tokens",
+        description="grpo averages over the tokens of the step (DAPO), of each answer, or of the limit (Dr. GRPO).",
+        json_schema_extra=why("step: every token counts the same, long answers are not spared.", level="advanced"),
     )

@@ -23,7 +23,7 @@ class Source:
 
 
 # Dictionaries that are values of one field, not sections; a layer replaces them whole.
-LEAF_DICTIONARIES = frozenset({"data.mapping", "method.rank_pattern"})
+LEAF_DICTIONARIES = frozenset({"data.mapping", "method.rank_pattern", "reinforcement.weights"})
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

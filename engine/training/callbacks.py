@@ -154,6 +154,7 @@ class RunCallback(TrainerCallback):
         steps: Steps,
         skips_allowed: bool,
         extras: Callable[[], Mapping[str, float]],
+        tokens_of_step: Callable[[int], int],
     ) -> None:
         self._state = state
         self._order = order
@@ -163,6 +164,7 @@ class RunCallback(TrainerCallback):
         self._steps = steps
         self._skips_allowed = skips_allowed
         self._extras = extras
+        self._tokens_of_step = tokens_of_step
         self._skipped = 0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -190,7 +192,7 @@ class RunCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Take note of a finished step."""
-        self._state.finish_step(state.global_step, self._order.tokens_of_step(state.global_step - 1))
+        self._state.finish_step(state.global_step, self._tokens_of_step(state.global_step - 1))
 
     def on_log(
         self,

@@ -10,6 +10,7 @@ from engine.catalog.tasks import Task
 from engine.data.rendered import RenderedRows
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
+from engine.objectives.rewarding import Rewarding
 from engine.planning.plan import Plan
 from engine.recipe.schema import Recipe
 from engine.runs.checkpoints import Checkpoint, CheckpointStore
@@ -48,6 +49,7 @@ class RunContext:
         steps_done: Optimizer steps finished.
         order: Which rows each step reads; None before training.
         ranks: The other processes of a run on several GPUs; None on one.
+        rewarding: Who judges answers, and the model as it was at the start; None where nothing is learnt from rewards.
         memory: Follows the memory of this process; stages tell it their phase.
     """
 
@@ -70,6 +72,7 @@ class RunContext:
     steps_done: int = 0
     order: StepOrder | None = None
     ranks: Ranks | None = None
+    rewarding: Rewarding | None = None
     memory: MemorySampler = field(init=False)
 
     def __post_init__(self) -> None:

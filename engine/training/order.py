@@ -18,12 +18,14 @@ class StepOrder(Sampler[list[int]]):
 
     Args:
         lengths: Tokens of each row.
-        effective_batch: Rows per optimizer step.
-        micro_batch: Rows per micro-batch.
+        effective_batch: Rows per optimizer step, repetitions counted.
+        micro_batch: Rows per micro-batch, likewise.
         seed: Starts the permutations.
         rank: Which of the processes that share the work this one is.
         num_ranks: Processes that share the work. The micro-batches of a step are dealt out one by one, longest first,
             so that all have about as much to do at a time; a process that gets fewer reads empty ones at the end.
+        repeats: Times that a step reads each of its rows, one behind the other: once for each answer to a prompt. Must
+            divide the effective batch.
     """
 
     def __init__(
@@ -35,11 +37,15 @@ class StepOrder(Sampler[list[int]]):
         seed: int,
         rank: int = 0,
         num_ranks: int = 1,
+        repeats: int = 1,
     ) -> None:
+        if effective_batch % repeats:
+            raise ValueError(f"{repeats} repetitions do not divide an effective batch of {effective_batch}")
         self._lengths = np.asarray(lengths)
         self.rank = rank
         self.num_ranks = num_ranks
-        self._effective_batch = effective_batch
+        self._repeats = repeats
+        self._step_rows = effective_batch // repeats
         self._micro_batch = micro_batch
         self._seed = seed
         self.epoch = 0
@@ -48,11 +54,11 @@ class StepOrder(Sampler[list[int]]):
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one pass over all rows."""
-        return math.ceil(len(self._lengths) / self._effective_batch)
+        return math.ceil(len(self._lengths) / self._step_rows)
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self._lengths), self._effective_batch)
-        return full * self._rounds(self._effective_batch) + self._rounds(rest)
+        full, rest = divmod(len(self._lengths), self._step_rows)
+        return full * self._rounds(self._step_rows * self._repeats) + self._rounds(rest * self._repeats)
 
     def __iter__(self) -> Iterator[list[int]]:
         first_step = self.epoch * self.steps_per_epoch
@@ -60,11 +66,12 @@ class StepOrder(Sampler[list[int]]):
             yield from self.micro_batches(step)
 
     def rows_of_step(self, step: int) -> list[int]:
-        """Return the row indices of optimizer step `step` (from 0), longest first."""
+        """Return the row indices of optimizer step `step` (from 0), longest first, each as often as it is read."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        start = position * self._effective_batch
-        rows = self._epoch_rows(epoch)[start : start + self._effective_batch]
-        return [int(row) for row in rows[np.argsort(-self._lengths[rows], kind="stable")]]
+        start = position * self._step_rows
+        rows = self._epoch_rows(epoch)[start : start + self._step_rows]
+        longest_first = rows[np.argsort(-self._lengths[rows], kind="stable")]
+        return [int(row) for row in longest_first for _ in range(self._repeats)]
 
     def micro_batches(self, step: int) -> list[list[int]]:
         """Return the row indices of each micro-batch of optimizer step `step` (from 0) that this process computes."""
@@ -105,10 +112,11 @@ class StepOrder(Sampler[list[int]]):
 
     def _padded_tokens(self, epoch: int) -> np.ndarray:
         """Return the padded tokens of each micro-batch of an epoch, of shape [steps, micro-batches in a step]."""
-        lengths = np.zeros(self.steps_per_epoch * self._effective_batch, dtype=np.int64)
+        lengths = np.zeros(self.steps_per_epoch * self._step_rows, dtype=np.int64)
         lengths[: len(self._lengths)] = self._lengths[self._epoch_rows(epoch)]
-        steps = -np.sort(-lengths.reshape(self.steps_per_epoch, self._effective_batch), axis=1)
-        missing = -self._effective_batch % self._micro_batch
+        sorted_rows = -np.sort(-lengths.reshape(self.steps_per_epoch, self._step_rows), axis=1)
+        steps = sorted_rows.repeat(self._repeats, axis=1)
+        missing = -steps.shape[1] % self._micro_batch
         cut = np.pad(steps, ((0, 0), (0, missing))).reshape(self.steps_per_epoch, -1, self._micro_batch)
         longest: np.ndarray = cut.max(axis=2) * (cut > 0).sum(axis=2)
         return longest

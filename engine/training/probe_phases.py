@@ -14,6 +14,7 @@ from engine.data.rendering import Renderer
 from engine.evaluation.evaluate import measure
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
 from engine.objectives.build import OBJECTIVES, BuiltTrainer, make_trainer
+from engine.objectives.rewarding import make_rewarding
 from engine.objectives.sequences import Segment
 from engine.out_of_memory import give_back_memory
 from engine.recipe.problems import ProblemError
@@ -174,12 +175,23 @@ def _save_once(probed: ProbedRun, built: BuiltTrainer, notebook: Notebook) -> No
 
 def _evaluate_once(probed: ProbedRun, model: Any) -> None:
     recipe = probed.recipe
-    if recipe.training.max_length is None or not probed.request.held_out:
+    if recipe.row_tokens is None or not probed.request.held_out:
         return
     tokenizer = probed.loaded.tokenizer
-    renderer = Renderer(tokenizer, recipe.training.max_length, recipe.data.system_prompt)
+    renderer = Renderer(tokenizer, recipe.row_tokens, recipe.data.system_prompt, probed.request.plan.task)
     rows, micro_batch = probed.request.held_out, probed.request.micro_batch
-    measure(model, tokenizer, renderer, rows, recipe, phase="before", step=0, micro_batch=micro_batch)
+    rewarding = make_rewarding(recipe, model) if renderer.task.signal == "prompts" else None
+    measure(
+        model,
+        tokenizer,
+        renderer,
+        rows,
+        recipe,
+        phase="before",
+        step=0,
+        micro_batch=micro_batch,
+        rewarding=rewarding,
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -133,7 +133,7 @@ def build(job: RankJob) -> BuiltTrainer:
     plan, run = job.plan, RunDirectory(Path(job.run))
     recipe = plan.recipe
     loaded = load_tokenizer(Path(job.folder), recipe)
-    max_length = recipe.training.max_length or plan.model.context_length
+    max_length = recipe.row_tokens or plan.model.context_length
     renderer = Renderer(loaded.tokenizer, max_length, recipe.data.system_prompt, plan.task)
     # The worker has tokenised the same rows, so that they are read from the cache.
     rendered = tokenize(RowLines(run.train_file), renderer, cache=home_folders().cache).cut(max_length)

@@ -26,8 +26,6 @@ from engine.training.context import RunContext
 from engine.training.faults import Fault, FaultKind, fault_kind
 from engine.training.interrupt import StopRequested
 from engine.training.lookout import Actions, Lookout
-from engine.training.preflight import Preflight
-from engine.training.preflight_steps import StepGates
 from engine.training.ranks import RankFailedError, Ranks, fingerprint_of
 from engine.training.unfreezing import StageCallback
 
@@ -306,6 +304,7 @@ def evaluate(context: RunContext, phase: Phase, step: int, few_shot: FewShot | N
                 folder=context.run.evaluation_folder,
                 micro_batch=context.batching.micro_batch,
                 few_shot=few_shot,
+                rewarding=context.rewarding,
             )
     except EvaluationInterrupted:
         interrupt.check()
@@ -351,10 +350,9 @@ def _set_up(context: RunContext) -> Training:
             steps=context.plan.steps,
             skips_allowed=context.recipe.training.precision == "float16",
             extras=trainer.step_extras,
+            tokens_of_step=trainer.tokens_of_step,
         )
     )
-    if context.recipe.training.preflight != "off":
-        trainer.add_callback(StepGates(Preflight(context.events), trainer))
     if context.recipe.method.facts.staged:
         trainer.add_callback(StageCallback(trainer.model, context.recipe, tell=partial(_tell_stage, context)))
     lookout = Lookout(
@@ -367,6 +365,7 @@ def _set_up(context: RunContext) -> Training:
     trainer.before_micro_step = partial(_look_around, context, lookout)
     trainer.after_micro_step = lookout.after_micro_step
     trainer.load_weights = checkpoints.load_weights
+    trainer.tell = context.notice
     return training
 
 

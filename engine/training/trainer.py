@@ -1,7 +1,7 @@
 """The trainers of the libraries with our order of rows, our schedule and our look-outs between micro-steps."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from datasets import Dataset
@@ -18,6 +18,7 @@ from engine.training.order import StepOrder
 if TYPE_CHECKING:
     from engine.training.distributed import Share
 
+Severity = Literal["note", "warning", "error"]
 RateShare = Callable[[int], float]
 """Share of the learning rate that a step (from 0) uses."""
 
@@ -37,6 +38,7 @@ class StepTrainer(Trainer):
         before_micro_step: Called before each micro-step; may raise to leave training.
         after_micro_step: Called with the micro-step's share of the loss, detached, on the device.
         load_weights: Called when the trainer wants the weights of a checkpoint folder.
+        tell: Called with severity, code and message of what whoever watches should know.
         rate_factors: `{parameter name: times the learning rate}` of what learns at a rate of its own.
         share: The part that this process takes in each step; None when it computes whole steps.
         label_smoothing: Share of each target's probability that `compute_loss` spreads over all others.
@@ -64,11 +66,16 @@ class StepTrainer(Trainer):
         self.before_micro_step: Callable[[], None] = _nothing
         self.after_micro_step: Callable[[torch.Tensor], None] = _ignore
         self.load_weights: Callable[[str], None] = _ignore
+        self.tell: Callable[[Severity, str, str], None] = _untold
         self.rate_factors: Mapping[str, float] = {}
         self.share: Share | None = None
         self.others_loss: Callable[[torch.Tensor], None] = _ignore
         self._extra_sums = torch.zeros(len(self.extra_names), device=self.args.device)
         self._extra_step = -1
+
+    def tokens_of_step(self, step: int) -> int:
+        """Return how many tokens, padding aside, the step (from 0) that just ended has passed through the model."""
+        return self.order.tokens_of_step(step)
 
     def add_extras(self, shares: Mapping[str, torch.Tensor]) -> None:
         """Add one micro-batch's share of the numbers that the step tells besides its loss.
@@ -241,6 +248,10 @@ def _by_rate(groups: list[dict[str, Any]], factors: Mapping[int, float]) -> list
 
 
 def _nothing() -> None:
+    return
+
+
+def _untold(_: Severity, __: str, ___: str) -> None:
     return
 
 

@@ -46,8 +46,8 @@ def made_context(
     interrupt = Interrupt()
     events = EventLog(PictureWriter(run), interrupt)
     tokenizer = tiny_tokenizer()
-    renderer = Renderer(tokenizer, recipe.training.max_length)
-    rows = command_rows(num_rows) if recipe.objective == "chat" else text_rows(num_rows)
+    renderer = Renderer(tokenizer, recipe.row_tokens, task=plan.task)
+    rows = text_rows(num_rows) if recipe.goal.plain_text else command_rows(num_rows)
     store = CheckpointStore(run.checkpoints_folder, run.run_id, recipe.training.keep_checkpoints)
     return RunContext(
         run=run,

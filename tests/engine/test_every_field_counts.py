@@ -48,7 +48,7 @@ from engine.training.run import evaluate
 from tests.engine.forked import ForkedWorker
 from tests.engine.made_runs import events_of, loss_curve, write_rows
 from tests.engine.spoiled_rows import chosen_rows, spoiled_rows
-from tests.engine.tiny_models import command_rows, save_tiny_model
+from tests.engine.tiny_models import command_rows, save_tiny_judge, save_tiny_model
 
 GIB = 2**30
 COMMITS = {"main": "a" * 40, "v2": "b" * 40}
@@ -98,6 +98,24 @@ LEGACY_TABLE = {"data.source": "WORLD/legacy.csv", "data.encoding": "windows-125
 PLAIN_TEXT = {"data.source": "WORLD/book.txt", "objective": "domain-adaptation"}
 SPOILED = {"data.source": "WORLD/spoiled.jsonl", "data.held_out": 0.02}
 PROMPTED = {"method.name": "prompt-tuning"}
+DRAWN = {
+    "objective": "reinforcement-learning",
+    "reinforcement.num_generations": 4,
+    "reinforcement.max_completion": 8,
+}
+REWARDED = DRAWN | {
+    "reinforcement.rewards": ["file"],
+    "reinforcement.reward_file": "WORLD/letters.py",
+    "reinforcement.trust_reward_code": True,
+}
+MANY_LENGTHS = REWARDED | {
+    "training.effective_batch": 16,
+    "reinforcement.num_generations": 16,
+    "reinforcement.max_completion": 120,
+}
+MEASURED_LENGTH = DRAWN | {"reinforcement.rewards": ["length"], "reinforcement.wished_length": 4}
+LOOKED_FOR = DRAWN | {"reinforcement.rewards": ["format"], "reinforcement.pattern": "no such words"}
+JUDGED = DRAWN | {"reinforcement.rewards": ["model"], "reinforcement.reward_model": "WORLD/judge"}
 SPLIT = {"data.source": "WORLD/spoiled.jsonl", "data.split.method": "group", "data.split.column": "user"}
 CHANGES: dict[str, Change] = {
     "name": Change("Lamps", ("created.name",)),
@@ -186,6 +204,21 @@ CHANGES: dict[str, Change] = {
     "evaluation.few_shot": Change(2, ("prompted.examples", "prompted.seen"), {"evaluation.few_shot": 1}),
     "evaluation.max_new_tokens": Change(2, ("measured.answers",)),
     "evaluation.sample_prompts": Change(["turn on the sun"], ("measured.samples",)),
+    "reinforcement.algorithm": Change("rloo", ("rewarded.advantages",), REWARDED),
+    "reinforcement.rewards": Change(["file", "json_valid"], ("rewarded.parts",), REWARDED),
+    "reinforcement.weights": Change({"file": 0.5}, ("rewarded.totals",), REWARDED),
+    "reinforcement.pattern": Change(".", ("rewarded.parts",), LOOKED_FOR),
+    "reinforcement.wished_length": Change(8, ("rewarded.parts",), MEASURED_LENGTH),
+    "reinforcement.reward_model": Change("WORLD/other_judge", ("rewarded.parts",), JUDGED),
+    "reinforcement.reward_file": Change("WORLD/vowels.py", ("rewarded.parts",), REWARDED),
+    "reinforcement.trust_reward_code": Change(False, ("planned.errors",), REWARDED),
+    "reinforcement.num_generations": Change(2, ("rewarded.rows",), REWARDED),
+    "reinforcement.temperature": Change(0.3, ("rewarded.answers",), REWARDED),
+    "reinforcement.top_p": Change(0.2, ("rewarded.answers",), REWARDED),
+    "reinforcement.max_completion": Change(3, ("rewarded.answers",), REWARDED),
+    "reinforcement.beta": Change(2.0, ("trained.losses",), SHORT_RUN | REWARDED),
+    "reinforcement.scale_rewards": Change("none", ("rewarded.advantages",), REWARDED),
+    "reinforcement.token_mean": Change("limit", ("rewarded.loss",), MANY_LENGTHS),
     "delivery.merge": Change(False, ("delivered.folders",)),
     "delivery.formats": Change(["gguf"], ("planned.errors",), {"model.base": "WORLD/opt"}),
     "delivery.output": Change("WORLD/out", ("delivered.output",)),
@@ -211,6 +244,10 @@ class World:
         write_rows(folder / "leaked.jsonl", [{"prompt": "IS THE WINDOW  SHUT", "completion": "yes, it is shut."}])
         write_rows(folder / "chosen.jsonl", chosen_rows())
         (folder / "legacy.csv").write_bytes(_table(24).encode("cp1252"))
+        (folder / "letters.py").write_text("def reward(prompt, completion, answer):\n    return len(completion)\n")
+        (folder / "vowels.py").write_text("def reward(prompt, completion, answer):\n    return completion.count('e')\n")
+        save_tiny_judge(folder / "judge")
+        save_tiny_judge(folder / "other_judge", seed=8)
         wrapped = {"rows": _wide_rows(24), "more": _wide_rows(32)}
         (folder / "wrapped.json").write_text(json.dumps(wrapped))
         paragraphs = (f"{row['text']}\n{row['text']}" for row in _wide_rows(40))
@@ -236,6 +273,8 @@ class World:
         # What nothing would read is refused by the plan.
         if merged["objective"] == "domain-adaptation":
             del merged["evaluation.generate_rows"]
+        if merged["objective"] == "reinforcement-learning":
+            del merged["evaluation.max_rows"]
         if "method.rank" not in find_method(merged["method.name"]).settings:
             del merged["method.rank"]
         return {key: _in_world(value, self.folder) for key, value in merged.items()}
@@ -485,7 +524,27 @@ def _planned(world: World, changes: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _rewarded(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    """What the first step writes, what that earns, and what its first micro-batch would learn from it."""
+    context = world.context(changes)
+    built = build_trainer(context)
+    trainer: Any = built.trainer
+    trainer.current_gradient_accumulation_steps = context.batching.accumulation
+    rows = [trainer.train_dataset[place] for place in built.order.micro_batches(0)[0]]
+    part = trainer._prepare_inputs(rows)
+    loss = trainer.compute_loss(trainer.model, part, num_items_in_batch=built.trainer.weight_of_step(0))
+    return {
+        "rows": [row["id"] for row in rows],
+        "answers": part["completion_ids"].tolist(),
+        "parts": [each.parts for each in trainer.earned],
+        "totals": [each.total for each in trainer.earned],
+        "advantages": [round(float(each), 5) for each in part["advantages"]],
+        "loss": round(float(loss.detach()), 6),
+    }
+
+
 VIEWS: dict[str, View] = {
+    "rewarded": _rewarded,
     "planned": _planned,
     "created": _created,
     "admitted": _admitted,

@@ -43,6 +43,7 @@ ROWS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "text": text_rows,
     "labels": class_rows,
     "tags": tag_rows,
+    "prompts": command_rows,
 }
 
 
@@ -82,7 +83,9 @@ def filled(preset: Preset, tmp_path: Path) -> dict[str, Any]:
     goal = find_objective(preset.tree["objective"])
     # The plan refuses a setting that nothing reads.
     typed: dict[str, Any] = {
-        path: n for path, n in SHORT.items() if path in goal.settings or path not in OBJECTIVE_SETTINGS
+        path: n
+        for path, n in SHORT.items()
+        if (path in goal.settings or path not in OBJECTIVE_SETTINGS) and path not in goal.unread
     }
     if goal.plain_text:
         del typed["evaluation.generate_rows"]
@@ -127,13 +130,16 @@ def check_training(run: RunDirectory, plan: Plan) -> None:
     recipe = plan.recipe
     losses = [event["loss"] for event in events_of(run, "step.logged")]
     assert len(losses) == 2
-    assert all(math.isfinite(loss) and loss > 0 for loss in losses)
+    rewarded = recipe.goal.signal == "prompts"
+    # Answers are compared with each other, so that the loss of rewards has no sign of its own.
+    assert all(math.isfinite(loss) and (loss > 0 or rewarded) for loss in losses)
     # The one step of warm-up is over, and the second step is the first of the curve.
     assert events_of(run, "step.logged")[-1]["learning_rate"] == pytest.approx(recipe.training.learning_rate)
     (started,) = events_of(run, "training.started")
     assert started["micro_batch"] * started["accumulation"] == recipe.training.effective_batch
     (data,) = events_of(run, "data.prepared")
-    by_row = math.ceil(data["num_train"] / recipe.training.effective_batch)
+    reads = recipe.reinforcement.num_generations if rewarded else 1
+    by_row = math.ceil(reads * data["num_train"] / recipe.training.effective_batch)
     assert (started["steps_per_epoch"] < by_row) == recipe.training.packing
     assert (data["trained_token_share"] == 1.0) == (recipe.goal.signal in ("text", "labels"))
     (model,) = events_of(run, "model.loaded")
@@ -146,7 +152,7 @@ def check_results(run: RunDirectory, plan: Plan) -> None:
     asked = set(recipe.evaluation.metrics or ())
     for phase in ("before", "after"):
         measured = json.loads((run.evaluation_folder / f"{phase}.json").read_text())
-        assert measured["num_rows"] == 3
+        assert measured["num_rows"] == (2 if recipe.goal.signal == "prompts" else 3)
         assert all(any(name.startswith(metric) for name in measured["metrics"]) for metric in asked)
     assert run.adapter_folder.is_dir() == adapter
     if adapter:

@@ -4,7 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -96,5 +102,16 @@ def save_tiny_model(folder: Path, *, seed: int = 7, **overrides) -> Path:
     tokenizer = tiny_tokenizer()
     model = tiny_llama(len(tokenizer), seed=seed, **overrides)
     model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_judge(folder: Path, *, seed: int = 7) -> Path:
+    """Write a tiny reward model with its tokenizer into `folder`: one number for a whole conversation."""
+    tokenizer = tiny_tokenizer()
+    config = tiny_llama(len(tokenizer)).config
+    config.num_labels = 1
+    set_seed(seed)
+    LlamaForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -32,8 +32,8 @@ def test_names_are_those_of_the_schema():
     assert {entry.name for entry in OBJECTIVES} == set(FIELDS["objective"].choices)
     assert {entry.name for entry in METHODS} == set(FIELDS["method.name"].choices)
     assert set(METRIC_CHOICES) == set(FIELDS["evaluation.metrics"].choices)
-    formats = [shape for objective in OBJECTIVES for shape in objective.formats]
-    assert sorted(formats) == sorted(FIELDS["data.format"].choices)
+    formats = {shape for objective in OBJECTIVES for shape in objective.formats}
+    assert formats == set(FIELDS["data.format"].choices)
 
 
 @pytest.mark.parametrize(("package", "entries"), [("objectives", OBJECTIVES), ("methods", METHODS)])

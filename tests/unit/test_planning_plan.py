@@ -78,6 +78,14 @@ def test_every_leaf_has_a_value_and_a_source() -> None:
         "method.virtual_tokens",
         "method.initial_text",
         "method.encoder_width",
+        "reinforcement.pattern",
+        "reinforcement.wished_length",
+        "reinforcement.reward_model",
+        "reinforcement.reward_file",
+        "reinforcement.max_completion",
+        "reinforcement.beta",
+        "reinforcement.scale_rewards",
+        "reinforcement.token_mean",
     }
     assert {path for path, value in leaves.items() if value is None} <= may_stay_empty
     assert found.sources["objective"].kind == "you"

@@ -317,6 +317,7 @@ def _value_of(path: str) -> st.SearchStrategy:
     field = fields_by_path()[path]
     finite = {"allow_nan": False, "allow_infinity": False, "width": 64}
     numbers = st.floats(field.minimum, field.maximum, **finite)
+    items = {"text": _TEXT, "int": st.integers(1, 1024), "float": st.floats(0.001, 1000.0, **finite)}
     by_kind = {
         "text": _TEXT.filter(lambda text: len(text) >= (field.minimum or 0)).map(lambda text: text[:80]),
         "int": st.integers(int(field.minimum or 0), int(field.maximum or 2**31)).map(
@@ -332,7 +333,7 @@ def _value_of(path: str) -> st.SearchStrategy:
         "choice": st.sampled_from(field.choices or ("x",)),
         "choices": st.lists(st.sampled_from(field.choices or ("x",)), max_size=4),
         "list": st.lists(_TEXT, max_size=4),
-        "mapping": st.dictionaries(_TEXT, st.integers(1, 1024) if field.items == "int" else _TEXT, max_size=4),
+        "mapping": st.dictionaries(_TEXT, items[field.items], max_size=4),
     }
     values = st.one_of(*(by_kind[kind] for kind in field.accepts))
     return values | st.none() if field.optional else values

@@ -35,6 +35,8 @@ class Chart:
     predicted_where: str = ""
 
 
+_REWARD = "reward"
+REWARD_CHART = Chart("reward", f"{EXTRA_CURVE}{_REWARD}", "eval_reward", "held-out reward")
 CHARTS: tuple[Chart, ...] = (
     Chart("loss", "loss", "eval_loss", "held-out loss"),
     Chart("learning rate", "learning_rate", noisy=False),
@@ -48,7 +50,10 @@ CHARTS: tuple[Chart, ...] = (
 def charts_of(picture: Picture) -> tuple[Chart, ...]:
     """Return the charts of a run: those of every run, after the loss what its objective tells besides."""
     extra = [name.removeprefix(EXTRA_CURVE) for name in picture.curves if name.startswith(EXTRA_CURVE)]
-    return (CHARTS[0], *(Chart(step_number(name).title, f"{EXTRA_CURVE}{name}") for name in extra), *CHARTS[1:])
+    told = tuple(Chart(step_number(name).title, f"{EXTRA_CURVE}{name}") for name in extra if name != _REWARD)
+    # The loss of learning from rewards stays near 0 whatever happens: what is earned says how it goes.
+    first = (REWARD_CHART, CHARTS[0]) if _REWARD in extra else (CHARTS[0],)
+    return (*first, *told, *CHARTS[1:])
 
 
 def chart_data(picture: Picture, chart: Chart, *, smooth: bool, log_y: bool) -> ChartData:

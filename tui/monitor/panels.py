@@ -180,7 +180,10 @@ def sample_lines(picture: Picture, prompt: int) -> list[Content]:
         lines += _text_lines("expected", newest[index].get("expected"), "$text-muted")
     for item in reversed(picture.samples):
         if index < len(item["samples"]):
-            lines += _text_lines(measurement_label(item), item["samples"][index].get("text"), "$primary")
+            sample = item["samples"][index]
+            lines += _text_lines(measurement_label(item), sample.get("text"), "$primary")
+            if reward := _number(sample.get("reward"), "{:.3g}"):
+                lines.append(Content.assemble((f"{'earned':<10} ", "$text-muted"), (reward, "bold")))
     return lines
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from textual.content import Content
 
 from engine.catalog.methods import METHOD_NAMES, METHOD_SETTINGS, find_method
-from engine.catalog.objectives import find_objective
+from engine.catalog.objectives import OBJECTIVE_SETTINGS, OBJECTIVES, find_objective
 from engine.recipe.problems import Problem
 from engine.text import clean_line, short_number
 from tui.widgets.labels import SEVERITY_MARKS, fit, hanging
@@ -29,6 +29,9 @@ SECTION_TITLES = {
     "data.split": "Split",
     "training": "Training",
     "evaluation": "Evaluation",
+    "classification": "Classification",
+    "token_classification": "Token classification",
+    "reinforcement": "Rewards",
     "delivery": "Delivery",
 }
 FOLD = "fold"
@@ -51,15 +54,25 @@ class SettingRow:
 
 
 def editable_fields(fields: "tuple[RecipeField, ...]", draft: Draft, facts: Facts) -> "list[RecipeField]":
-    """Return the fields that this step shows: those no other step asks for and that the method reads."""
+    """Return the fields that this step shows: those no other step asks for and that method and objective read."""
     method = draft.value("method.name") or (facts.plan.recipe.method.name if facts.plan is not None else None)
     read = find_method(method).settings if method in METHOD_NAMES else METHOD_SETTINGS
-    hidden = [path for path in METHOD_SETTINGS if path not in read]
+    hidden = {path for path in METHOD_SETTINGS if path not in read} | unread_settings(
+        str(draft.value("objective") or "")
+    )
     return [
         field
         for field in fields
         if step_of(field.path) == "settings" and (field.path not in hidden or field.path in draft.you)
     ]
+
+
+def unread_settings(objective: str) -> set[str]:
+    """Return the recipe paths that an objective does not read; none for a name that is no objective's."""
+    goal = next((entry for entry in OBJECTIVES if entry.name == objective), None)
+    if goal is None:
+        return set()
+    return {path for path in OBJECTIVE_SETTINGS if path not in goal.settings} | set(goal.unread)
 
 
 def resolved_value(field: "RecipeField", draft: Draft, facts: Facts) -> Any:
