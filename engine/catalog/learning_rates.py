@@ -50,8 +50,8 @@ RATE_FAMILIES: dict[Rates, RateFamily] = {
         lowest=1e-7,
         highest=0.02,
     ),
-    "scales": RateFamily("learned scales", ((200e6, 2e-2), (math.inf, 8e-3)), lowest=1e-5, highest=0.2),
-    "prompt": RateFamily("virtual tokens", ((200e6, 5e-2), (math.inf, 3e-2)), lowest=1e-5, highest=1.0),
-    "prefix": RateFamily("learned prefixes", ((200e6, 2e-2), (math.inf, 5e-3)), lowest=1e-6, highest=0.3),
-    "encoder": RateFamily("encoded virtual tokens", ((200e6, 3e-3), (math.inf, 1e-3)), lowest=1e-6, highest=0.05),
+    "scales": RateFamily("learned scales", ((5e6, 1e-1), (200e6, 3e-2), (math.inf, 8e-3)), lowest=1e-5, highest=0.5),
+    "prompt": RateFamily("virtual tokens", ((200e6, 1e-1), (math.inf, 3e-2)), lowest=1e-5, highest=1.0),
+    "prefix": RateFamily("learned prefixes", ((5e6, 2e-1), (200e6, 5e-2), (math.inf, 1e-2)), lowest=1e-6, highest=1.0),
+    "encoder": RateFamily("encoded virtual tokens", ((200e6, 5e-3), (math.inf, 1e-3)), lowest=1e-6, highest=0.1),
 }

@@ -45,6 +45,8 @@ def loading_code(plan: Plan, base: BaseReference, kind: Kind, *, tokenizer_class
     if kind == "adapter":
         lines += [*([] if own else ["from peft import PeftModel"]), *_base_code(plan, base)]
     lines += ["", 'folder = "."  # this folder', f"tokenizer = {tokenizer_class}.from_pretrained(folder)"]
+    if kind == "adapter" and plan.recipe.model.new_tokens:
+        lines += ["# Rows for the tokens that the adapter brings.", _MORE_ROWS]
     if kind == "adapter":
         lines += _OWN_LOADER if own else ["model = PeftModel.from_pretrained(base, folder)"]
         if writes:
@@ -54,6 +56,7 @@ def loading_code(plan: Plan, base: BaseReference, kind: Kind, *, tokenizer_class
     return "\n".join([*lines, *_input_code(plan, prompt), *_asking(plan)])
 
 
+_MORE_ROWS = "base.resize_token_embeddings(max(len(tokenizer), base.get_input_embeddings().num_embeddings))"
 _OWN_LOADER = [
     "import sys",
     "",

@@ -127,6 +127,11 @@ def _introduction(facts: CardFacts, kind: Kind) -> str:
             f"The library peft and programs that build on it cannot load these adapters; {inline_code(LOADER)} here "
             "does, with torch, transformers and safetensors. They cannot be merged into the base model."
         )
+    if recipe.method.facts.adds_tokens:
+        lines.append(
+            f"It puts {recipe.method.virtual_tokens} learned tokens in front of every text and changes no weight, so "
+            "that it cannot be merged: programs load the base model with this adapter."
+        )
     if facts.license:
         lines.append(f"The base model's licence is {escape_markdown(facts.license)}; it covers this model too.")
     else:

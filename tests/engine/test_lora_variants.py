@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from engine.deployment.adapter import merge, save_adapter, with_adapter
 from engine.deployment.base_reference import BaseReference
+from engine.deployment.loading_code import loading_code
 from engine.deployment.parity import prompt_logits
 from engine.methods.apply import apply_method, rate_factors
 from engine.methods.new_tokens import add_token_rows
@@ -21,6 +22,7 @@ from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
 from engine.training.trainer import _by_rate
 from tests.engine.tiny_models import save_tiny_model
+from tests.unit.made_plans import plan, tiny
 
 IDS = [7, 31, 4, 90, 55, 23, 118, 9]
 NEW = ["<lamp>", "<door>"]
@@ -166,6 +168,15 @@ class TestNewTokens:
         assert torch.allclose(known, prompt_logits(base, [IDS])[0], atol=1e-5)
         text = "turn on the <lamp> now"
         assert NEW[0] in tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)
+
+    def test_the_code_on_the_card_makes_room_for_them(self, tmp_path):
+        found = plan({"model": {"new_tokens": NEW}, "method": {"name": "lora"}}, model=tiny(folder=str(tmp_path)))
+        base = BaseReference("folder", "base", None)
+        code = loading_code(found, base, "adapter", tokenizer_class="AutoTokenizer", prompt="Hello")
+        assert code.index("AutoTokenizer.from_pretrained") < code.index("resize_token_embeddings")
+        assert code.index("resize_token_embeddings") < code.index("PeftModel.from_pretrained")
+        merged = loading_code(found, base, "merged", tokenizer_class="AutoTokenizer", prompt="Hello")
+        assert "resize_token_embeddings" not in merged
 
     def test_full_fine_tuning_learns_them_with_everything(self, tiny_model_folder):
         tokenizer, model = learner(recipe(tiny_model_folder, new_tokens=NEW, name="full"))
