@@ -186,7 +186,7 @@ OBJECTIVES: tuple[Objective, ...] = (
             *CONVERSATION_SETTINGS,
             *REINFORCEMENT_SETTINGS,
         ),
-        unread=("evaluation.max_rows",),
+        unread=("evaluation.max_rows", "training.probe"),
     ),
 )
 

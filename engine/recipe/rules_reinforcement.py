@@ -60,6 +60,9 @@ def _unread(recipe: Recipe, values: Mapping[str, Any], set_paths: Collection[str
             message = f"{path} has no effect: only the reward {name} reads it."
             fix = f"Remove {path}, or add {name} to reinforcement.rewards."
             yield Problem("recipe.no_effect", message, fix, path)
+    if "training.probe" in set_paths and recipe.training.probe == "always":
+        message = "training.probe has no effect: what the model writes decides on the memory of a step."
+        yield Problem("recipe.no_effect", message, "Remove training.probe.", "training.probe")
     if "evaluation.max_rows" in set_paths:
         message = "evaluation.max_rows has no effect: rewards are given to written answers, and no loss is measured."
         fix = "Remove evaluation.max_rows; evaluation.generate_rows says how many answers are written."

@@ -33,6 +33,10 @@ def rehearse(plan: Plan, key: str) -> RehearsalResult:
         ProblemError: The model cannot be built or its training cannot be carried out without content.
     """
     started_s = time.process_time()
+    if plan.task.signal == "prompts":
+        # What a model writes decides how long its rows get, and without weights it writes nothing.
+        message = "A run that writes its own answers cannot be rehearsed without weights."
+        raise ProblemError(Problem("rehearsal.writes", message, "The formula counts answers of full length."))
     config = model_config(plan.model)
     trace, notes = _carry_through(plan, config)
     low = high = card = None

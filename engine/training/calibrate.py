@@ -94,6 +94,9 @@ def measured_flops(context: RunContext, picture: Picture) -> dict[str, float] | 
         picture: Its newest steps with their times are read.
     """
     window, order = list(picture.speed_window), context.order
+    if context.task.signal == "prompts":
+        # Most of the time goes into writing, which says nothing of the rate of training.
+        return None
     if context.batching.num_gpus > 1:
         # The rate is that of one device, and what the links take of it is not known.
         return None

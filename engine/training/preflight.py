@@ -99,8 +99,6 @@ def check_learner(preflight: Preflight, context: RunContext, attempts: Attempts)
     preflight.check("P11", "Weights learn", lambda: check_what_learns(context))
     preflight.check("P10", "Adapters reach the model", lambda: check_coverage(context))
     preflight.check("P12", "The model knows every token of the rows", lambda: check_known_tokens(context))
-    if context.task.signal == "prompts":
-        preflight.check("P25", "Rewards tell a right answer from none", lambda: check_rewards(context))
     if not thorough:
         return
     context.desk.attend()
@@ -112,6 +110,7 @@ def check_learner(preflight: Preflight, context: RunContext, attempts: Attempts)
     context.desk.attend()
     if context.task.signal == "prompts":
         # What is learnt here is not in the rows, so that they cannot be learnt by heart.
+        preflight.check("P25", "Rewards tell a right answer from none", lambda: check_rewards(context))
         return
     preflight.check("P22", "The model can learn one batch by heart", lambda: check_trial(context))
 

@@ -333,7 +333,7 @@ def _set_up(context: RunContext) -> Training:
     built = build_trainer(context)
     context.order = built.order
     checkpoints = TrainingCheckpoints(context.store, context.events, built.trainer)
-    rewarded = find_objective(context.recipe.objective).signal == "rewards"
+    rewarded = find_objective(context.recipe.objective).signal == "prompts"
     state = TrainingState(context.stopwatch, AlarmWatch(built.total_steps, "reward" if rewarded else "loss"))
     best = BestStep(
         context.run.evaluation_folder, context.recipe.training, context.plan.steps.evaluate_every, context.store.holds

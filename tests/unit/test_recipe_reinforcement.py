@@ -70,6 +70,7 @@ def test_a_sound_recipe_passes():
             "evaluation.metric_reward",
             "evaluation.metrics",
         ),
+        ({"training": {"probe": "always"}}, "recipe.no_effect", "training.probe"),
         ({"training": {"neftune_alpha": 5.0}}, "recipe.no_effect", "training.neftune_alpha"),
         ({"training": {"packing": True}}, "recipe.no_effect", "training.packing"),
     ],
