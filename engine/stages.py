@@ -56,6 +56,7 @@ from engine.training.probe import ENOUGH_RATIOS, Probe, reason_to_probe
 from engine.training.probe_request import measured_estimate
 from engine.training.ranks import RankFailedError, RankJob, Ranks
 from engine.training.recovery import Attempts
+from engine.training.references import prepare_references
 from engine.training.requests import RequestDesk
 from engine.training.run import TrainingFaultError, evaluate, train
 
@@ -200,6 +201,7 @@ def prepare_context(carried: Carried) -> RunContext:
         context.rewarding = make_rewarding(recipe, model)
     check_learner(preflight, context, carried.attempts)
     write_data_report(carried.run, with_checks(plan.data, preflight.checks))
+    prepare_references(context)
     if context.batching.num_gpus > 1:
         start_ranks(context, carried.ranks, folder)
     return context

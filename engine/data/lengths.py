@@ -2,7 +2,8 @@
 
 import json
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,20 +67,44 @@ def percentile(ordered: Sequence[int] | npt.NDArray[np.int64], share: float) -> 
 
 
 def estimate_lengths(rows: Iterable[Row]) -> tuple[LengthProfile | None, LengthProfile | None]:
-    """Return lengths of whole rows and of their answers (None for plain text), from characters."""
+    """Return lengths of sequences and of their answers (None for plain text), from characters.
+
+    A row is one sequence; where answers are compared it is one for each answer, with the prompt.
+    """
     whole, answers = array("q"), array("q")
     for row in rows:
+        if "chosen" in row or "completion" in row:
+            for length, answered in _side_lengths(row):
+                whole.append(length)
+                answers.append(answered)
+            continue
         if "text" in row or "tokens" in row:
             whole.append(_tokens(row["text"] if "text" in row else " ".join(row["tokens"])) + 1)
             continue
         if "answer" in row:
             answers.append(_tokens(row["answer"]) + 1)
-        tools = _tokens(json.dumps(row["tools"], ensure_ascii=False)) if row.get("tools") else 0
+        tools = _tool_tokens(row)
         said = [(turn["role"], _tokens(spoken_text(turn))) for turn in turns(row) or row.get("prompt", ())]
         whole.append(tools + sum(num_tokens + TURN_OVERHEAD_TOKENS for _, num_tokens in said))
         if "messages" in row:
             answers.append(sum(num_tokens + 1 for role, num_tokens in said if role == "assistant"))
     return length_profile(whole, estimated=True), length_profile(answers, estimated=True)
+
+
+def _side_lengths(row: Row) -> list[tuple[int, int]]:
+    """Return the tokens of each side of a row with its prompt, and of its answer alone."""
+    prompt = _tool_tokens(row) + sum(_turn_tokens(turn) for turn in row["prompt"])
+    sides = [row[key] for key in ("chosen", "rejected", "completion") if key in row]
+    answers = [sum(_turn_tokens(turn) for turn in side) for side in sides]
+    return [(prompt + answer, max(1, answer - TURN_OVERHEAD_TOKENS + 1)) for answer in answers]
+
+
+def _turn_tokens(turn: Mapping[str, Any]) -> int:
+    return _tokens(spoken_text(turn)) + TURN_OVERHEAD_TOKENS
+
+
+def _tool_tokens(row: Row) -> int:
+    return _tokens(json.dumps(row["tools"], ensure_ascii=False)) if row.get("tools") else 0
 
 
 def _tokens(text: str) -> int:

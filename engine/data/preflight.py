@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from engine.data.pipeline import PreparedData
 from engine.data.preflight_case import UNCUT_LENGTH, PreflightCase, Verdict
 from engine.data.preflight_masks import check_mask
-from engine.data.preflight_rows import check_leaks, check_preferences, check_repeats
+from engine.data.preflight_pairs import check_preferences
+from engine.data.preflight_rows import check_leaks, check_repeats
 from engine.data.preflight_serving import check_first_token, check_prefix, check_serving
 from engine.data.preflight_tokens import check_ends, check_ids, check_padding, check_truncation
 from engine.data.progress import NOBODY, WorkWatch
@@ -47,7 +48,7 @@ _CHECKS: tuple[tuple[str, str, str, _Check], ...] = (
     ("P13", "The model has every token of the rows", "model.base", check_ids),
     ("P14", "No evaluation row is a training row", "data.held_out", check_leaks),
     ("P15", "The rows differ", "data.source", check_repeats),
-    ("P24", "Preferred and refused answers differ", "data.source", check_preferences),
+    ("P24", "Better and worse answers can be told apart", "data.source", check_preferences),
 )
 _PATHS = {check_id: path for check_id, _, path, _ in _CHECKS}
 _OF_TOKENS = frozenset({"P1", "P2", "P3", "P4", "P5", "P6", "P7", "P13"})

@@ -1,4 +1,4 @@
-"""Checks of the rows as they are used: leaks between the sides of the split, rows that are all alike, preferences."""
+"""Checks of the rows as they are used: leaks between the sides of the split, rows that are all alike."""
 
 from collections.abc import Sequence
 
@@ -179,27 +179,3 @@ def check_repeats(case: PreflightCase) -> Verdict:
 def _names(case: PreflightCase, places: np.ndarray) -> list[str]:
     """Return `file:line` of the first few training rows of some places."""
     return [case.train_rows[int(place)]["id"] for place in places[:MAX_ROWS_LISTED]]
-
-
-def check_preferences(case: PreflightCase) -> Verdict | None:
-    """P24, as far as data tells: both sides of a preference differ and answer the same prompt."""
-    rows = [row for row in case.train_rows if "chosen" in row]
-    if not rows:
-        return None
-    equal = [row["id"] for row in rows if _said(row["chosen"]) == _said(row["rejected"])]
-    unasked = [row["id"] for row in rows if not row.get("prompt")]
-    measured = {"preferences": len(rows), "equal_answers": len(equal), "without_prompt": len(unasked)}
-    if equal or unasked:
-        return Verdict(
-            "blocked",
-            f"{len(equal):,} of {counted(len(rows), 'preference prefers', 'preferences prefer')} an answer to itself, "
-            f"{len(unasked):,} have no common prompt ({listed([*equal, *unasked])}).",
-            "Correct or remove these rows.",
-            [*equal, *unasked],
-            measured,
-        )
-    return Verdict("passed", f"{counted(len(rows), 'preference', 'preferences')}: two answers each.", measured=measured)
-
-
-def _said(messages: Sequence[Row]) -> str:
-    return plain("\n".join(str(message.get("content", "")) for message in messages))

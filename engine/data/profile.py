@@ -58,7 +58,8 @@ def profile_data(
     if not train.rendered.sequences:
         raise ProblemError(*renderer.render_rows(prepared.train_rows).problems())
     held_out = measuring.measure(prepared.held_out_rows, None).rendered.sequences
-    chat = "messages" in prepared.train_rows[0] and task.signal != "prompts"
+    judged = any(key in prepared.train_rows[0] for key in ("chosen", "completion"))
+    chat = (judged or "messages" in prepared.train_rows[0]) and task.signal != "prompts"
     sequences = train.rendered.sequences
     lengths = train.profile_of(sequences.lengths)
     answers = train.profile_of(sequences.num_trained) if chat else expected_answers(train.rows, renderer)

@@ -12,12 +12,13 @@ from transformers import PreTrainedTokenizerBase
 from engine.catalog.objectives import Signal
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
-from engine.evaluation import labels, rewards, tags, texts
+from engine.evaluation import labels, pairs, rewarded_pairs, rewards, tags, texts
 from engine.evaluation.few_shot import FewShot
 from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.isolation import undisturbed
 from engine.evaluation.job import Emit, Examined, Job
-from engine.evaluation.measurement import Measurement, Phase, save_measurement
+from engine.evaluation.measurement import TEST_PHASES, Measurement, Phase, save_measurement
+from engine.objectives.references import References
 from engine.objectives.rewarding import Rewarding
 from engine.out_of_memory import give_back_memory
 from engine.recipe.schema import Recipe
@@ -30,6 +31,8 @@ _EXAMINERS: dict[Signal, Callable[..., Examined]] = {
     "labels": labels.examine,
     "tags": tags.examine,
     "prompts": rewards.examine,
+    "preferences": pairs.examine,
+    "rewards": rewarded_pairs.examine,
 }
 """Called as `examine(job, want_generation=...)`."""
 
@@ -50,6 +53,7 @@ def measure(
     micro_batch: int | None = None,
     few_shot: FewShot | None = None,
     rewarding: Rewarding | None = None,
+    references: References | None = None,
 ) -> Measurement:
     """Measure a model; training goes on afterwards as if nothing had happened.
 
@@ -66,6 +70,7 @@ def measure(
         micro_batch: Rows that training holds in memory at once, where that is no longer what the recipe says.
         few_shot: Examples to put in front of every question; the same rows, questions and answers are measured.
         rewarding: Who judges answers, where a run learns from rewards.
+        references: What the untouched model makes of the run's rows, where the loss compares with it.
 
     Where memory runs out, the same rows are taken in smaller batches, down to single rows; what even then does not fit
     is left out, with a remark and a notice, and the rest is measured.
@@ -75,7 +80,23 @@ def measure(
     """
     rows_at_once = micro_batch or recipe.training.micro_batch or 1
     ask, stop = emit or _ignore, should_stop or _never
-    job = Job(model, tokenizer, renderer, rows, recipe, phase, step, ask, stop, rows_at_once, few_shot, rewarding)
+    known = None if references is None else references.test if phase in TEST_PHASES else references.held_out
+    job = Job(
+        model,
+        tokenizer,
+        renderer,
+        rows,
+        recipe,
+        phase,
+        step,
+        ask,
+        stop,
+        rows_at_once,
+        few_shot,
+        rewarding,
+        references=known,
+        folder=folder,
+    )
     started = time.monotonic()
     try:
         with undisturbed(model):

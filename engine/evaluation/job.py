@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,6 +59,8 @@ class Job:
         micro_batch: Rows that training holds in memory at once.
         few_shot: Examples to put in front of every question.
         rewarding: Who judges answers, and the model as it was at the start; None where nothing is rewarded.
+        references: What the untouched model makes of the rows, where the loss compares with it.
+        folder: Where the run's measurements lie; None where there is none.
         remarks: Sentences on rows left out and values that are no numbers; kept in the file.
         alarms: Those of them that are told whenever they happen.
         done: Rows done, of `total`.
@@ -75,6 +78,8 @@ class Job:
     micro_batch: int
     few_shot: FewShot | None = None
     rewarding: Rewarding | None = None
+    references: torch.Tensor | None = None
+    folder: Path | None = None
     remarks: list[str] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     done: int = 0

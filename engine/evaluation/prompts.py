@@ -36,12 +36,16 @@ def question_from_row(
 ) -> Question | None:
     """Return the question that a row poses.
 
+    A row of answers that are judged is asked for the better one.
+
     A conversation is asked for its last answer; where that comes too late to fit, for the last one that fits, so that
     long conversations are judged on what training could see of them.
 
     Returns:
         None for a conversation without an answer that fits, or a text of one token.
     """
+    if "prompt" in row:
+        row = as_conversation(row)
     if "messages" not in row:
         return _question_from_text(row, tokenizer, renderer)
     messages = row["messages"]
@@ -54,6 +58,16 @@ def question_from_row(
             expected = _expected({**row, "messages": messages[: place + 1]}, tokenizer, renderer, len(prompt_ids))
             return Question(str(row.get("id", "")), str(asked), expected, prompt_ids, place)
     return None
+
+
+def as_conversation(row: Row) -> Row:
+    """Return a row with a prompt as the conversation that is wanted: its prompt and its good answer.
+
+    Where there is none, because the only answer is a bad one or the row has no answer, that is empty.
+    """
+    answer = row.get("chosen") or (row.get("completion") if row.get("label", True) else None)
+    kept: Row = {key: row[key] for key in ("id", "tools") if key in row}
+    return {**kept, "messages": [*row["prompt"], *(answer or [{"role": "assistant", "content": ""}])]}
 
 
 def _expected(row: Row, tokenizer: PreTrainedTokenizerBase, renderer: Renderer, num_prompt: int) -> str:

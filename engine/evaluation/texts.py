@@ -37,6 +37,65 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
     return _TextJob(job).run(want_generation)
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a model wrote.
+
+    Attributes:
+        samples: Fixed prompts with its text.
+        answers: Questions of rows with its answer, those that are compared with something.
+    """
+
+    samples: list[Sample]
+    answers: list[tuple[Question, str]]
+
+
+class Writing:
+    """Answers to the questions of a measurement, for tasks whose numbers come from something else.
+
+    Args:
+        job: The measurement; its rows pose the questions.
+        want_generation: Whether anything is asked.
+    """
+
+    def __init__(self, job: Job, *, want_generation: bool) -> None:
+        self._job = _TextJob(job)
+        self._questions = self._job._scored_questions() if want_generation else []
+        self._num_scored = len(self._questions)
+        self._places = self._job._add_samples(self._questions) if want_generation else []
+
+    def __len__(self) -> int:
+        return len(self._questions)
+
+    def write(self) -> Written:
+        """Let the model answer; nothing, with a remark, where memory runs out."""
+        job = self._job
+        texts = job.job.unless_too_large("generated answers", lambda: job._answer(self._questions)) or []
+        pairs = list(zip(self._questions, texts, strict=False))
+        samples = [pairs[place] for place in self._places if place < len(pairs)]
+        return Written(
+            [_sample(question, text) for question, text in samples if text is not None],
+            [(question, text) for question, text in pairs[: self._num_scored] if text is not None],
+        )
+
+
+def _sample(question: Question, text: str) -> Sample:
+    return Sample(hide_secrets(question.prompt), hide_secrets(question.expected), hide_secrets(text))
+
+
+def answer_record(question: Question, text: str) -> dict[str, str]:
+    """Return an answer as a measurement keeps it.
+
+    Files of a run are copied and its samples shown; a token that stands in a row stays out of them.
+    """
+    return {
+        "id": question.id,
+        "prompt": hide_secrets(question.prompt),
+        "expected": hide_secrets(question.expected),
+        "text": hide_secrets(text),
+    }
+
+
 @dataclass
 class _TextJob:
     job: Job
@@ -73,23 +132,14 @@ class _TextJob:
         return Examined(
             metrics=metrics,
             samples=[
-                Sample(hide_secrets(question.prompt), hide_secrets(question.expected), hide_secrets(text))
+                _sample(question, text)
                 for question, text in ((questions[place], texts[place]) for place in sample_places)
                 if text is not None
             ],
             num_rows=len(scores),
             num_tokens=sum(score.tokens for score in scores),
             num_generated=len(answers),
-            # Files of a run are copied and its samples shown; a token that stands in a row stays out of them.
-            answers=[
-                {
-                    "id": question.id,
-                    "prompt": hide_secrets(question.prompt),
-                    "expected": hide_secrets(question.expected),
-                    "text": hide_secrets(text),
-                }
-                for question, text in answers
-            ],
+            answers=[answer_record(question, text) for question, text in answers],
         )
 
     def _token_rows(self) -> list[TokenRow]:

@@ -58,13 +58,14 @@ def load_reward_model(place: str, device: str = "cpu") -> RewardModel:
     """Load a reward model.
 
     Args:
-        place: A run of the objective reward-model (its folder or its name), or a folder with a whole model of one
-            output, or with an adapter of one.
+        place: A run of the objective reward-model (its folder, its name or `run:NAME`), or a folder with a whole model
+            of one output, or with an adapter of one.
         device: Where it computes: `cpu`, `cuda` or `cuda:0`.
 
     Raises:
         ProblemError: There is none, it has not been exported yet, or it is no reward model.
     """
+    place = place.removeprefix("run:")
     folder = Path(place).expanduser()
     run = RunDirectory(folder)
     if not folder.is_dir():

@@ -7,12 +7,21 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.catalog.tasks import Task
 from engine.data.rendered import RenderedRows
 from engine.methods.apply import rate_factors
-from engine.objectives import chat, classification, domain_adaptation, reinforcement_learning, token_classification
+from engine.objectives import (
+    chat,
+    classification,
+    domain_adaptation,
+    preference,
+    reinforcement_learning,
+    reward_model,
+    token_classification,
+)
 from engine.objectives.parts import TrainerParts
 from engine.objectives.rewarding import Rewarding
 from engine.objectives.sequences import Segment, Sequences
@@ -52,6 +61,8 @@ OBJECTIVES: dict[str, Objective] = {
     "classification": classification,
     "token-classification": token_classification,
     "reinforcement-learning": reinforcement_learning,
+    "preference": preference,
+    "reward-model": reward_model,
 }
 
 
@@ -102,6 +113,20 @@ def build_trainer(context: RunContext) -> BuiltTrainer:
         # The trainer insists on a folder of its own and makes it; it writes nothing there.
         folder=context.run.checkpoints_folder,
         rewarding=context.rewarding,
+        references=None if context.references is None else context.references.train,
+    )
+
+
+def order_of(recipe: Recipe, batching: Batching, sequences: Sequences, rank: int = 0) -> StepOrder:
+    """Return which rows each step of a run reads."""
+    return StepOrder(
+        sequences.lengths,
+        effective_batch=recipe.training.effective_batch,
+        micro_batch=batching.micro_batch,
+        seed=recipe.training.seed,
+        rank=rank,
+        num_ranks=batching.num_gpus,
+        repeats=recipe.reinforcement.num_generations if recipe.goal.signal == "prompts" else 1,
     )
 
 
@@ -117,6 +142,7 @@ def make_trainer(
     folder: Path,
     rank: int = 0,
     rewarding: Rewarding | None = None,
+    references: torch.Tensor | None = None,
 ) -> BuiltTrainer:
     """Return the trainer of examples that are ready.
 
@@ -131,17 +157,10 @@ def make_trainer(
         folder: What the trainer insists on having; nothing is written there.
         rank: Which of the processes that share the work builds it.
         rewarding: Judge and reference of a run that learns from rewards; None makes them where they are needed.
+        references: What the untouched model makes of the rows, where that is known.
     """
     training = recipe.training
-    order = StepOrder(
-        sequences.lengths,
-        effective_batch=training.effective_batch,
-        micro_batch=batching.micro_batch,
-        seed=training.seed,
-        rank=rank,
-        num_ranks=batching.num_gpus,
-        repeats=recipe.reinforcement.num_generations if task.signal == "prompts" else 1,
-    )
+    order = order_of(recipe, batching, sequences, rank)
     total_steps = count_steps(training, order.steps_per_epoch)
     schedule = partial(
         rate_share,
@@ -151,7 +170,19 @@ def make_trainer(
         min_share=training.min_rate,
     )
     parts = TrainerParts(
-        recipe, task, device, batching, sequences, order, total_steps, schedule, model, tokenizer, folder, rewarding
+        recipe,
+        task,
+        device,
+        batching,
+        sequences,
+        order,
+        total_steps,
+        schedule,
+        model,
+        tokenizer,
+        folder,
+        rewarding=rewarding,
+        references=references,
     )
     trainer = OBJECTIVES[recipe.objective].trainer(parts)
     trainer.rate_factors = rate_factors(model, recipe)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.catalog.tasks import Task
@@ -33,6 +34,8 @@ class TrainerParts:
         tokenizer: Of the model.
         folder: What the trainer insists on having; nothing is written there.
         rewarding: Judge and reference of a run that learns from rewards; None makes them.
+        references: What the untouched model makes of the rows (`engine.objectives.references`); None where no loss
+            needs it, and where the trainer is to find out itself because the rows are few.
     """
 
     recipe: Recipe
@@ -47,6 +50,7 @@ class TrainerParts:
     tokenizer: PreTrainedTokenizerBase
     folder: Path
     rewarding: Rewarding | None = None
+    references: torch.Tensor | None = None
 
     @property
     def training(self) -> TrainingSection:

@@ -107,9 +107,13 @@ class Sequences:
         """Return the rows behind sequences, without repeats and in order."""
         return list(dict.fromkeys(segment.row_id for index in indices for segment in self.segments[index]))
 
-    def dataset(self) -> "SequenceRows":
-        """Return the rows as a loader takes them."""
-        return SequenceRows(self.segments, self._as_row)
+    def dataset(self, *, numbered: bool = False) -> "SequenceRows":
+        """Return the rows as a loader takes them.
+
+        Args:
+            numbered: Each says as `place` which one it is, so that what is known of it can be looked up.
+        """
+        return SequenceRows(self.segments, self._as_row, numbered=numbered)
 
 
 class SequenceRows(Dataset[dict[str, Any]]):
@@ -118,21 +122,26 @@ class SequenceRows(Dataset[dict[str, Any]]):
     Args:
         segments: The segments of each row.
         as_row: Makes the columns.
+        numbered: Add the column `place`, the number of the row.
     """
 
     def __init__(
         self,
         segments: Sequence[Sequence[Segment]],
         as_row: Callable[[Sequence[Segment]], dict[str, Any]] = sequence_row,
+        *,
+        numbered: bool = False,
     ) -> None:
         self._segments = segments
         self._as_row = as_row
+        self._numbered = numbered
 
     def __len__(self) -> int:
         return len(self._segments)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._as_row(self._segments[index])
+        row = self._as_row(self._segments[index])
+        return {**row, "place": index} if self._numbered else row
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[index] for index in range(len(self)))

@@ -16,6 +16,7 @@ from engine.planning.memory import Setup
 from engine.planning.plan import Device, Machine, Plan
 from engine.planning.profiles import DataProfile, ModelProfile
 from engine.planning.search import SMALL_PARAMS, Space
+from engine.planning.sides import sides_of
 from engine.planning.storage import estimate_disk
 from engine.planning.virtual_prompt import DEFAULT_TOKENS, num_virtual_tokens
 from engine.recipe.sources import flatten
@@ -50,6 +51,7 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
     checkpointing = decided("training.activation_checkpointing")
     targets = values["method.targets"] or "all-linear"
     precision: str = values["training.precision"]
+    sides = sides_of(values, facts.data)
     return Space(
         model=facts.model,
         device=facts.device.kind,
@@ -67,6 +69,7 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
             text=find_objective(values["objective"]).plain_text,
             written=_written(values),
             repeats=_repeats(values),
+            sides=sides,
         ),
         rate=training_rate(facts.device, facts.machine, precision),
         micro_batch=decided("training.micro_batch"),
@@ -84,6 +87,7 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
         reference=_keeps_reference(values),
         judge_bytes=_judge_bytes(values),
         merge=values["delivery.merge"] or "delivery.merge" not in given,
+        sides=sides,
         depth=depth_of(values, facts.model),
         variant=values["method.variant"] or "plain",
         rank_pattern=tuple(values["method.rank_pattern"].items()),
@@ -214,6 +218,7 @@ def setup_of(plan: Plan) -> Setup:
     training, method = recipe.training, recipe.method
     values = flatten(recipe.model_dump(mode="json"))
     targets = method.targets or "all-linear"
+    sides = sides_of(values, plan.data)
     return Setup(
         device=plan.device.kind,
         method=method.facts.name,
@@ -235,7 +240,9 @@ def setup_of(plan: Plan) -> Setup:
         reference=_keeps_reference(values),
         judge_bytes=_judge_bytes(values),
         merge=recipe.delivery.merge and method.facts.mergeable,
-        depth=depth_of(flatten(recipe.model_dump(mode="json")), plan.model),
+        sides=sides.count,
+        beside=sides.beside,
+        depth=depth_of(values, plan.model),
         variant=method.variant or "plain",
         rank_pattern=tuple(method.rank_pattern.items()),
         virtual_tokens=num_virtual_tokens(method),

@@ -9,6 +9,7 @@ from engine.catalog.learning_rates import RATE_FAMILIES
 from engine.catalog.methods import MethodName, find_method
 from engine.catalog.objectives import find_objective
 from engine.catalog.optimizers import find_optimizer
+from engine.catalog.preference_losses import PreferenceLoss
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import known
 from engine.planning.capabilities import Surroundings, native_precision
@@ -108,17 +109,37 @@ def usual_rate(method: str, num_params: int, optimizer: str = "adamw") -> float:
     return float(f"{rate * find_optimizer(optimizer).rate_share:.3g}")
 
 
-def choose_rate(method: MethodName, num_params: int, optimizer: str = "adamw") -> tuple[float, str]:
+def choose_rate(
+    method: MethodName, num_params: int, optimizer: str = "adamw", loss: PreferenceLoss | None = None
+) -> tuple[float, str]:
     """Return the learning rate and why.
 
     Args:
         method: Which weights learn.
         num_params: Weights of the model; where a part of it learns, of that part.
         optimizer: What steps.
+        loss: How answers are compared, where they are.
     """
     family, less = RATE_FAMILIES[find_method(method).rates], find_optimizer(optimizer).rate_why
+    usual = usual_rate(method, num_params, optimizer)
     reason = f"usual for {family.words} of {human_count(num_params)} weights"
-    return usual_rate(method, num_params, optimizer), f"{reason}, {less}" if less else reason
+    reason = f"{reason}, {less}" if less else reason
+    if loss is None:
+        return usual, reason
+    return float(f"{loss.rate_share * usual:.3g}"), f"{loss.rate_share:g} of what is {reason}: {loss.title} needs less"
+
+
+def choose_metrics(objective: str, judge: str | None) -> tuple[list[str], str]:
+    """Return what is measured and why.
+
+    Args:
+        objective: A name of the catalogue.
+        judge: Who compares written answers, where somebody does.
+    """
+    metrics = list(find_objective(objective).metrics)
+    if judge is None and "win_rate" in metrics:
+        return [name for name in metrics if name != "win_rate"], "all that need no judge"
+    return metrics, "all that fit the objective"
 
 
 def choose_completion(answers: LengthProfile | None, model: ModelProfile) -> Reasoned:

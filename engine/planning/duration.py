@@ -7,6 +7,7 @@ from engine.planning.memory import Setup, learning_blocks, linear_params
 from engine.planning.memory_phases import gives_words
 from engine.planning.plan import Device, Machine, Steps, TimeEstimate
 from engine.planning.profiles import DataProfile, ModelProfile
+from engine.planning.sides import Sides
 from engine.planning.steps import count_sequences, mean_tokens, total_steps
 
 PADDING = 1.1
@@ -33,6 +34,8 @@ _PEAK_FLOPS = {
     (12, 0): 210e12,
 }
 _UTILISATION = 0.33
+FORWARD = 2
+"""Operations of a forward pass for each weight and token."""
 _WIDE_ENOUGH = {"cpu": 512, "cuda": 2048}
 """Narrower models spend their time between the matrix products: a 128-wide one reached a sixth of the rate."""
 _UNKNOWN_GPU_FLOPS = 60e12
@@ -99,6 +102,7 @@ class Work:
         text: The rows are plain text.
         written: Tokens that the model writes to a row while it learns; 0 where it only reads.
         repeats: Times that a step reads each of its rows.
+        sides: Sequences of a row, and what is read beside them.
     """
 
     data: DataProfile
@@ -108,6 +112,7 @@ class Work:
     text: bool
     written: int = 0
     repeats: int = 1
+    sides: Sides = Sides()
 
     def total_steps(self, max_length: int, *, packing: bool) -> int:
         """Return the optimizer steps of the run."""
@@ -118,12 +123,13 @@ class Work:
         """Return the tokens of one optimizer step, without padding."""
         lengths = self.data.lengths
         if lengths is None:
-            return float(self.effective_batch * max_length)
+            return float(self.sides.count * self.effective_batch * max_length)
         if packing:
             filled = max(1, count_sequences(self.data, max_length, packing=True, text=self.text))
             return min(float(max_length), lengths.total / filled) * self.effective_batch
         rows = min(self.effective_batch, max(1, self.data.num_train * self.repeats))
-        return (mean_tokens(lengths, max_length - self.written) + self.written) * rows
+        # Lengths are those of sequences.
+        return (mean_tokens(lengths, max_length - self.written) + self.written) * self.sides.count * rows
 
 
 def step_flops(model: ModelProfile, setup: Setup, tokens: float) -> float:
@@ -149,8 +155,8 @@ def step_flops(model: ModelProfile, setup: Setup, tokens: float) -> float:
     if setup.part:
         # Below the first block that learns there is no backward pass.
         share = learning_blocks(model, setup) / max(1, model.num_layers)
-        return ((2 + share * (4 + recomputed)) * (blocks + attention) + 6 * head) * tokens
-    passes = (6 if setup.full else 4) + recomputed
+        return ((FORWARD * (1 + setup.beside) + share * (4 + recomputed)) * (blocks + attention) + 6 * head) * tokens
+    passes = (6 if setup.full else 4) + recomputed + FORWARD * setup.beside
     return passes * (blocks + head + attention) * tokens * quantized
 
 
@@ -164,7 +170,9 @@ def step_seconds(model: ModelProfile, setup: Setup, work: Work, rate: Rate) -> f
         rate: Of one device.
     """
     tokens = work.tokens_per_step(setup.max_length, packing=setup.packed)
-    padded = tokens if setup.packed else min(tokens * PADDING, float(work.effective_batch * setup.max_length))
+    padded = (
+        tokens if setup.packed else min(tokens * PADDING, float(setup.sides * work.effective_batch * setup.max_length))
+    )
     flops = rate.flops * width_share(setup.device, model.hidden_size)
     flops *= setup.num_gpus * _SHARING_EFFICIENCY[setup.strategy]
     micro_steps = -(-work.effective_batch // (setup.micro_batch * setup.num_gpus))
@@ -199,11 +207,30 @@ def writing_seconds(model: ModelProfile, setup: Setup, work: Work, rate: Rate) -
     return batches * work.written * token_s + forward * (2.0 if setup.reference else 1.0) / flops
 
 
-def estimate_time(step_s: float, steps: Steps, rate: Rate) -> TimeEstimate | None:
-    """Return how long training takes; None when there are no steps."""
+def reference_seconds(model: ModelProfile, setup: Setup, work: Work, rate: Rate, steps: Steps) -> float:
+    """Return how long the untouched model reads the rows before the first step; 0 where no loss compares with it."""
+    if not work.sides.reference:
+        return 0.0
+    tokens = work.tokens_per_step(setup.max_length, packing=False) * (1 + setup.beside)
+    # What one more reading at each step would take is what one reading takes.
+    more = setup.changed(beside=setup.beside + 1)
+    reading = step_flops(model, more, tokens) - step_flops(model, setup, tokens)
+    once = min(steps.total_steps, steps.steps_per_epoch)
+    return once * reading / (rate.flops * width_share(setup.device, model.hidden_size))
+
+
+def estimate_time(step_s: float, steps: Steps, rate: Rate, before_s: float = 0.0) -> TimeEstimate | None:
+    """Return how long training takes; None when there are no steps.
+
+    Args:
+        step_s: Of one optimizer step, in seconds.
+        steps: How many there are.
+        rate: What that was computed from.
+        before_s: What is done once before the first step, in seconds.
+    """
     if not steps.total_steps:
         return None
-    total_s = step_s * steps.total_steps
+    total_s = step_s * steps.total_steps + before_s
     low, high = rate.range
     return TimeEstimate(
         low_s=round(low * total_s, 3), high_s=round(high * total_s, 3), basis=rate.basis, expected_s=round(total_s, 3)

@@ -131,11 +131,12 @@ def _cut_rows(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterato
     if data.lengths is None or length is None or not (cut := rows_cut(data.lengths, length)):
         return
     share = cut / data.lengths.count
+    rows = "answers with their prompts" if recipe.goal.signal in ("preferences", "rewards") else "rows"
     full = length >= text_context(model, recipe.method)
     longer = "Choose a model with a longer context" if full else "Raise training.max_length"
     yield _finding(
         "data.rows_cut",
-        f"About {cut} of {data.lengths.count} rows ({share:.1%}) are longer than {length} tokens and will be cut; "
+        f"About {cut} of {data.lengths.count} {rows} ({share:.1%}) are longer than {length} tokens and will be cut; "
         f"the longest has {data.lengths.longest}.",
         f"{longer}, or shorten those rows." if share > MANY_CUT else "",
         path="training.max_length",

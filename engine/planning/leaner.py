@@ -3,7 +3,7 @@
 from engine.planning import findings as find
 from engine.planning.capabilities import is_allowed
 from engine.planning.case import Case, case_of
-from engine.planning.duration import estimate_time
+from engine.planning.duration import estimate_time, reference_seconds
 from engine.planning.plan import Plan, ValueSource
 from engine.planning.search import Choice, find_setup
 from engine.planning.storage import estimate_disk
@@ -50,7 +50,8 @@ def _with_cut(case: Case, choice: Choice, changes: dict[str, object]) -> Plan:
     rows = recipe.training.effective_batch // plan.steps.num_gpus
     micro_batch = choice.setup.micro_batch
     steps = plan.steps.model_copy(update={"micro_batch": micro_batch, "accumulation": rows // micro_batch})
-    time = estimate_time(choice.step_s, steps, case.space.rate)
+    before_s = reference_seconds(plan.model, choice.setup, case.space.work, case.space.rate, steps)
+    time = estimate_time(choice.step_s, steps, case.space.rate, before_s)
     disk = estimate_disk(
         plan.model,
         choice.setup,

@@ -73,7 +73,7 @@ def _one_block(model: ModelProfile, setup: Setup) -> BlockMemory:
 
 def _masked(setup: Setup) -> bool:
     """Return whether attention gets a mask; a single unpadded row needs none, and the flash kernels take none."""
-    return setup.attention != "flash_attention_2" and (setup.micro_batch > 1 or setup.packed)
+    return setup.attention != "flash_attention_2" and (setup.sequences > 1 or setup.packed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,8 +163,8 @@ class _Run:
     def mask(self) -> int:
         """Return the mask that all blocks share, one byte for each pair of tokens."""
         setup = self.setup
-        plain = setup.attention == "flash_attention_2" or (setup.micro_batch == 1 and not setup.packed)
-        return 0 if plain else setup.micro_batch * setup.max_length**2
+        plain = setup.attention == "flash_attention_2" or (setup.sequences == 1 and not setup.packed)
+        return 0 if plain else setup.sequences * setup.max_length**2
 
     def resting(self, gradients: int) -> Moment:
         gathered = {GATHERED: found} if (found := self.gathered()) else {}

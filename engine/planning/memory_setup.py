@@ -59,6 +59,8 @@ class Setup:
         reference: A copy is kept of the weights that learn, as they were at the start.
         judge_bytes: Size of a reward model beside the one that learns.
         merge: The adapter is merged into the base model at the end.
+        sides: Sequences of a row that learn: two of a pair.
+        beside: Sequences that are read without learning, for each that learns.
         depth: Where in the model it trains, for methods that train a part of it.
         variant: How the matrices of LoRA are scaled and started.
         rank_pattern: Ranks of layers whose name ends so, where they differ.
@@ -88,6 +90,8 @@ class Setup:
     reference: bool = False
     judge_bytes: int = 0
     merge: bool = False
+    sides: int = 1
+    beside: float = 0.0
     depth: Depth = Depth()
     variant: str = "plain"
     rank_pattern: tuple[tuple[str, int], ...] = ()
@@ -129,7 +133,12 @@ class Setup:
     @property
     def tokens(self) -> int:
         """Return the tokens of a micro-batch, padding and virtual tokens included."""
-        return self.micro_batch * (self.max_length + self.ahead)
+        return self.sequences * (self.max_length + self.ahead)
+
+    @property
+    def sequences(self) -> int:
+        """Return the sequences of a micro-batch."""
+        return self.micro_batch * self.sides
 
     @property
     def ahead(self) -> int:

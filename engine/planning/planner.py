@@ -6,6 +6,7 @@ from pathlib import Path
 
 from engine.catalog.methods import METHOD_SETTINGS, find_method
 from engine.catalog.objectives import Objective, find_objective
+from engine.catalog.preference_losses import PreferenceLoss, find_loss
 from engine.hardware.devices import Gpu, Hardware
 from engine.hardware.readings import known
 from engine.planning import derive
@@ -17,7 +18,7 @@ from engine.planning.capabilities import Surroundings, reason_against
 from engine.planning.case import Facts, case_of, space_of
 from engine.planning.depth import Stages, default_every, default_layers_per_stage, head_learns_alone
 from engine.planning.depth_findings import depth_findings
-from engine.planning.duration import estimate_time
+from engine.planning.duration import estimate_time, reference_seconds
 from engine.planning.few_shot import affordable, choose_few_shot
 from engine.planning.heads import with_head
 from engine.planning.lengths import length_choices
@@ -181,6 +182,10 @@ class _Facts:
         return self.goal.plain_text
 
     @property
+    def loss(self) -> PreferenceLoss | None:
+        return find_loss(self.settings["preference.loss"]) if self.goal.signal == "preferences" else None
+
+    @property
     def surroundings(self) -> Surroundings:
         return Surroundings(self.of.device, self.of.machine, self.model, self.settings["training.precision"] or "")
 
@@ -198,8 +203,7 @@ def _derive_frame(facts: _Facts) -> None:
         *derive.choose_length(settings["objective"], facts.reading, data, batch, written=written),
     )
     settings.derive("training.packing", *_packing(facts))
-    metrics = list(find_objective(settings["objective"]).metrics)
-    settings.derive("evaluation.metrics", metrics, "all that fit the objective")
+    settings.derive("evaluation.metrics", *derive.choose_metrics(settings["objective"], settings["preference.judge"]))
     if "evaluation.max_new_tokens" in facts.goal.settings:
         settings.derive("evaluation.max_new_tokens", *derive.choose_answer_tokens(data, facts.reading))
     if settings.set_by_person("method.name"):
@@ -232,7 +236,7 @@ def _derive_method(facts: _Facts, space: Space, choice: Choice) -> None:
     _derive_adapter(facts, setup)
     _derive_depth(facts, setup)
     counted = rate_params(facts.model, setup)
-    reasoned = derive.choose_rate(setup.method, counted, setup.optimizer)
+    reasoned = derive.choose_rate(setup.method, counted, setup.optimizer, facts.loss)
     settings.derive("training.learning_rate", *(calmer(*reasoned) if facts.goal.signal == "prompts" else reasoned))
     need = human_bytes(choice.memory.expected_bytes)
     rows = settings["training.effective_batch"] // space.num_gpus
@@ -353,6 +357,8 @@ def _derive_steps(facts: _Facts, choice: Choice) -> Steps:
 
 def _derive_rest(facts: _Facts) -> None:
     settings, model, data = facts.settings, facts.model, facts.data
+    if facts.loss is not None:
+        settings.derive("preference.beta", facts.loss.beta, facts.loss.beta_why)
     base = settings["model.base"]
     settings.derive("name", derive.choose_name(settings["objective"], base, settings["data.source"]), "model and data")
     if model.from_run and model.folder:
@@ -398,7 +404,8 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
         free_bytes=_free_bytes(facts.hardware, home.runs),
         download_free_bytes=_download_free_bytes(facts, home),
     )
-    time = estimate_time(choice.step_s, steps, space.rate)
+    before_s = reference_seconds(facts.model, choice.setup, space.work, space.rate, steps)
+    time = estimate_time(choice.step_s, steps, space.rate, before_s)
     return Plan(
         recipe=recipe,
         sources=facts.settings.sources(),

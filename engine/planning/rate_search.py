@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.catalog.objectives import find_objective
 from engine.planning.plan import Plan
 from engine.planning.rate_curve import RatePoint
 from engine.recipe.problems import Problem, ProblemError
@@ -32,7 +31,7 @@ def refuse_impossible(plan: Plan) -> None:
     errors = [finding for finding in plan.findings if finding.severity == "error"]
     if errors:
         raise ProblemError(*(Problem(**finding.model_dump()) for finding in errors))
-    if find_objective(plan.recipe.objective).signal == "rewards":
+    if plan.recipe.goal.name == "reinforcement-learning":
         message = "The loss of reinforcement learning hovers around 0 at any rate: a sweep over rates says nothing."
         raise ProblemError(
             Problem("rate.no_loss", message, "Keep the derived rate; watch reward and KL of a short run.")

@@ -55,6 +55,8 @@ def rehearsal_key(plan: Plan) -> str:
         "device": plan.device.model_dump(include={"kind", "name"}),
         "model": _model_facts(plan),
         "objective": recipe.objective,
+        "loss": recipe.preference.loss,
+        "format": recipe.data.format or data.format,
         "method": recipe.method.model_dump(),
         "training": recipe.training.model_dump(
             include={

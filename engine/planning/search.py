@@ -12,6 +12,7 @@ from engine.planning.duration import Rate, Work, step_seconds
 from engine.planning.memory import Attention, Optimizer, Setup, Strategy, estimate_memory
 from engine.planning.plan import MemoryEstimate
 from engine.planning.profiles import ModelProfile
+from engine.planning.sides import Sides
 from engine.planning.virtual_prompt import DEFAULT_TOKENS
 
 SMALL_PARAMS = 150_000_000
@@ -45,6 +46,7 @@ class Space:
         reference: A copy is kept of the weights that learn, as they were at the start.
         judge_bytes: Size of a reward model beside the one that learns.
         merge: An adapter is merged at the end.
+        sides: Sequences of a row, and what is read beside them.
         depth: Where in the model it trains, for methods that train a part of it.
         variant: How the matrices of LoRA are scaled and started.
         rank_pattern: Ranks of layers whose name ends so, where they differ.
@@ -79,6 +81,7 @@ class Space:
     reference: bool = False
     judge_bytes: int = 0
     merge: bool = True
+    sides: Sides = Sides()
     depth: Depth = Depth()
     variant: str = "plain"
     rank_pattern: tuple[tuple[str, int], ...] = ()
@@ -101,7 +104,9 @@ class Space:
         """Return the micro-batches to try, largest first."""
         if self.micro_batch is not None:
             return (self.micro_batch,)
-        return micro_batches(self.work.effective_batch // self.num_gpus, self.max_length, self.device)
+        return micro_batches(
+            self.work.effective_batch // self.num_gpus, self.sides.count * self.max_length, self.device
+        )
 
     def memory_of(self, setup: Setup) -> MemoryEstimate:
         """Return what a setup needs, corrected by what a deeper look has shown.
@@ -260,6 +265,8 @@ def space_setup(space: Space, method: MethodName, optimizer: Optimizer, checkpoi
         reference=space.reference,
         judge_bytes=space.judge_bytes,
         merge=space.merge and facts.mergeable,
+        sides=space.sides.count,
+        beside=space.sides.beside,
         depth=space.depth,
         variant=space.variant if low_rank else "plain",
         rank_pattern=space.rank_pattern if low_rank else (),
@@ -286,7 +293,7 @@ def micro_batches(effective_batch: int, max_length: int, device: str) -> tuple[i
 
     Args:
         effective_batch: Rows per optimizer step and GPU.
-        max_length: Tokens of the longest row.
+        max_length: Tokens of the longest row, of all its sequences together.
         device: `cuda` or `cpu`; a processor gains nothing from large micro-batches.
     """
     tokens = MAX_CPU_TOKENS if device == "cpu" else MAX_GPU_TOKENS

@@ -25,6 +25,8 @@ ORDER = (
     "classify",
     "tag-words",
     "domain-adaptation",
+    "prefer",
+    "reward-model",
 )
 """Shipped presets in the order of their use; others follow by name."""
 

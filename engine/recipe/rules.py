@@ -17,6 +17,7 @@ from engine.catalog.learning_rates import RATE_FAMILIES
 from engine.catalog.methods import METHOD_SETTINGS, METHODS, Method, find_method, readers_of
 from engine.catalog.metrics import GENERATING_CHOICES, METRICS, best_choices, find_metric
 from engine.catalog.objectives import OBJECTIVE_SETTINGS, OBJECTIVES, find_objective
+from engine.catalog.preference_losses import LOSS_SETTINGS, find_loss, losses_reading
 from engine.recipe.check import ACCESS_TOKEN
 from engine.recipe.fields import fields_by_path
 from engine.recipe.problems import Problem
@@ -313,6 +314,48 @@ def _objective_data(facts: _Facts) -> Iterator[Problem]:
         )
 
 
+def _preference(facts: _Facts) -> Iterator[Problem]:
+    """Refuse settings that the chosen loss does not read, and rows that it cannot learn from."""
+    recipe = facts.recipe
+    if recipe.objective != "preference":
+        return
+    loss = find_loss(recipe.preference.loss)
+    for path in LOSS_SETTINGS:
+        neutral = facts.values[path] == fields_by_path()[path].default
+        if path not in loss.settings and facts.is_set(path) and not neutral:
+            fix = f"Remove {path}, or set preference.loss to {' or '.join(losses_reading(path))}."
+            yield _no_effect(path, f"the loss {loss.name} does not read it", fix)
+    if recipe.data.format == "unpaired_preference" and not loss.reads_unpaired:
+        yield Problem(
+            "preference.unpaired",
+            f"The loss {loss.name} compares two answers, and these rows have one each.",
+            "Set preference.loss to kto, or use rows with a chosen and a rejected answer.",
+            "preference.loss",
+        )
+    if loss.name == "kto" and recipe.training.effective_batch < 2:
+        yield Problem(
+            "preference.batch",
+            "KTO compares an answer with those to other prompts in the same step, and a step has one row.",
+            "Set training.effective_batch to at least 2; 16 is a good start.",
+            "training.effective_batch",
+        )
+    asked = recipe.evaluation.metrics
+    if recipe.preference.judge is None and facts.is_set("evaluation.generate_rows"):
+        fix = "Remove it, or set preference.judge to a reward model."
+        yield _no_effect("evaluation.generate_rows", "without a judge no answer is compared", fix)
+    if asked is not None and "win_rate" in asked and recipe.preference.judge is None:
+        yield Problem(
+            "preference.no_judge",
+            "The win rate needs somebody who says which of two answers is better.",
+            "Set preference.judge to a reward model or its run, or take win_rate out of evaluation.metrics.",
+            "preference.judge",
+        )
+    if asked is not None and "win_rate" not in asked and recipe.preference.judge is not None:
+        yield _no_effect(
+            "preference.judge", "only the win rate asks it", "Remove it, or add win_rate to evaluation.metrics."
+        )
+
+
 def _objective_settings(facts: _Facts) -> Iterator[Problem]:
     objective = find_objective(facts.recipe.objective)
     for path in OBJECTIVE_SETTINGS:
@@ -479,6 +522,7 @@ _RULES: tuple[Callable[[_Facts], Iterator[Problem]], ...] = (
     _metrics,
     _objective_data,
     _objective_settings,
+    _preference,
     _held_out,
     _split,
     _data_sources,

@@ -17,7 +17,13 @@ from pydantic import Field
 from engine.catalog.methods import Method, MethodName, find_method
 from engine.catalog.objectives import Objective, find_objective
 from engine.recipe.schema_data import DataSection
-from engine.recipe.schema_objectives import ClassificationSection, ReinforcementSection, TokenClassificationSection
+from engine.recipe.schema_objectives import (
+    ClassificationSection,
+    PreferenceSection,
+    ReinforcementSection,
+    RewardModelSection,
+    TokenClassificationSection,
+)
 from engine.recipe.schema_training import TrainingSection
 from engine.recipe.section import Section, why
 
@@ -289,7 +295,13 @@ class Recipe(Section):
         json_schema_extra=why("Made from the model and the data."),
     )
     objective: Literal[
-        "chat", "domain-adaptation", "classification", "token-classification", "reinforcement-learning"
+        "chat",
+        "domain-adaptation",
+        "classification",
+        "token-classification",
+        "preference",
+        "reward-model",
+        "reinforcement-learning",
     ] = Field(
         title="Objective",
         description="What the model learns, such as chat (answers from examples) or classification (labels of texts).",
@@ -306,6 +318,12 @@ class Recipe(Section):
     )
     token_classification: TokenClassificationSection = Field(
         default_factory=TokenClassificationSection, title="Token classification", description="How words are tagged."
+    )
+    preference: PreferenceSection = Field(
+        default_factory=PreferenceSection, title="Preference", description="How better and worse answers are learnt."
+    )
+    reward_model: RewardModelSection = Field(
+        default_factory=RewardModelSection, title="Reward model", description="How a reward is learnt."
     )
     reinforcement: ReinforcementSection = Field(
         default_factory=ReinforcementSection, title="Reinforcement", description="How rewards are given and learnt."
@@ -337,6 +355,8 @@ RECIPE_SECTIONS: tuple[str, ...] = (
     "evaluation",
     "classification",
     "token_classification",
+    "preference",
+    "reward_model",
     "reinforcement",
     "delivery",
 )

@@ -170,12 +170,14 @@ class DataSection(Section):
             "word_tags",
             "entity_spans",
             "prompts",
+            "preference",
+            "unpaired_preference",
         ]
         | None
     ) = Field(
         None,
         title="Shape of the rows",
-        description="How a row is read, such as messages, prompt_completion, text, or text_label (a text, its class).",
+        description="How a row is read, such as messages, text, text_label (text, class) or preference (two answers).",
         json_schema_extra=why("Detected from the columns."),
     )
     mapping: dict[str, str] = Field(

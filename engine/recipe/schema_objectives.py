@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from engine.catalog.preference_losses import PreferenceLossName
 from engine.catalog.rewards import RewardName
 from engine.recipe.section import Section, why
 
@@ -151,4 +152,77 @@ class ReinforcementSection(Section):
         title="Mean over tokens",
         description="grpo averages over the tokens of the step (DAPO), of each answer, or of the limit (Dr. GRPO).",
         json_schema_extra=why("step: every token counts the same, long answers are not spared.", level="advanced"),
+    )
+
+
+class PreferenceSection(Section):
+    """How better and worse answers are learnt."""
+
+    loss: PreferenceLossName = Field(
+        "dpo",
+        title="Loss",
+        description="How answers are compared: dpo, ipo, kto (also answers that are only good or bad), orpo or simpo.",
+        json_schema_extra=why("The best known one for pairs; take kto for answers that are only good or bad."),
+    )
+    beta: float | None = Field(
+        None,
+        title="Beta",
+        gt=0,
+        le=20,
+        description="How much a difference counts; with dpo, ipo and kto a higher one stays closer to the base model.",
+        json_schema_extra=why("0.1 with dpo, kto and orpo, 1 with ipo, 2 with simpo.", level="advanced"),
+    )
+    label_smoothing: float = Field(
+        0.0,
+        title="Wrong labels",
+        ge=0,
+        lt=0.5,
+        description="Share of pairs that are taken to be the wrong way round; read by dpo and simpo.",
+        json_schema_extra=why("0, every pair is believed; 0.1 suits pairs judged by several people.", level="advanced"),
+    )
+    simpo_gamma: float = Field(
+        1.0,
+        title="SimPO margin",
+        ge=0,
+        le=10,
+        description="How far the chosen answer must be ahead, in the units of beta times nats a token; read by simpo.",
+        json_schema_extra=why("Half of SimPO's beta, as its paper advises.", level="advanced"),
+    )
+    desirable_weight: float = Field(
+        1.0,
+        title="Weight of good answers",
+        gt=0,
+        le=100,
+        description="How much a good answer counts in the loss; read by kto.",
+        json_schema_extra=why("1; raise it where good answers are rare.", level="advanced"),
+    )
+    undesirable_weight: float = Field(
+        1.0,
+        title="Weight of bad answers",
+        gt=0,
+        le=100,
+        description="How much a bad answer counts in the loss; read by kto.",
+        json_schema_extra=why("1; raise it where bad answers are rare.", level="advanced"),
+    )
+    judge: str | None = Field(
+        None,
+        title="Judge",
+        min_length=1,
+        description="Folder of a reward model, or of its run: it compares written answers with the base model's.",
+        json_schema_extra=why("Without a judge nobody says which of two answers wins.", level="advanced"),
+    )
+
+
+class RewardModelSection(Section):
+    """How a reward is learnt."""
+
+    centering: float = Field(
+        0.0,
+        title="Centering",
+        ge=0,
+        le=1,
+        description="Above 0, rewards that are far from 0 count against the model; 0.01 is usual.",
+        json_schema_extra=why(
+            "0: only differences of rewards mean something, unless they are compared across runs.", level="advanced"
+        ),
     )

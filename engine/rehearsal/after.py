@@ -33,6 +33,10 @@ _DECODED_TOKENS = 2
 
 def evaluate(rehearsed: Rehearsed, mode: HollowMode, tracer: Tracer) -> None:
     """Measure the longest held-out rows and answer the longest prompts, as the evaluation after training does."""
+    if not rehearsed.plan.task.writes:
+        with undisturbed(rehearsed.model), tracer.part("evaluation batch"):
+            _read(rehearsed)
+        return
     with undisturbed(rehearsed.model):
         with tracer.part("evaluation batch"):
             _score(rehearsed)
@@ -47,6 +51,15 @@ def _micro_batch_tokens(rehearsed: Rehearsed) -> int:
 
 def _example_tokens(plan: Plan) -> int:
     return example_tokens(plan.recipe.evaluation.few_shot, plan.data)
+
+
+def _read(rehearsed: Rehearsed) -> None:
+    """Read as many of the longest held-out rows as fit, for a head that tells something of them."""
+    lengths = longest_lengths(rehearsed.plan, max(1, rehearsed.plan.data.num_held_out))
+    rows = max(1, min(MAX_ROWS, len(lengths), _micro_batch_tokens(rehearsed) // lengths[0]))
+    ids = torch.ones((rows, lengths[0]), dtype=torch.int64)
+    with autocast_like_training(causal_model(rehearsed.model), compute_dtype(rehearsed.recipe))():
+        rehearsed.model(input_ids=ids, attention_mask=torch.ones_like(ids))
 
 
 def _score(rehearsed: Rehearsed) -> None:

@@ -1,5 +1,6 @@
 """The engine's model without its weights: built from the configuration alone, each parameter hollow."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,6 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -17,6 +17,7 @@ from transformers import (
 from transformers.quantizers.auto import AutoHfQuantizer
 
 from engine.catalog.methods import Bits, Method
+from engine.models.heads import AUTO_CLASSES, head_modules, head_settings
 from engine.models.loading import attention_of, quantization, settle, weights_dtype
 from engine.planning.plan import Plan
 from engine.planning.profiles import ModelProfile
@@ -82,13 +83,20 @@ def build_model(plan: Plan, config: PretrainedConfig, mode: HollowMode) -> PreTr
         config: Of the model, with as many blocks as are rehearsed.
         mode: Makes the weights.
     """
-    recipe = plan.recipe
+    recipe, task = plan.recipe, plan.task
     bits = recipe.method.facts.bits
+    # The configuration serves other models of the same rehearsal.
+    config = copy.deepcopy(config)
+    for name, value in head_settings(task).items():
+        setattr(config, name, value)
     with torch.utils._python_dispatch._disable_current_modes(), torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+        model: PreTrainedModel = AUTO_CLASSES[task.head].from_config(
             config, dtype=weights_dtype(recipe), attn_implementation=attention_of(recipe)
         )
-        quantizer = None if bits is None else _quantize(model, recipe, bits)
+        new = head_modules(model)
+        for name in new:
+            model.get_submodule(name).float()
+        quantizer = None if bits is None else _quantize(model, recipe, bits, new)
     _give_weights(model, mode)
     model.tie_weights()
     if quantizer is not None:
@@ -98,8 +106,8 @@ def build_model(plan: Plan, config: PretrainedConfig, mode: HollowMode) -> PreTr
     return model
 
 
-def _quantize(model: PreTrainedModel, recipe: Recipe, bits: Bits) -> Any:
-    quantizer = AutoHfQuantizer.from_config(quantization(recipe, bits), pre_quantized=False)
+def _quantize(model: PreTrainedModel, recipe: Recipe, bits: Bits, whole: list[str]) -> Any:
+    quantizer = AutoHfQuantizer.from_config(quantization(recipe, bits, whole), pre_quantized=False)
     quantizer.preprocess_model(model=model, device_map={"": "cpu"})
     return quantizer
 

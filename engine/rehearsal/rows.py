@@ -7,6 +7,8 @@ from engine.objectives.build import OBJECTIVES
 from engine.objectives.sequences import Segment, Sequences, make_segment
 from engine.planning.plan import Plan
 from engine.planning.profiles import LengthProfile
+from engine.planning.sides import sides_of
+from engine.recipe.sources import flatten
 
 _TOKEN = 1
 """Any id but 0, which stands for padding."""
@@ -52,7 +54,12 @@ def training_sequences(plan: Plan, micro_batch: int, accumulation: int, num_step
     if plan.recipe.training.packing:
         return gathered([_packed(plan) for _ in range(rows * num_steps)])
     trained = _longest_trained(plan)
-    return gathered([[_segment(length, trained)] for length in longest_lengths(plan, rows)] * num_steps)
+    sides = sides_of(flatten(plan.recipe.model_dump(mode="json")), plan.data).count
+    lengths = longest_lengths(plan, rows * sides)
+    # A class for a text; other tasks learn from the tokens, or from which side is which.
+    targets = (0,) if plan.task.signal == "labels" else ()
+    segments = [_segment(length, trained, targets) for length in lengths]
+    return gathered([segments[at : at + sides] for at in range(0, len(segments), sides)] * num_steps)
 
 
 def _longest_trained(plan: Plan) -> int:
@@ -60,9 +67,9 @@ def _longest_trained(plan: Plan) -> int:
     return answers.longest if answers is not None and answers.count else 1 << 40
 
 
-def _segment(length: int, trained: int) -> Segment:
+def _segment(length: int, trained: int, targets: tuple[int, ...] = ()) -> Segment:
     learnt = min(length - 1, trained)
-    return make_segment("rehearsed", [_TOKEN] * length, [0] * (length - learnt) + [1] * learnt)
+    return make_segment("rehearsed", [_TOKEN] * length, [0] * (length - learnt) + [1] * learnt, targets)
 
 
 def _packed(plan: Plan) -> list[Segment]:

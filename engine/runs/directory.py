@@ -111,6 +111,11 @@ class RunDirectory:
         return self.path / "checkpoints"
 
     @property
+    def references_file(self) -> Path:
+        """What the untouched model makes of the rows, for losses that compare with it."""
+        return self.path / "references.safetensors"
+
+    @property
     def evaluation_folder(self) -> Path:
         return self.path / "evaluation"
 

@@ -10,6 +10,7 @@ from engine.catalog.tasks import Task
 from engine.data.rendered import RenderedRows
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
+from engine.objectives.references import References
 from engine.objectives.rewarding import Rewarding
 from engine.planning.plan import Plan
 from engine.recipe.schema import Recipe
@@ -50,6 +51,7 @@ class RunContext:
         order: Which rows each step reads; None before training.
         ranks: The other processes of a run on several GPUs; None on one.
         rewarding: Who judges answers, and the model as it was at the start; None where nothing is learnt from rewards.
+        references: What the untouched model makes of the rows; None where no loss compares with it.
         memory: Follows the memory of this process; stages tell it their phase.
     """
 
@@ -73,6 +75,7 @@ class RunContext:
     order: StepOrder | None = None
     ranks: Ranks | None = None
     rewarding: Rewarding | None = None
+    references: References | None = None
     memory: MemorySampler = field(init=False)
 
     def __post_init__(self) -> None:

@@ -196,6 +196,18 @@ class Share:
         torch.manual_seed(int(state[0]))
         random.seed(int(state[0]))
 
+    def sum_of(self, step: int, totals: torch.Tensor) -> torch.Tensor:
+        """Return what the others add to numbers of a step (from 0); every process asks at the same place of the step.
+
+        Args:
+            step: Optimizer step.
+            totals: This process's part, in float64.
+        """
+        self._announce(step)
+        summed = totals.clone()
+        self.links.sum([summed])
+        return summed - totals
+
     def sum_up(self, step: int, totals: torch.Tensor) -> torch.Tensor:
         """Replace the gradients of a step (from 0) by their sums over all processes.
 

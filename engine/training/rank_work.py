@@ -11,6 +11,7 @@ from engine.data.run_rows import RowLines
 from engine.data.tokenized import tokenize
 from engine.models.tokenizers import load_tokenizer
 from engine.objectives.build import BuiltTrainer, make_examples, make_trainer
+from engine.objectives.references import compares
 from engine.runs.directory import RunDirectory
 from engine.runs.home import home_folders
 from engine.stages import load_learner
@@ -20,6 +21,7 @@ from engine.training.checkpoints import WEIGHTS, learnt_tensors, load_learnt_wei
 from engine.training.distributed import Links, Share, learning
 from engine.training.faults import fault_kind
 from engine.training.ranks import RankJob, fingerprint_of
+from engine.training.references import read_references
 from engine.training.unfreezing import StageCallback
 
 
@@ -137,14 +139,18 @@ def build(job: RankJob) -> BuiltTrainer:
     renderer = Renderer(loaded.tokenizer, max_length, recipe.data.system_prompt, plan.task)
     # The worker has tokenised the same rows, so that they are read from the cache.
     rendered = tokenize(RowLines(run.train_file), renderer, cache=home_folders().cache).cut(max_length)
+    sequences = make_examples(recipe, rendered, max_length)
+    # The worker has written them before it started this process.
+    references = read_references(run, plan, sequences) if compares(recipe) else None
     return make_trainer(
         recipe,
         plan.task,
         plan.device,
         Batching(job.micro_batch, job.accumulation, job.num_gpus),
-        make_examples(recipe, rendered, max_length),
+        sequences,
         model=load_learner(plan, loaded),
         tokenizer=loaded.tokenizer,
         folder=run.checkpoints_folder,
         rank=job.rank,
+        references=None if references is None else references.train,
     )

@@ -21,6 +21,7 @@ from engine.data.tokenized import tokenize
 from engine.evaluation.isolation import undisturbed
 from engine.models.tokenizers import load_tokenizer
 from engine.objectives.build import BuiltTrainer, make_examples, make_trainer
+from engine.objectives.references import compares, make_references
 from engine.planning.plan import Plan
 from engine.planning.rate_curve import SWEEP_STEPS, RatePoint, sweep_rates
 from engine.recipe.problems import Problem, ProblemError
@@ -76,15 +77,18 @@ def sweep_trainer(plan: Plan, scratch: Path) -> BuiltTrainer:
     cut = sweep_steps(len(steps), micro, rows_per_step(plan), recipe.training.seed)
     accumulation = max(len(step) for step in cut)
     training = recipe.training.model_copy(update={"max_steps": len(cut), "schedule": "constant", "warmup": 0.0})
+    model = load_learner(plan, loaded)
+    read = sorted({row for step in cut for rows_at_once in step for row in rows_at_once})
     built = make_trainer(
         recipe.model_copy(update={"training": training}),
         plan.task,
         plan.device.model_copy(update={"others": []}),
         Batching(micro, accumulation),
         steps,
-        model=load_learner(plan, loaded),
+        model=model,
         tokenizer=loaded.tokenizer,
         folder=private_folder(scratch / "trainer"),
+        references=make_references(recipe, model, steps, read, micro_batch=micro) if compares(recipe) else None,
     )
     built.trainer.order = FixedOrder(cut)
     return built

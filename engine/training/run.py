@@ -6,7 +6,6 @@ from functools import partial
 
 import torch
 
-from engine.catalog.objectives import find_objective
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
 from engine.evaluation.few_shot import FewShot
 from engine.evaluation.measurement import TEST_PHASES, UNTOUCHED_PHASES, Phase, held_out_losses, measurement_file
@@ -305,6 +304,7 @@ def evaluate(context: RunContext, phase: Phase, step: int, few_shot: FewShot | N
                 micro_batch=context.batching.micro_batch,
                 few_shot=few_shot,
                 rewarding=context.rewarding,
+                references=context.references,
             )
     except EvaluationInterrupted:
         interrupt.check()
@@ -333,7 +333,7 @@ def _set_up(context: RunContext) -> Training:
     built = build_trainer(context)
     context.order = built.order
     checkpoints = TrainingCheckpoints(context.store, context.events, built.trainer)
-    rewarded = find_objective(context.recipe.objective).signal == "prompts"
+    rewarded = context.recipe.goal.name == "reinforcement-learning"
     state = TrainingState(context.stopwatch, AlarmWatch(built.total_steps, "reward" if rewarded else "loss"))
     best = BestStep(
         context.run.evaluation_folder, context.recipe.training, context.plan.steps.evaluate_every, context.store.holds

@@ -46,6 +46,7 @@ from engine.training.interrupt import Interrupt
 from engine.training.requests import RequestDesk
 from engine.training.run import evaluate
 from tests.engine.forked import ForkedWorker
+from tests.engine.made_pairs import pair_rows
 from tests.engine.made_runs import events_of, loss_curve, write_rows
 from tests.engine.spoiled_rows import chosen_rows, spoiled_rows
 from tests.engine.tiny_models import command_rows, save_tiny_judge, save_tiny_model
@@ -116,6 +117,8 @@ MANY_LENGTHS = REWARDED | {
 MEASURED_LENGTH = DRAWN | {"reinforcement.rewards": ["length"], "reinforcement.wished_length": 4}
 LOOKED_FOR = DRAWN | {"reinforcement.rewards": ["format"], "reinforcement.pattern": "no such words"}
 JUDGED = DRAWN | {"reinforcement.rewards": ["model"], "reinforcement.reward_model": "WORLD/judge"}
+PAIRS = SHORT_RUN | {"objective": "preference", "data.source": "WORLD/pairs.jsonl", "training.learning_rate": 1e-2}
+KTO = PAIRS | {"preference.loss": "kto"}
 SPLIT = {"data.source": "WORLD/spoiled.jsonl", "data.split.method": "group", "data.split.column": "user"}
 CHANGES: dict[str, Change] = {
     "name": Change("Lamps", ("created.name",)),
@@ -219,6 +222,14 @@ CHANGES: dict[str, Change] = {
     "reinforcement.beta": Change(2.0, ("trained.losses",), SHORT_RUN | REWARDED),
     "reinforcement.scale_rewards": Change("none", ("rewarded.advantages",), REWARDED),
     "reinforcement.token_mean": Change("limit", ("rewarded.loss",), MANY_LENGTHS),
+    "preference.loss": Change("simpo", ("trained.losses",), PAIRS),
+    "preference.beta": Change(0.5, ("trained.losses",), PAIRS),
+    "preference.label_smoothing": Change(0.2, ("trained.losses",), PAIRS),
+    "preference.simpo_gamma": Change(0.5, ("trained.losses",), PAIRS | {"preference.loss": "simpo"}),
+    "preference.desirable_weight": Change(2.0, ("trained.losses",), KTO),
+    "preference.undesirable_weight": Change(2.0, ("trained.losses",), KTO),
+    "preference.judge": Change("WORLD/judge", ("judged.metrics",), PAIRS),
+    "reward_model.centering": Change(0.5, ("trained.losses",), PAIRS | {"objective": "reward-model"}),
     "delivery.merge": Change(False, ("delivered.folders",)),
     "delivery.formats": Change(["gguf"], ("planned.errors",), {"model.base": "WORLD/opt"}),
     "delivery.output": Change("WORLD/out", ("delivered.output",)),
@@ -243,6 +254,7 @@ class World:
         write_rows(folder / "spoiled.jsonl", spoiled_rows())
         write_rows(folder / "leaked.jsonl", [{"prompt": "IS THE WINDOW  SHUT", "completion": "yes, it is shut."}])
         write_rows(folder / "chosen.jsonl", chosen_rows())
+        write_rows(folder / "pairs.jsonl", pair_rows(24))
         (folder / "legacy.csv").write_bytes(_table(24).encode("cp1252"))
         (folder / "letters.py").write_text("def reward(prompt, completion, answer):\n    return len(completion)\n")
         (folder / "vowels.py").write_text("def reward(prompt, completion, answer):\n    return completion.count('e')\n")
@@ -275,6 +287,10 @@ class World:
             del merged["evaluation.generate_rows"]
         if merged["objective"] == "reinforcement-learning":
             del merged["evaluation.max_rows"]
+        if merged["objective"] in ("preference", "reward-model") and "preference.judge" not in merged:
+            del merged["evaluation.generate_rows"]
+        if merged["objective"] == "reward-model":
+            del merged["evaluation.max_new_tokens"]
         if "method.rank" not in find_method(merged["method.name"]).settings:
             del merged["method.rank"]
         return {key: _in_world(value, self.folder) for key, value in merged.items()}
@@ -496,6 +512,15 @@ def _measured(world: World, changes: dict[str, Any]) -> dict[str, Any]:
     return measurement | {"metrics": sorted(measurement["metrics"])}
 
 
+def _judged(world: World, changes: dict[str, Any]) -> dict[str, Any]:
+    """What is measured of written answers once there are those of the base model to compare with."""
+    context = world.context(changes)
+    evaluate(context, "before", 0)
+    evaluate(context, "after", 0)
+    measurement: dict[str, Any] = json.loads((context.run.evaluation_folder / "after.json").read_text())
+    return {"metrics": sorted(measurement["metrics"])}
+
+
 def _prompted(world: World, changes: dict[str, Any]) -> dict[str, Any]:
     """What the few-shot baseline shows to the model."""
     context = world.context(changes)
@@ -554,6 +579,7 @@ VIEWS: dict[str, View] = {
     "trainer": _trainer,
     "trained": _trained,
     "measured": _measured,
+    "judged": _judged,
     "prompted": _prompted,
     "delivered": _delivered,
 }

@@ -456,23 +456,6 @@ def test_rows_that_a_weight_repeats_are_no_duplicates() -> None:
     assert check(make_case([*rows, *rows, *rows]), "P15").status == "passed"
 
 
-def test_preferences_need_two_answers_to_one_prompt() -> None:
-    said = [{"role": "assistant", "content": "Yes."}]
-    other = [{"role": "assistant", "content": "No."}]
-    asked = [{"role": "user", "content": "Is it?"}]
-    rows = [{"id": f"p:{number}", "prompt": asked, "chosen": said, "rejected": other} for number in range(3)]
-    empty = RenderedRows(ListedSequences([]))
-    from engine.data.preflight_rows import check_preferences
-
-    clean = check_preferences(make_case(rows, whole=empty))
-    assert clean is not None
-    assert clean.status == "passed"
-    rows[1] = rows[1] | {"rejected": [{"role": "assistant", "content": "yes"}]}
-    planted = check_preferences(make_case(rows, whole=empty))
-    assert planted is not None
-    assert (planted.status, list(planted.rows)) == ("blocked", ["p:1"])
-
-
 def test_findings_name_their_field_and_only_what_is_wrong() -> None:
     checks = check_rendering(make_case(conversations(100), max_length=8))
     assert [(finding.code, finding.path, finding.severity) for finding in findings_of(checks)] == [

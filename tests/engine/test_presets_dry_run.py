@@ -25,6 +25,7 @@ from engine.runs.directory import RunDirectory, create_run
 from engine.runs.home import HomeFolders
 from tests.engine.forked import ForkedWorker
 from tests.engine.label_rows import all_words, class_rows, tag_rows
+from tests.engine.made_pairs import pair_rows
 from tests.engine.made_runs import events_of, write_rows
 from tests.engine.tiny_encoders import wordpiece_tokenizer
 from tests.engine.tiny_models import command_rows, text_rows, tiny_tokenizer
@@ -44,6 +45,8 @@ ROWS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "labels": class_rows,
     "tags": tag_rows,
     "prompts": command_rows,
+    "preferences": pair_rows,
+    "rewards": pair_rows,
 }
 
 
@@ -87,7 +90,7 @@ def filled(preset: Preset, tmp_path: Path) -> dict[str, Any]:
         for path, n in SHORT.items()
         if (path in goal.settings or path not in OBJECTIVE_SETTINGS) and path not in goal.unread
     }
-    if goal.plain_text:
+    if goal.plain_text or goal.signal == "preferences":
         del typed["evaluation.generate_rows"]
     fillings = {"data.source": str(write_rows(tmp_path / "rows.jsonl", ROWS[goal.signal](NUM_ROWS)))}
     assert set(preset.holes) <= set(fillings), "a new kind of hole: say here what fills it"

@@ -61,6 +61,8 @@ def test_every_leaf_has_a_value_and_a_source() -> None:
         "training.neftune_alpha",
         "evaluation.sample_prompts",
         "token_classification.tag_names",
+        "preference.beta",
+        "preference.judge",
         "delivery.output",
         "method.rank",
         "method.alpha",
