@@ -79,6 +79,14 @@ def training_findings(
                 path=path,
                 severity="error",
             )
+    if training.precision == "float16" and model.weights_dtype == "bfloat16":
+        yield Finding(
+            code="training.float16_overflow",
+            message="The model was trained in bfloat16; large numbers may overflow in float16, and steps be lost.",
+            fix="Set training.precision to bfloat16 where the GPU has it, else to float32.",
+            path="training.precision",
+            severity="warning",
+        )
     yield from _odd_rate(recipe, rate_params(model, setup), given)
 
 

@@ -163,6 +163,7 @@ def test_a_sweep_ends_with_whoever_asked(tmp_path: Path) -> None:
     while search._process.poll() is None:
         assert time.monotonic() < ends
         time.sleep(0.05)
+    search.close()
 
 
 def test_what_cannot_be_swept_is_refused_before_a_process_starts(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from engine.planning.schedule import rate_share, warmup_steps
 from engine.planning.training_choices import choose_best_by, choose_patience, rate_range
 from engine.recipe.fields import fields_by_path
 from engine.text import short_number
-from tests.unit.made_plans import DATA, codes, finding, hub_model, plan, tiny
+from tests.unit.made_plans import DATA, codes, finding, gpu, hub_model, plan, tiny, with_gpus
 from tests.unit.test_recipe_rules import codes as rule_codes
 
 FIELDS = fields_by_path()
@@ -122,6 +122,16 @@ def test_lion_takes_a_smaller_rate_and_fewer_states() -> None:
     assert sizes[0] == 8 * 10**6
     assert all(size < sizes[0] / 3 for size in sizes[1:])
     assert find_optimizer("lion_8bit").eight_bit
+
+
+def test_float16_for_a_model_of_bfloat16_is_told() -> None:
+    machine = with_gpus(gpu(80))
+    model = hub_model().model_copy(update={"weights_dtype": "bfloat16"})
+    other = hub_model().model_copy(update={"weights_dtype": "float16"})
+    assert "training.float16_overflow" in codes(plan({"training.precision": "float16"}, hardware=machine, model=model))
+    for precision, one in (("bfloat16", model), ("float16", other)):
+        made = plan({"training.precision": precision}, hardware=machine, model=one)
+        assert "training.float16_overflow" not in codes(made)
 
 
 def test_dropout_is_refused_where_a_family_has_none() -> None:
