@@ -36,6 +36,7 @@ class PlainProgress:
         self._last_share = -1.0
         self._download_s = float("-inf")
         self._checks: Counter[str] = Counter()
+        self._trains = False
 
     def line(self, text: str) -> None:
         """Write one line at once."""
@@ -101,7 +102,7 @@ class PlainProgress:
     def _tell_checks(self) -> None:
         """Say once how many checks there were and how they went."""
         if told := check_counts(self._checks):
-            self.line(f"checks before the first step: {told}")
+            self.line(f"checks {'while training' if self._trains else 'before the first step'}: {told}")
         self._checks.clear()
 
     def _model(self, event: Event) -> None:
@@ -113,6 +114,7 @@ class PlainProgress:
 
     def _training(self, event: Event) -> None:
         payload = event.payload
+        self._trains = True
         start = f", from step {payload['start_step']}" if payload["start_step"] else ""
         num_gpus = payload.get("num_gpus", 1)
         gpus = f" on each of {num_gpus} GPUs" if num_gpus > 1 else ""

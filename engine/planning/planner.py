@@ -50,6 +50,8 @@ from engine.text import human_bytes, human_count
 SMALLER = 0.8
 """A base model to fall back on has at most this share of the weights of the last one; less would save little."""
 SAME_DISK_BYTES = 64 * 2**20
+LABELLED_ROWS = 2000
+"""Held-out rows whose classes or tags are measured: at 200, a class of one row in a hundred would stand on two."""
 
 
 def make_plan(
@@ -376,6 +378,8 @@ def _derive_rest(facts: _Facts) -> None:
     if share := derive.choose_held_out(data):
         settings.derive("data.held_out", share, f"{data.num_held_out} rows, a tenth but at most 500")
     settings.derive("evaluation.sample_prompts", None, "the first three held-out rows")
+    if facts.goal.signal in ("labels", "tags"):
+        settings.derive("evaluation.max_rows", LABELLED_ROWS, "reading is quick, and rare classes need many rows")
     settings.derive("training.dropout", None, "as the model's configuration says")
     settings.derive("training.neftune_alpha", None, "no noise")
 

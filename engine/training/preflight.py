@@ -13,6 +13,7 @@ from engine.planning.profiles import PreflightCheck
 from engine.recipe.problems import Problem, ProblemError
 from engine.training.context import RunContext
 from engine.training.preflight_chance import check_first_loss
+from engine.training.preflight_gradients import check_accumulation
 from engine.training.preflight_learning import check_coverage, check_trial, check_what_learns
 from engine.training.preflight_packing import check_packing, without_packing
 from engine.training.preflight_rewards import check_rewards
@@ -22,6 +23,7 @@ from engine.training.requests import EventSink
 
 PATHS = {
     "P8": "training.packing",
+    "P9": "training.micro_batch",
     "P10": "method.targets",
     "P11": "method.name",
     "P12": "method.name",
@@ -32,6 +34,9 @@ PATHS = {
     "P22": "training.learning_rate",
     "P23": "model.base",
     "P25": "reinforcement.rewards",
+    "P29": "training.learning_rate",
+    "P30": "method.targets",
+    "P31": "method.name",
 }
 
 
@@ -112,6 +117,8 @@ def check_learner(preflight: Preflight, context: RunContext, attempts: Attempts)
         # What is learnt here is not in the rows, so that they cannot be learnt by heart.
         preflight.check("P25", "Rewards tell a right answer from none", lambda: check_rewards(context))
         return
+    preflight.check("P9", "A step does not depend on its cut", lambda: check_accumulation(context))
+    context.desk.attend()
     preflight.check("P22", "The model can learn one batch by heart", lambda: check_trial(context))
 
 

@@ -12,7 +12,7 @@ Legend of shape suffixes: B rows, T positions, V vocabulary, P pairs of position
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,8 @@ WARN_RATIO = 0.9
 """Loss as a share of what the same tokens have at each other's places."""
 UNSURE_ABOVE = 0.85
 """Entropy of the predictions, as a share of the greatest possible, above which a model claims to know nothing."""
+SAME_LOSS = 1e-3
+"""Relative difference of two losses that rounding explains, also in 16 bits: each is a mean over hundreds of tokens."""
 _LEAST = -1e4
 _SPREAD_BAND = (0.9, 1.1)
 
@@ -68,8 +70,39 @@ def check_first_loss(context: RunContext) -> Verdict:
     rows = _rows(context)
     if not rows:
         return Verdict("skipped", f"No row of at most {MAX_TOKENS} tokens has anything to learn.")
-    found = measure_first_loss(context.model, rows, compute_dtype(context.recipe))
-    return judge(found, [row.id for row in rows], untrained=looks_untrained(context.model))
+    dtype, row_ids = compute_dtype(context.recipe), [row.id for row in rows]
+    found = measure_first_loss(context.model, rows, dtype)
+    verdict = judge(found, row_ids, untrained=looks_untrained(context.model))
+    if verdict.status != "passed" or not starts_as_base(context):
+        return verdict
+    assert isinstance(context.model, PeftModel)
+    with context.model.disable_adapter():
+        base = measure_first_loss(context.model, rows, dtype)
+    return judge_start(verdict, found.loss, base.loss, row_ids)
+
+
+def starts_as_base(context: RunContext) -> bool:
+    """Return whether the method's adapter changes nothing before the first step."""
+    method = context.recipe.method
+    zero_start = method.facts.learns in ("low-rank", "scales") and method.variant != "pissa"
+    return isinstance(context.model, PeftModel) and zero_start
+
+
+def judge_start(verdict: Verdict, loss: float, base_loss: float, row_ids: list[str]) -> Verdict:
+    """Return a verdict that passed, or a warning when the adapter changes the loss before the first step.
+
+    Args:
+        verdict: On the first loss itself.
+        loss: With the adapter.
+        base_loss: Of the base model alone.
+        row_ids: Of the rows that it was measured on.
+    """
+    measured = {**verdict.measured, "base_loss": base_loss}
+    if abs(loss - base_loss) <= SAME_LOSS * abs(base_loss):
+        return replace(verdict, message=f"{verdict.message} The adapter starts as the base model.", measured=measured)
+    message = f"The adapter changes the model before the first step: loss {loss:.4g} with it, {base_loss:.4g} without."
+    fix = "Check what else has changed the adapter; it should start as the base model."
+    return Verdict("warning", message, fix, row_ids, measured)
 
 
 def judge(found: FirstLoss, row_ids: list[str], *, untrained: bool) -> Verdict:

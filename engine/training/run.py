@@ -25,6 +25,8 @@ from engine.training.context import RunContext
 from engine.training.faults import Fault, FaultKind, fault_kind
 from engine.training.interrupt import StopRequested
 from engine.training.lookout import Actions, Lookout
+from engine.training.preflight import Preflight
+from engine.training.preflight_steps import StepGates
 from engine.training.ranks import RankFailedError, Ranks, fingerprint_of
 from engine.training.unfreezing import StageCallback
 
@@ -353,6 +355,8 @@ def _set_up(context: RunContext) -> Training:
             tokens_of_step=trainer.tokens_of_step,
         )
     )
+    if context.recipe.training.preflight != "off":
+        trainer.add_callback(StepGates(Preflight(context.events), trainer))
     if context.recipe.method.facts.staged:
         trainer.add_callback(StageCallback(trainer.model, context.recipe, tell=partial(_tell_stage, context)))
     lookout = Lookout(

@@ -208,3 +208,12 @@ def test_attention_that_is_written_out_is_planned_so() -> None:
     found = next(finding for finding in asked.findings if finding.code == "plan.not_capable")
     assert found.fix == "Set training.attention to eager."
     assert plan(model=profile("google-bert/bert-base-uncased")).recipe.training.attention == "sdpa"
+
+
+def test_classes_are_measured_on_all_held_out_rows_that_there_usually_are() -> None:
+    model = profile("google-bert/bert-base-uncased")
+    data = DataProfile(format="text_label", labels=["a", "b"], num_train=100, num_held_out=10)
+    found = plan({"objective": "classification"}, model=model, data=data)
+    assert found.recipe.evaluation.max_rows == 2000
+    found = plan({"objective": "classification", "evaluation.max_rows": 7}, model=model, data=data)
+    assert found.recipe.evaluation.max_rows == 7

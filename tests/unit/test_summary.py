@@ -44,7 +44,7 @@ def test_every_place_of_the_model_is_told(printed, tmp_path):
     assert places["merged"] == str(tmp_path / "run" / "model" / "merged")
     assert places["copy"] == "/srv/models/commands"
     assert places["report"].endswith("report.html")
-    assert "ftwizard chat " in places["talk"]
+    assert "ftwizard chat " in places["try"]
 
 
 def test_text_from_data_and_models_cannot_act_on_the_terminal(printed):

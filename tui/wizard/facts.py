@@ -21,7 +21,7 @@ Progress = Literal["none", "busy", "done", "failed"]
 Mark = Literal["done", "current", "problem", "busy", "todo"]
 
 _MODEL_PATHS = ("model.base", "model.revision", "model.trust_remote_code")
-_DATA_PREFIXES = ("objective", "model.", "data.", "training.seed")
+_DATA_PREFIXES = ("objective", "model.", "data.", "training.seed", "token_classification.")
 _XRAY_PATHS = ("training.max_length", "training.packing", "training.effective_batch", "training.micro_batch")
 ALLOW_ALL_TRAINED = "data.allow_all_trained"
 PREFLIGHT = "preflight."
