@@ -150,6 +150,7 @@ class GroupTrainer(StepTrainer):
         self._told: set[str] = set()
         self.num_written = 0
         self.earned: list[Earned] = []
+        self._learning: dict[str, Any] = {}
 
     # --- the answers of a step ------------------------------------------------------------------------------------
 
@@ -284,6 +285,7 @@ class GroupTrainer(StepTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Return the micro-batch's share of the step's loss, which is a mean over all its answers."""
+        self._learning = inputs
         loss = self._compute_loss(model, inputs)
         return loss * self._share_of(len(inputs["advantages"]), num_items_in_batch)
 
@@ -311,6 +313,18 @@ class RlooTrainer(GroupTrainer, RLOOTrainer):
 
     def _generate_single_turn(self, *_: Any, **__: Any) -> list[list[int]]:
         return self._drawn()
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *arguments: Any, **keywords: Any) -> Any:
+        """Let the probabilities that are learnt from stand for those of writing, too.
+
+        They are the same model's. With dropout the two differ by chance, and TRL would take that for an older model
+        and clip it away.
+        """
+        found = super()._get_per_token_logps_and_entropies(model, *arguments, **keywords)
+        if torch.is_grad_enabled():
+            mask = self._learning["completion_mask"]
+            self._learning["old_logps"] = (found[0].detach() * mask).sum(dim=1)
+        return found
 
     def _share_of(self, num_answers: int, num_items: torch.Tensor | int | None) -> Any:
         return num_answers / (num_items or num_answers)

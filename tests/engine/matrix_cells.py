@@ -50,10 +50,14 @@ STOPPED_IN_MICRO_STEP = 7
 
 @dataclass(frozen=True)
 class ObjectiveCase:
-    """What the matrix needs to know of an objective: rows, as people have them, and sections of its recipe."""
+    """What the matrix needs to know of an objective: rows, as people have them, and sections of its recipe.
+
+    The loss of answers that are held against each other stays near 0 whatever is learnt.
+    """
 
     rows: Callable[[], list[dict[str, Any]]]
     sections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    loss_falls: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,15 @@ class MethodCase:
 OBJECTIVES: dict[str, ObjectiveCase] = {
     "chat": ObjectiveCase(lambda: command_rows(24)),
     "domain-adaptation": ObjectiveCase(lambda: text_rows(40), {"training": {"max_length": 32}}),
+    "reinforcement-learning": ObjectiveCase(
+        lambda: command_rows(24),
+        {
+            "reinforcement": {"rewards": ["format"], "pattern": "[ae]", "num_generations": 4, "max_completion": 6},
+            "training": {"effective_batch": 8, "micro_batch": 4, "learning_rate": 1e-3},
+            "evaluation": {"metrics": ["reward"], "generate_rows": 2, "max_rows": None},
+        },
+        loss_falls=False,
+    ),
 }
 METHODS: dict[str, MethodCase] = {
     "full": MethodCase({"name": "full"}),
@@ -118,7 +131,7 @@ class MatrixWorld:
             "model": {"base": str(self.base), **method.model},
             "method": method.settings,
             "data": {"source": str(self.data[objective]), "held_out": 0.2, **sections.get("data", {})},
-            "evaluation": {"metrics": ["perplexity"], "max_rows": 2, **sections.get("evaluation", {})},
+            "evaluation": _set({"metrics": ["perplexity"], "max_rows": 2, **sections.get("evaluation", {})}),
             "training": training | sections.get("training", {}) | method.training,
         }
         recipe = check_recipe(tree, name="cell")
@@ -145,6 +158,11 @@ class MatrixWorld:
         return create_run(self.home, "objective: chat\n", plan)
 
 
+def _set(section: dict[str, Any]) -> dict[str, Any]:
+    """Return a section without what a case takes back."""
+    return {name: value for name, value in section.items() if value is not None}
+
+
 def context_of(run: RunDirectory) -> RunContext:
     """Return a run ready to train: at its start, or where its last checkpoint is."""
     plan, interrupt = run.read_plan(), Interrupt()
@@ -164,7 +182,8 @@ def check_training(context: RunContext) -> None:
         assert moved == parameter.requires_grad, f"{name} {'moved' if moved else 'did not move'}"
     curve = loss_curve(context.run)
     assert len(curve) == STEPS
-    assert min(curve[STEPS], curve[STEPS - 1]) < curve[1], curve
+    if OBJECTIVES[context.recipe.objective].loss_falls:
+        assert min(curve[STEPS], curve[STEPS - 1]) < curve[1], curve
 
 
 def check_resumed(world: MatrixWorld, straight: RunContext, monkeypatch: pytest.MonkeyPatch) -> None:

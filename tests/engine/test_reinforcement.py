@@ -110,7 +110,7 @@ def _same_however_cut(tmp_path: Path, section: dict) -> None:
     ("name", "method", "section", "training"),
     [
         ("lora", {"dropout": 0.2}, {}, {"micro_batch": 2}),
-        ("full", FULL, {"algorithm": "rloo"}, {"micro_batch": 4}),
+        ("rloo with dropout", {"dropout": 0.5}, {"algorithm": "rloo"}, {"micro_batch": 4}),
         (
             "without a reference",
             {},
@@ -142,6 +142,22 @@ def test_a_resumed_run_equals_the_straight_one(
     for event in events_of(straight.run, "step.logged"):
         assert newest[event["step"]]["extra"] == event["extra"]
         assert newest[event["step"]]["num_tokens"] == event["num_tokens"]
+
+
+def test_dropout_is_not_taken_for_an_older_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    clipped: list[float] = []
+    from engine.objectives.reinforcement_learning import RlooTrainer
+
+    original = RlooTrainer.step_extras
+
+    def looking(self):
+        clipped.extend(self._metrics["train"]["clip_ratio/region_mean"])
+        return original(self)
+
+    monkeypatch.setattr(RlooTrainer, "step_extras", looking)
+    training = {"learning_rate": 0.05, "max_steps": 5}
+    train(ready(tmp_path / "run", toy_recipe(tmp_path, method={"dropout": 0.8}, training=training, algorithm="rloo")))
+    assert clipped == [0.0] * 5
 
 
 def _stop_in(patch: pytest.MonkeyPatch, *, after: int) -> None:

@@ -7,7 +7,7 @@ from engine.catalog.step_numbers import STEP_NUMBERS, step_words
 from engine.runs.picture import Picture
 from tests.unit.runs_support import events_of, step_payload
 from tui.monitor.chart import charts_of
-from tui.monitor.panels import numbers_line
+from tui.monitor.panels import numbers_line, sample_lines
 from tui.progress import PlainProgress
 
 EXTRA = {"reward_accuracy": 0.625, "reward_margin": -0.25}
@@ -54,3 +54,22 @@ def test_plain_progress_tells_them_with_the_step():
     _, event = told(EXTRA)
     PlainProgress(out, clock=lambda: 100.0).event(event, Follower())
     assert "reward acc 62%  margin -0.250" in out.getvalue()
+
+
+def test_what_is_earned_comes_before_a_loss_that_says_nothing():
+    picture, _ = told({"reward": 0.5, "reward_spread": 0.1, "solved": 0.25})
+    assert [chart.title for chart in charts_of(picture)][:4] == ["reward", "loss", "spread", "solved"]
+    assert charts_of(picture)[0].beside == "eval_reward"
+    assert "reward 0.500  spread 0.100  solved 25%" in numbers_line(picture).plain
+
+
+def test_samples_show_what_they_earned():
+    picture = Picture()
+    sample = {"prompt": "2 + 2?", "expected": "4", "text": "It is 4", "reward": 1.0}
+    plain = {key: value for key, value in sample.items() if key != "reward"}
+    for phase, step, one in (("before", 0, plain), ("during", 5, sample)):
+        picture.apply(events_of(("samples.generated", {"phase": phase, "step": step, "samples": [one]}))[0])
+        picture.seq = 0
+    shown = [line.plain for line in sample_lines(picture, 0)]
+    assert sum(line.startswith("earned") for line in shown) == 1
+    assert any(line.split() == ["earned", "1"] for line in shown)
