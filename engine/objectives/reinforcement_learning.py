@@ -232,6 +232,10 @@ class GroupTrainer(StepTrainer):
         numbers["no_difference"] = float(np.mean(groups.std(axis=1) < 1e-9))
         return numbers
 
+    def step_teaches(self) -> bool:
+        """Return whether any two answers to one prompt earned differently."""
+        return self._extras["no_difference"] < 1
+
     def step_extras(self) -> dict[str, float]:
         """Return the numbers besides the loss of the step that just ended."""
         kl = self._metrics["train"].get("kl", [])

@@ -157,6 +157,8 @@ class StepGates(TrainerCallback):
         # float16 tries scales that overflow and leaves those steps out.
         if self._movement is None or self._trainer.accelerator.optimizer_step_was_skipped:
             return
+        if not self._trainer.step_teaches():
+            return
         self._steps += 1
         if self._steps != LOOK_AFTER:
             return

@@ -73,6 +73,10 @@ class StepTrainer(Trainer):
         self._extra_sums = torch.zeros(len(self.extra_names), device=self.args.device)
         self._extra_step = -1
 
+    def step_teaches(self) -> bool:
+        """Return whether the step that just ended had anything to learn from; equal rewards have nothing."""
+        return True
+
     def tokens_of_step(self, step: int) -> int:
         """Return how many tokens, padding aside, the step (from 0) that just ended has passed through the model."""
         return self.order.tokens_of_step(step)
