@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, set_seed
 from engine.data.preflight import RunRows, blocking, check_of_run
 from engine.data.progress import WorkWatch
 from engine.data.rendered import RenderedRows
-from engine.data.rendering import Renderer
+from engine.data.rendering import renderer_of
 from engine.data.report import with_checks, write_data_report
 from engine.data.rows import Row
 from engine.data.run_rows import load_rows
@@ -159,12 +159,12 @@ def prepare_context(carried: Carried) -> RunContext:
         plan = without_packing(plan)
     recipe = plan.recipe
     loaded = load_tokenizer(folder, recipe)
-    max_length = _filled(recipe.row_tokens, "max_length")
-    renderer = Renderer(loaded.tokenizer, max_length, recipe.data.system_prompt, plan.task)
+    _filled(recipe.row_tokens, "max_length")
+    renderer = renderer_of(plan, loaded.tokenizer)
     tokens = tokenize(rows.train, renderer, rows_sha256=rows.train_sha256, cache=cache, watch=watch)
-    rendered = tokens.cut(renderer.max_length)
+    rendered = tokens.cut(renderer.max_length, renderer.max_target)
     counts = {"num_train": len(rows.train), "num_held_out": len(rows.held_out), "num_test": len(rows.test)}
-    _tell_data(carried.events, rendered, counts, rows.dropped)
+    _tell_data(carried.events, plan, rendered, counts, rows.dropped)
     write_data_report(carried.run, plan.data)
     if problems := rendered.problems():
         raise ProblemError(*problems)
@@ -273,7 +273,7 @@ def probe_run(
         run=carried.run,
         plan=plan,
         folder=folder,
-        sequences=make_examples(plan.recipe, rendered, _filled(plan.recipe.row_tokens, "max_length")),
+        sequences=make_examples(plan.recipe, plan.task, rendered, _filled(plan.recipe.row_tokens, "max_length")),
         held_out_rows=held_out_rows,
         events=carried.events,
         desk=carried.desk,
@@ -386,8 +386,13 @@ def _filled(value: int | None, name: str) -> int:
     return value
 
 
-def _tell_data(events: EventLog, rendered: RenderedRows, counts: dict[str, int], dropped: dict[str, int]) -> None:
+def _tell_data(
+    events: EventLog, plan: Plan, rendered: RenderedRows, counts: dict[str, int], dropped: dict[str, int]
+) -> None:
     share = rendered.num_trained / rendered.num_tokens if rendered.num_tokens else 0.0
+    if plan.task.head == "masked-lm":
+        # So many of the words that may be hidden are hidden at a time.
+        share *= plan.recipe.domain_adaptation.masked_share
     dropped = dropped | dict(rendered.dropped.counts)
     events.write(
         "data.prepared",

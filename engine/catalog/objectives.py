@@ -82,6 +82,20 @@ class Objective:
         """Return the head that a kind of model takes; that of the usual kind for one that it does not train."""
         return dict(self.heads).get(kind, self.heads[0][1])
 
+    def metrics_with(self, head: Head) -> tuple[str, ...]:
+        """Return those of `metrics` that are measured with a head."""
+        others = NEXT_TOKEN_METRICS if head == "masked-lm" else HIDDEN_WORD_METRICS
+        return tuple(name for name in self.metrics if name not in others)
+
+    def metrics_of(self, kind: ModelKind) -> tuple[str, ...]:
+        """Return those of `metrics` that are measured with a kind of model."""
+        return self.metrics_with(self.head_of(kind))
+
+    def settings_of(self, kind: ModelKind) -> tuple[str, ...]:
+        """Return those of `settings` that it reads with a kind of model."""
+        unread = UNREAD_BY_HEAD.get(self.head_of(kind), {})
+        return tuple(path for path in self.settings if path not in unread)
+
 
 WRITING_SETTINGS: tuple[str, ...] = (
     "training.packing",
@@ -110,6 +124,28 @@ REINFORCEMENT_SETTINGS: tuple[str, ...] = tuple(
     )
 )
 CONVERSATION_SETTINGS: tuple[str, ...] = ("model.chat_template", "data.system_prompt")
+NEXT_TOKEN_METRICS = frozenset({"perplexity", "token_accuracy"})
+HIDDEN_WORD_METRICS = frozenset({"masked_perplexity", "masked_accuracy"})
+"""Metrics of models that expect the next token, and of those that guess hidden words; they do not compare."""
+UNREAD_BY_HEAD: dict[Head, dict[str, str]] = {
+    "causal-lm": {
+        "text_to_text.max_target_length": "a model that goes on with a text reads source and result as one sequence",
+        "domain_adaptation.masked_share": "a model that goes on with a text hides no words",
+    },
+    "masked-lm": {
+        "training.packing": "the windows of a text fill their sequences, and an encoder would see across their borders",
+        "evaluation.generate_rows": "an encoder guesses hidden words and writes nothing",
+        "evaluation.max_new_tokens": "an encoder guesses hidden words and writes nothing",
+    },
+    "seq2seq-lm": {
+        "training.packing": "an encoder reads each text in a sequence of its own",
+        "model.chat_template": "an encoder-decoder model reads texts, not conversations",
+        "data.system_prompt": "an encoder-decoder model reads texts, not conversations; text_to_text.prefix is its way",
+        "data.allow_all_trained": "the source of an encoder-decoder model is never trained",
+        "evaluation.few_shot": "examples in a prompt are for models that go on with a text",
+    },
+}
+"""Settings that an objective reads with one kind of model and not with another: the head that reads none, and why."""
 
 OBJECTIVES: tuple[Objective, ...] = (
     Objective(
@@ -133,11 +169,32 @@ OBJECTIVES: tuple[Objective, ...] = (
         when_not="You want answers of a certain kind; text alone teaches no answering, and can weaken it.",
         needs="Plain text, or rows with one text column; a megabyte is little, ten are better.",
         signal="text",
-        heads=(("decoder", "causal-lm"),),
+        heads=(("decoder", "causal-lm"), ("encoder", "masked-lm")),
         formats=("text",),
-        metrics=("perplexity", "token_accuracy"),
+        metrics=("perplexity", "token_accuracy", "masked_perplexity", "masked_accuracy", "general_text"),
         metrics_why="plain text has no expected answer to compare with",
-        settings=WRITING_SETTINGS,
+        settings=(*WRITING_SETTINGS, "domain_adaptation.masked_share"),
+    ),
+    Objective(
+        name="text-to-text",
+        title="Summaries and rewriting",
+        summary="Learns to turn one text into another: a summary, a translation, a corrected version.",
+        when="Each row is a text and the text to make of it; small T5 and BART models do this well and cheaply.",
+        when_not="The user asks questions or talks on; take chat.",
+        needs="Rows of a source and a target, or of a prompt and its completion; a few hundred are a start.",
+        signal="answers",
+        heads=(("encoder-decoder", "seq2seq-lm"), ("decoder", "causal-lm")),
+        formats=("source_target", "prompt_completion", "alpaca", "messages"),
+        metrics=("perplexity", "token_accuracy", "exact_match", "rouge", "bleu", "chrf"),
+        settings=(
+            *WRITING_SETTINGS,
+            *CONVERSATION_SETTINGS,
+            "data.allow_all_trained",
+            "evaluation.few_shot",
+            "text_to_text.prefix",
+            "text_to_text.max_target_length",
+            "text_to_text.num_beams",
+        ),
     ),
     Objective(
         name="classification",

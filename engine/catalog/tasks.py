@@ -15,12 +15,14 @@ class Task:
         head: What the model gives out.
         labels: Names of classes or tags, in the order of their numbers; empty for other tasks.
         multi_label: A text can have several classes, or none.
+        prefix: Words in front of each text that is turned into another.
     """
 
     signal: Signal = "answers"
     head: Head = "causal-lm"
     labels: tuple[str, ...] = ()
     multi_label: bool = False
+    prefix: str = ""
 
     @property
     def num_outputs(self) -> int:
@@ -38,7 +40,9 @@ class Task:
         return {label: number for number, label in enumerate(self.labels)}
 
 
-def task_of(objective: str, kind: ModelKind, labels: Sequence[str] = (), *, multi_label: bool = False) -> Task:
+def task_of(
+    objective: str, kind: ModelKind, labels: Sequence[str] = (), *, multi_label: bool = False, prefix: str = ""
+) -> Task:
     """Return the task of an objective with a kind of model.
 
     Args:
@@ -46,9 +50,11 @@ def task_of(objective: str, kind: ModelKind, labels: Sequence[str] = (), *, mult
         kind: Kind of the base model.
         labels: Names of classes or tags in the data, in the order of their numbers.
         multi_label: A text can have several classes.
+        prefix: Words in front of each text; only objectives that turn one text into another read it.
 
     Raises:
         KeyError: No objective has this name.
     """
     entry = find_objective(objective)
-    return Task(entry.signal, entry.head_of(kind), tuple(labels), multi_label)
+    reads_prefix = "text_to_text.prefix" in entry.settings
+    return Task(entry.signal, entry.head_of(kind), tuple(labels), multi_label, prefix if reads_prefix else "")

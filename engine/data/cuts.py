@@ -1,16 +1,30 @@
 """What a sequence length makes of token ids: which sequences there are, and what is lost; all without reading an id."""
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
 
+from engine.data.frames import NO_LIMIT, Frame
 from engine.data.rendered import Ints, Rendered, RenderedSequences
 from engine.data.token_store import TokenStore
 from engine.planning.profiles import LengthCut
 
 MOST_LENGTHS = 16
 _SHORTEST = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Tokens inside of sequences that are left out: from `begins` to `ends`, places in the whole sequence."""
+
+    begins: Ints
+    ends: Ints
+
+    def only(self, indices: Ints) -> "Gaps":
+        """Return those of some sequences."""
+        return Gaps(self.begins[indices], self.ends[indices])
 
 
 class CutRows(RenderedSequences):
@@ -21,11 +35,23 @@ class CutRows(RenderedSequences):
         places: Of each sequence its place in the store.
         begins: Its first token there.
         ends: The token after its last one there.
+        frame: What stands around windows of plain text.
+        gaps: What is left out inside of each; None for nothing. Nothing of it is trained.
     """
 
-    def __init__(self, store: TokenStore, places: Ints, begins: Ints, ends: Ints) -> None:
+    def __init__(
+        self,
+        store: TokenStore,
+        places: Ints,
+        begins: Ints,
+        ends: Ints,
+        frame: Frame | None = None,
+        gaps: Gaps | None = None,
+    ) -> None:
         self._store = store
         self._places, self._begins, self._ends = places, begins, ends
+        self._frame = Frame() if frame is None else frame
+        self._gaps = Gaps(ends, ends) if gaps is None else gaps
 
     def __len__(self) -> int:
         return len(self._places)
@@ -45,12 +71,19 @@ class CutRows(RenderedSequences):
             first, after = max(first, begin) - begin, min(after, end) - begin
             if after > first:
                 mask[first:after] = [1] * (after - first)
-        is_cut = not store.is_text[place] and whole > end
-        return Rendered(ids, mask, bool(is_cut), store.row_id(place), whole, store.targets(place))
+        gap = slice(int(self._gaps.begins[index]) - begin, int(self._gaps.ends[index]) - begin)
+        del ids[gap], mask[gap]
+        if store.is_text[place]:
+            head, tail = self._frame.head, self._frame.tail
+            ids, mask = [*head, *ids, *tail], [*([0] * len(head)), *mask, *([0] * len(tail))]
+        return Rendered(ids, mask, bool(self.is_cut[index]), store.row_id(place), whole, store.targets(place))
 
     def only(self, indices: Ints) -> "CutRows":
         """Return some of the sequences, in the order of `indices`."""
-        return CutRows(self._store, self._places[indices], self._begins[indices], self._ends[indices])
+        gaps = self._gaps.only(indices)
+        return CutRows(
+            self._store, self._places[indices], self._begins[indices], self._ends[indices], self._frame, gaps
+        )
 
     def row_id(self, index: int) -> str:
         """Return `file:line` of the row of a sequence."""
@@ -67,15 +100,22 @@ class CutRows(RenderedSequences):
         """Whether each sequence is plain text."""
         return self._store.is_text[self._places]
 
-    @property
+    @cached_property
     def is_cut(self) -> Any:
-        """Whether each sequence is a conversation that has lost its end."""
-        return ~self.is_text & (self._ends < self._store.lengths[self._places])
+        """Whether each sequence is a conversation that has lost its end, or a pair that has lost some of a part."""
+        shortened = (self._ends < self._store.lengths[self._places]) | (self._gaps.ends > self._gaps.begins)
+        return ~self.is_text & shortened
 
     @cached_property
     def lengths(self) -> Ints:
         """Tokens of each sequence."""
-        return self._ends - self._begins
+        own: Ints = self._ends - self._begins - (self._gaps.ends - self._gaps.begins)
+        return own + self._frame.num_around * self.is_text
+
+    @cached_property
+    def num_targets_cut(self) -> int:
+        """Sequences that have lost some of what is trained."""
+        return int((~self.is_text & (self._ends < self._store.lengths[self._places])).sum())
 
     @cached_property
     def num_trained(self) -> Ints:
@@ -85,7 +125,8 @@ class CutRows(RenderedSequences):
     @cached_property
     def num_learnt(self) -> Ints:
         """Those of them that something in the sequence predicts: all but a first token."""
-        return self._trained_before(self._ends) - self._trained_before(np.minimum(self._begins + 1, self._ends))
+        firsts = np.where(self.is_text & bool(self._frame.head), self._begins, self._begins + 1)
+        return self._trained_before(self._ends) - self._trained_before(np.minimum(firsts, self._ends))
 
     def _trained_before(self, ends: Ints) -> Ints:
         """Return the trained tokens of the whole sequences in front of a place in each."""
@@ -104,12 +145,21 @@ class CutRows(RenderedSequences):
         return trained
 
 
-def cut_rows(store: TokenStore, max_length: int) -> CutRows:
+def cut_rows(store: TokenStore, max_length: int, frame: Frame | None = None, max_target: int | None = None) -> CutRows:
     """Return all sequences of a length: text in consecutive windows, conversations without what lies behind it.
 
     The last window of a text has at least two tokens, because one alone predicts nothing.
+
+    Args:
+        store: Whole sequences.
+        max_length: Longest sequence, special tokens around it included; of pairs, the longest source.
+        frame: What stands around windows, and whether the sequences are pairs.
+        max_target: Longest target of a pair; None cuts none.
     """
-    lengths = store.lengths
+    frame = Frame() if frame is None else frame
+    if frame.pairs:
+        return _cut_pairs(store, max_length, NO_LIMIT if max_target is None else max_target, frame)
+    lengths, max_length = store.lengths, frame.window(max_length)
     num_windows = np.where(store.is_text, -(-lengths // max_length), 1)
     places = np.repeat(np.arange(len(store)), num_windows)
     firsts = np.cumsum(num_windows) - num_windows
@@ -119,11 +169,40 @@ def cut_rows(store: TokenStore, max_length: int) -> CutRows:
     short = np.flatnonzero((ends - begins == 1) & (number > 0))
     begins[short] -= 1
     ends[short - 1] -= 1
-    return CutRows(store, places, begins, ends)
+    return CutRows(store, places, begins, ends, frame)
 
 
-def length_cut(store: TokenStore, length: int) -> LengthCut:
-    """Return what a sequence length takes from the sequences of conversations; plain text loses nothing."""
+def source_lengths(store: TokenStore) -> Ints:
+    """Return the tokens of each pair's source: what stands in front of the one stretch that is trained."""
+    sources: Ints = store.lengths.copy()
+    sources[store.run_places] = store.run_begins
+    return sources
+
+
+def _cut_pairs(store: TokenStore, max_length: int, max_target: int, frame: Frame) -> CutRows:
+    """Return all pairs, as `engine.data.frames.cut_pair` cuts each."""
+    sources = source_lengths(store)
+    over = np.maximum(0, sources - max_length)
+    gap_ends = np.where(over > 0, np.maximum(0, sources - len(frame.tail)), sources)
+    gaps = Gaps(np.maximum(0, gap_ends - over), gap_ends)
+    ends = np.minimum(store.lengths, sources + max_target)
+    return CutRows(store, np.arange(len(store)), np.zeros_like(ends), ends, frame, gaps)
+
+
+def length_cut(store: TokenStore, length: int, frame: Frame | None = None) -> LengthCut:
+    """Return what a sequence length takes from conversations, or from the sources of pairs; plain text loses nothing.
+
+    Args:
+        store: Whole sequences.
+        length: In tokens.
+        frame: Whether the sequences are pairs.
+    """
+    if frame is not None and frame.pairs:
+        over = np.maximum(0, source_lengths(store) - length)
+        lost = int(over.sum())
+        return LengthCut(
+            length=length, num_cut=int((over > 0).sum()), num_answers_cut=0, num_answers_lost=0, lost_tokens=lost
+        )
     chat = np.flatnonzero(~store.is_text)
     whole = store.lengths[chat]
     ends = np.minimum(whole, length)

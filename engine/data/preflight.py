@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
+from engine.catalog.tasks import Task
 from engine.data.pipeline import PreparedData
 from engine.data.preflight_case import UNCUT_LENGTH, PreflightCase, Verdict
 from engine.data.preflight_masks import check_mask
@@ -70,7 +71,7 @@ def check_rendering(
         ReadingStoppedError: A stop was asked for.
     """
     found: list[PreflightCheck] = []
-    left_out = {*leave_out} if case.renderer.task.signal in ("answers", "text") else {*leave_out, *_OF_WRITING}
+    left_out = {*leave_out, *_unsuited(case.renderer.task)}
     wanted = [each for each in _CHECKS if each[0] not in left_out]
     for number, (check_id, title, _, check) in enumerate(wanted):
         watch.at("Checking what will be trained", number, len(wanted))
@@ -80,6 +81,14 @@ def check_rendering(
             verdict = _of_sample(verdict, case) if check_id in _OF_TOKENS else verdict
             found.append(verdict.as_check(check_id, title, time.perf_counter() - began_s))
     return found
+
+
+def _unsuited(task: Task) -> frozenset[str]:
+    """Return the checks that say nothing of a task."""
+    if task.head == "masked-lm":
+        # Nobody asks such a model to go on; what it may learn is looked at all the same.
+        return _OF_WRITING - {"P1"}
+    return frozenset() if task.signal in ("answers", "text") else _OF_WRITING
 
 
 def _of_sample(verdict: Verdict, case: PreflightCase) -> Verdict:
@@ -98,6 +107,7 @@ def check_prepared(
     model: ModelProfile | None,
     *,
     max_length: int,
+    max_target: int | None = None,
     drawn_rows: Sequence[Row] | None = None,
     watch: WorkWatch = NOBODY,
 ) -> list[PreflightCheck]:
@@ -110,6 +120,7 @@ def check_prepared(
         renderer: What rendered them.
         model: Facts of the model; None where only a tokenizer is here.
         max_length: Sequence length in tokens, as the plan will take it.
+        max_target: Longest text to write, likewise; None where it has no length of its own.
         drawn_rows: The rows behind `tokens` where those are a sample of the training rows.
         watch: Told which check is made.
 
@@ -123,6 +134,7 @@ def check_prepared(
         held_out_rows=prepared.held_out_rows,
         whole=tokens.cut(UNCUT_LENGTH),
         max_length=max_length,
+        max_target=max_target,
         test_rows=prepared.test_rows,
         vocab_size=None if model is None else model.vocab_size,
         num_duplicates_dropped=prepared.profile.dropped.get("duplicate", 0),
@@ -156,6 +168,7 @@ def check_of_run(
         held_out_rows=rows.held_out,
         whole=tokens.cut(UNCUT_LENGTH),
         max_length=renderer.max_length,
+        max_target=renderer.max_target,
         test_rows=rows.test,
         num_duplicates_dropped=plan.data.dropped.get("duplicate", 0),
         watch=watch,

@@ -71,7 +71,8 @@ class PreflightCase:
         train_rows: Rows to learn from.
         held_out_rows: Rows to be judged on.
         whole: The training rows as sequences, before cutting.
-        max_length: Sequence length in tokens.
+        max_length: Sequence length in tokens; of pairs, the longest source.
+        max_target: Longest target of a pair; None for any.
         test_rows: Rows put aside.
         vocab_size: Rows of the model's embedding; None where nobody knows the model.
         num_duplicates_dropped: Rows that were left out because they equal an earlier one.
@@ -88,6 +89,7 @@ class PreflightCase:
     test_rows: Sequence[Row] = ()
     vocab_size: int | None = None
     num_duplicates_dropped: int = 0
+    max_target: int | None = None
     drawn_rows: Sequence[Row] | None = None
     watch: WorkWatch = NOBODY
 

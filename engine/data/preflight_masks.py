@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine.data.preflight_case import PreflightCase, Verdict, counted, listed, percent
+from engine.data.rendered import Rendered
 from engine.data.rows import Row, spoken_text
 from engine.data.spelling import Spelling, lost_letters, num_letters
 from engine.data.token_facts import trained_runs
@@ -84,6 +85,8 @@ def check_mask(case: PreflightCase) -> Verdict:
 
 
 def _text_verdict(case: PreflightCase, share: float, measured: dict[str, float]) -> Verdict:
+    if case.renderer.task.head == "masked-lm":
+        return _hidden_verdict(case, share, measured)
     partly = case.facts.where(~case.facts.all_trained)
     if partly:
         return Verdict(
@@ -93,13 +96,41 @@ def _text_verdict(case: PreflightCase, share: float, measured: dict[str, float])
             partly,
             measured,
         )
+    return _lossy_text(case, measured) or Verdict(
+        "passed", f"Plain text: {percent(share)} of all tokens are trained.", measured=measured
+    )
+
+
+def _hidden_verdict(case: PreflightCase, share: float, measured: dict[str, float]) -> Verdict:
+    """Return the verdict on text of which some words are hidden at a time: all but special tokens may be."""
+    special = set(case.renderer.tokenizer.all_special_ids)
+    wrong = [row["id"] for row, sequences in case.drawn if any(_hides_special(one, special) for one in sequences)]
+    if wrong:
+        return Verdict(
+            "blocked",
+            f"Special tokens of {counted(len(wrong), 'text', 'texts')} would be hidden ({listed(wrong)}).",
+            "Report this: only words are hidden.",
+            wrong,
+            measured,
+        )
+    hidden = case.recipe.domain_adaptation.masked_share
+    return _lossy_text(case, measured) or Verdict(
+        "passed",
+        f"{percent(share)} of all tokens may be hidden, {percent(hidden)} of them at a time; special tokens never are.",
+        measured=measured,
+    )
+
+
+def _hides_special(sequence: Rendered, special: set[int]) -> bool:
+    return any(not special.isdisjoint(run) for run in trained_runs(sequence))
+
+
+def _lossy_text(case: PreflightCase, measured: dict[str, float]) -> Verdict | None:
     found, spelling = _Masks(), Spelling(case.renderer.tokenizer)
     for row, _ in case.drawn:
         found.count_lost(row["id"], [row["text"][:_TEXT_CHARS]], spelling)
     measured["lost_chars_share"] = round(found.lost_share, 6)
-    return _lossy_verdict(case, found, measured) or Verdict(
-        "passed", f"Plain text: {percent(share)} of all tokens are trained.", measured=measured
-    )
+    return _lossy_verdict(case, found, measured)
 
 
 def _chat_verdict(

@@ -1,6 +1,8 @@
 """Checks that hold training against serving: the same tokens from the renderer, an exported tokenizer and the chat."""
 
+from engine.data.frames import cut_pair
 from engine.data.preflight_case import PreflightCase, Verdict, counted, listed
+from engine.data.served_prompts import Served
 
 _CLOSE_TEMPLATE = "Correct the chat template, or set model.chat_template to chatml."
 
@@ -74,7 +76,7 @@ def check_serving(case: PreflightCase) -> Verdict:
 def check_prefix(case: PreflightCase) -> Verdict:
     """P6: the ids of the prompt that asks for the last answer are how the whole row begins."""
     served = case.served
-    broken = [each.row["id"] for each in served if each.sequences[-1].input_ids[: len(each.asked)] != each.asked]
+    broken = [each.row["id"] for each in served if _beginning(case, each)[: len(each.asked)] != each.asked]
     measured = {"prompts": len(served), "not_a_prefix": len(broken)}
     if broken:
         return Verdict(
@@ -86,3 +88,13 @@ def check_prefix(case: PreflightCase) -> Verdict:
         )
     number = counted(len(served), "prompt is", "prompts are")
     return Verdict("passed", f"{number} how the trained row begins.", measured=measured)
+
+
+def _beginning(case: PreflightCase, served: Served) -> list[int]:
+    """Return the tokens of the trained row; of a pair its source, cut as the prompt is."""
+    sequence = served.sequences[-1]
+    if not case.renderer.frame.pairs:
+        return sequence.input_ids
+    source = sequence.input_ids[: sequence.trained_mask.index(1)]
+    kept = cut_pair(len(source), len(source), case.renderer.max_length, 0, len(case.renderer.frame.tail))
+    return [*source[: kept.gap_begin], *source[kept.gap_end :]]

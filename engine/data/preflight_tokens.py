@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from engine.data.frames import NO_LIMIT
 from engine.data.preflight_case import PreflightCase, Verdict, counted, listed, percent
 from engine.data.rendered import Rendered
 
@@ -35,10 +36,10 @@ def check_ends(case: PreflightCase) -> Verdict:
 def check_padding(case: PreflightCase) -> Verdict:
     """P3: the collator keeps every trained label, also where padding and end of text share a token."""
     # The trainer's own collator is what is measured; its libraries are loaded by then.
-    from engine.objectives.sequences import SequenceCollator
+    from engine.data.collators import collator_of
 
+    collate = collator_of(case.renderer)
     pad = case.renderer.tokenizer.pad_token_id
-    collate = SequenceCollator(pad_token_id=0 if pad is None else pad, packed=False)
     sequences = _spread(case.whole.sequences)
     lost: list[str] = []
     filled = 0
@@ -47,6 +48,9 @@ def check_padding(case: PreflightCase) -> Verdict:
         labels = collate([_row_of(sequence) for sequence in batch])["labels"].tolist()
         for sequence, found in zip(batch, labels, strict=True):
             wanted = _labels(sequence)
+            if case.renderer.frame.pairs:
+                # The labels of a pair are those of its target alone.
+                wanted = [label for label in wanted if label != IGNORED]
             filled += len(found) - len(wanted)
             if found != wanted + [IGNORED] * (len(found) - len(wanted)):
                 lost.append(sequence.id)
@@ -101,9 +105,23 @@ class _Cuts:
         self.shortened: dict[str, None] = {}
         self.lost: dict[str, None] = {}
         self.lost_tokens = 0
+        if case.renderer.frame.pairs:
+            self._add_pairs(case)
+            return
         over = np.flatnonzero(case.facts.lengths > case.max_length) if case.converses else ()
         for place in over:
             self._add(case.whole.sequences[int(place)], case.max_length)
+
+    def _add_pairs(self, case: PreflightCase) -> None:
+        targets = case.facts.trained
+        limit = NO_LIMIT if case.max_target is None else case.max_target
+        over = np.maximum(0, case.facts.lengths - targets - case.max_length) + np.maximum(0, targets - limit)
+        for place in np.flatnonzero(over):
+            row_id = case.facts.ids[place]
+            self.cut[row_id] = None
+            self.lost_tokens += int(over[place])
+            if targets[place] > limit:
+                self.shortened[row_id] = None
 
     def _add(self, sequence: Rendered, limit: int) -> None:
         mask = sequence.trained_mask
@@ -178,11 +196,16 @@ def _truncated(case: PreflightCase, cuts: _Cuts, measured: Mapping[str, float]) 
     blocked = len(cuts.lost) > CUT_SHARE * num_rows
     # A planned length spares 99 of 100 rows; that the others end early is said, and no reason to warn.
     warned = share > CUT_SHARE or bool(cuts.lost)
-    longest = int(case.facts.lengths.max())
+    longest, raised = int(case.facts.lengths.max()), "training.max_length"
+    if case.renderer.frame.pairs:
+        # Sources and targets have a length each; what is named is the one that cuts more.
+        by_source = len(cuts.cut) >= 2 * len(cuts.shortened)
+        raised = "training.max_length" if by_source else "text_to_text.max_target_length"
+        longest = int((case.facts.lengths - case.facts.trained if by_source else case.facts.trained).max())
     return Verdict(
         "blocked" if blocked else "warning" if warned else "passed",
         f"{', '.join(parts)}: {percent(share)} of {counted(num_rows, 'row', 'rows')}.",
-        f"Set training.max_length higher (the longest row has {longest:,} tokens), or shorten these rows."
+        f"Set {raised} higher (the longest has {longest:,} tokens), or shorten these rows."
         if blocked or warned
         else "",
         [*cuts.lost, *only_cut, *cuts.cut],

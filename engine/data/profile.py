@@ -15,7 +15,7 @@ from engine.data.rendered import Ints, RenderedRows
 from engine.data.rendering import Renderer
 from engine.data.row_store import row_text
 from engine.data.rows import Row
-from engine.data.sequence_length import model_in, row_length, task_in
+from engine.data.sequence_length import model_in, row_length, target_length, task_in
 from engine.data.sources import HUB
 from engine.data.token_key import rows_hash
 from engine.data.tokenized import TokenizedRows, find_tokens, tokenize
@@ -63,14 +63,26 @@ def profile_data(
     sequences = train.rendered.sequences
     lengths = train.profile_of(sequences.lengths)
     answers = train.profile_of(sequences.num_trained) if chat else expected_answers(train.rows, renderer)
-    max_length, _ = row_length(recipe, model, lengths, answers)
+    sources = train.tokens.source_lengths
+    source_lengths = None if sources is None else train.profile_of(sources)
+    max_length, _ = row_length(recipe, model, lengths if source_lengths is None else source_lengths, answers)
+    max_target = None if sources is None else target_length(recipe, model, answers)
     drawn = None if train.scale == 1 else train.rows
     checks = check_prepared(
-        recipe, prepared, train.tokens, renderer, model, max_length=max_length, drawn_rows=drawn, watch=watch
+        recipe,
+        prepared,
+        train.tokens,
+        renderer,
+        model,
+        max_length=max_length,
+        max_target=max_target,
+        drawn_rows=drawn,
+        watch=watch,
     )
     return prepared.profile.model_copy(
         update={
             "lengths": lengths,
+            "source_lengths": source_lengths,
             "answer_lengths": answers,
             "held_out_answer_longest": int(held_out.num_trained.max(initial=0)) if chat else 0,
             "cuts": train.cuts(max_length),

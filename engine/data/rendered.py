@@ -17,6 +17,7 @@ RENDER_REASONS = {
     "template_refused": "are refused by the chat template",
     "no_tokens": "have no tokens to train on",
     "prompt_too_long": "have a prompt that leaves no room for an answer in the sequence length",
+    "not_one_turn": "are no single text with the text to make of it",
 }
 
 
@@ -124,12 +125,14 @@ class RenderedRows:
         sequences: In row order; a row can give several.
         dropped: Rows without a sequence, by reason.
         num_cut: Sequences that lost tokens at the end.
+        num_targets_cut: Pairs of a source and a target that lost the end of the target.
         spelled: Rows whose text spells a special token, which the tokenizer reads as that token.
     """
 
     sequences: RenderedSequences = field(default_factory=lambda: ListedSequences([]))
     dropped: Tally = field(default_factory=Tally)
     num_cut: int = 0
+    num_targets_cut: int = 0
     spelled: Tally = field(default_factory=Tally)
 
     @property
@@ -147,6 +150,11 @@ class RenderedRows:
         lines = [self._dropped_sentence(reason) for reason in self.dropped.counts]
         if self.num_cut:
             lines.append(f"{self.num_cut} of {len(self.sequences)} sequences are cut to the sequence length.")
+        if self.num_targets_cut:
+            lines.append(
+                f"{self.num_targets_cut} of {len(self.sequences)} texts to write lose their end at "
+                "text_to_text.max_target_length."
+            )
         for token, count in self.spelled.counts.items():
             rows = "row spells" if count == 1 else "rows spell"
             lines.append(

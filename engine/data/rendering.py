@@ -17,10 +17,12 @@ from transformers import PreTrainedTokenizerBase
 from engine.catalog.tasks import Task
 from engine.data.chat_template import CALL_PROBE, PROBE, ChatTemplate, Message, TemplateRefusedError, shared_alarm
 from engine.data.encoding import Encoder, Tokens
+from engine.data.frames import NO_LIMIT, Frame, PairCut, cut_pair, frame_of
 from engine.data.rendered import ListedSequences, Rendered, RenderedRows, windows
-from engine.data.row_encoders import RowEncoder, row_encoder
+from engine.data.row_encoders import RowEncoder, closing_ids, encode_sources, is_one_turn, row_encoder
 from engine.data.rows import Row, asked, spoken_text, turns
 from engine.data.spans import Marked, mark_conversation, mark_sides
+from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
 
@@ -39,7 +41,8 @@ class UncutRow:
         row: The row.
         number: Its place among the rows, from 0.
         sequences: One of plain text; of a conversation one, or one for each answer; the sides of a pair.
-        refused: Why the chat template refuses it; empty when it does not.
+        refused: Why it cannot be made a sequence; empty when it can.
+        reason: The kind of why, a key of `engine.data.rendered.RENDER_REASONS`.
         is_text: Whether it is plain text, which is cut into windows instead of losing its end.
     """
 
@@ -47,6 +50,7 @@ class UncutRow:
     number: int
     sequences: list[Tokens] = field(default_factory=list)
     refused: str = ""
+    reason: str = "template_refused"
     is_text: bool = False
 
 
@@ -59,16 +63,20 @@ class Renderer:
         max_length: int,
         system_prompt: str | None = None,
         task: Task | None = None,
+        *,
+        max_target: int | None = None,
     ) -> None:
         """Prepare rendering.
 
         Args:
             tokenizer: As returned by `engine.models.tokenizers.load_tokenizer`.
-            max_length: Longest sequence in tokens.
+            max_length: Longest sequence in tokens; of an encoder-decoder model, the longest source.
             system_prompt: Put in front of conversations without a system message.
             task: What the model is asked to give out; None for writing text.
+            max_target: Longest text that an encoder-decoder model learns to write, in tokens; None for any.
         """
         self.task = Task() if task is None else task
+        self.max_target = max_target
         self._encode_rows: RowEncoder | None = row_encoder(self.task, tokenizer)
         self.tokenizer = tokenizer
         self.max_length = max_length
@@ -80,6 +88,11 @@ class Renderer:
     def _encoder(self) -> Encoder:
         """What turns texts into ids as they are trained to be written; encoders are never asked to write."""
         return Encoder(self.tokenizer)
+
+    @cached_property
+    def frame(self) -> Frame:
+        """What stands around the texts of a sequence, and whether it is a source with its target."""
+        return frame_of(self.task, self.tokenizer)
 
     @property
     def keeps_rows_whole(self) -> bool:
@@ -106,6 +119,8 @@ class Renderer:
     def stop_token_ids(self) -> list[int]:
         """Tokens that end an answer: what the template closes a turn with, and the end of text."""
         stops = {int(self.tokenizer.eos_token_id)}
+        if self.frame.pairs:
+            return sorted(stops | closing_ids(self.tokenizer))
         if self.tokenizer.chat_template:
             for tokens in self._encoder.conversations([*mark_conversation(self.template, PROBE), *self._marked_call()]):
                 last = [tokens.ids[after - 1] for _, after in tokens.runs]
@@ -151,7 +166,7 @@ class Renderer:
         for uncut in self.uncut(rows):
             row_id = uncut.row.get("id", "")
             if uncut.refused:
-                result.dropped.add("template_refused", row_id, uncut.refused)
+                result.dropped.add(uncut.reason, row_id, uncut.refused)
                 continue
             for token in self.spelled(uncut.row):
                 result.spelled.add(token, row_id)
@@ -169,6 +184,8 @@ class Renderer:
                 result.dropped.add("answer_cut_off" if sequences and not uncut.is_text else "no_tokens", row_id)
             kept.extend(taught)
             result.num_cut += sum(sequence.cut for sequence in taught)
+            if self.frame.pairs:
+                result.num_targets_cut += sum(len(each.ids) > self._pair_cut(each).end for each in uncut.sequences)
         result.sequences = ListedSequences(kept)
         return result
 
@@ -190,24 +207,34 @@ class Renderer:
 
     def prompt_ids(self, row: Row) -> list[int]:
         """Return the ids before the last answer with the generation prompt; for plain text its first tokens."""
+        if self.frame.pairs:
+            (ids,) = encode_sources(self.task, self.tokenizer, [row])
+            kept = cut_pair(len(ids), len(ids), self.max_length, 0, len(self.frame.tail))
+            return [*ids[: kept.gap_begin], *ids[kept.gap_end :]]
         if "prompt" in row:
             return self._encoder.single_bos(self._encoder.plain_ids(self._marked_prompt(row).text))
         if "text" in row:
             ids = self._encoder.text_ids(row["text"])
             return ids[: max(1, min(TEXT_PROMPT_TOKENS, len(ids) // 2))]
-        messages = self._messages(row)[:-1]
+        messages = self.messages(row)[:-1]
         template = self.template.with_tools(row.get("tools"), messages)
         return self._encoder.single_bos(self._encoder.plain_ids(template.render(messages, prompt=True)))
 
     def prompt_ids_of(self, prompt: str, *, conversation: bool) -> list[int]:
         """Return the ids that ask for an answer to a prompt, or for a continuation of it."""
-        if not conversation:
+        if not conversation and not self.frame.pairs:
             return self._encoder.text_ids(prompt)
         row = {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": ""}]}
         return self.prompt_ids(row)
 
-    def _messages(self, row: Row) -> list[Message]:
+    def messages(self, row: Row) -> list[Message]:
+        """Return the turns of a conversation as the chat template gets them: system prompt and prefix in place."""
         messages = list(turns(row))
+        if self.task.prefix:
+            messages = [
+                {**turn, "content": f"{self.task.prefix}{turn['content']}"} if turn["role"] == "user" else turn
+                for turn in messages
+            ]
         if self.system_prompt and (not messages or messages[0]["role"] != "system"):
             messages.insert(0, {"role": "system", "content": self.system_prompt})
         return messages
@@ -224,6 +251,8 @@ class Renderer:
         with shared_alarm():
             for number, row in numbered:
                 uncut = UncutRow(row, number, is_text=self._is_text(row))
+                if self.frame.pairs and not is_one_turn(row):
+                    uncut.refused, uncut.reason = "several turns", "not_one_turn"
                 marked = self._marked(uncut) if self._encode_rows is None and not uncut.is_text else []
                 batch.append((uncut, marked))
                 num_chars += sum(len(each.text) for each in marked) or len(_spoken(row))
@@ -237,7 +266,7 @@ class Renderer:
             if self.task.signal == "prompts":
                 return [self._marked_prompt(asked(row))]
             if "messages" in row:
-                return mark_conversation(self.template, self._messages(row), row.get("tools"))
+                return mark_conversation(self.template, self.messages(row), row.get("tools"))
             return mark_sides(self.template, row, self.system_prompt)
         except TemplateRefusedError as error:
             uncut.refused = str(error)
@@ -255,8 +284,9 @@ class Renderer:
 
     def _encoded(self, batch: Sequence[tuple[UncutRow, list[Marked]]]) -> list[UncutRow]:
         if self._encode_rows is not None:
-            encoded = self._encode_rows([uncut.row for uncut, _ in batch])
-            for (uncut, _), sequences in zip(batch, encoded, strict=True):
+            fitting = [uncut for uncut, _ in batch if not uncut.refused]
+            encoded = self._encode_rows([uncut.row for uncut in fitting])
+            for uncut, sequences in zip(fitting, encoded, strict=True):
                 uncut.sequences = sequences
             return [uncut for uncut, _ in batch]
         texts = iter(self._encoder.texts([uncut.row["text"] for uncut, _ in batch if uncut.is_text]))
@@ -273,13 +303,48 @@ class Renderer:
     def _cut(self, uncut: UncutRow) -> list[Rendered]:
         row_id, limit = uncut.row.get("id", ""), self.max_length
         if uncut.is_text:
-            ids = uncut.sequences[0].ids
-            spans = windows(len(ids), limit)
-            return [Rendered(ids[at:end], [1] * (end - at), False, row_id, len(ids)) for at, end in spans]
+            return self._windows(uncut.sequences, row_id)
+        if self.frame.pairs:
+            return [self._cut_of_pair(each, row_id) for each in uncut.sequences]
         return [
             Rendered(each.ids[:limit], _mask(each, limit), len(each.ids) > limit, row_id, len(each.ids), each.targets)
             for each in uncut.sequences
         ]
+
+    def _windows(self, whole: Sequence[Tokens], row_id: str) -> list[Rendered]:
+        """Return a text in consecutive windows, each with what stands around it."""
+        head, tail = self.frame.head, self.frame.tail
+        around = [0] * len(head), [0] * len(tail)
+        found: list[Rendered] = []
+        for each in whole:
+            mask = _mask(each, len(each.ids))
+            for at, end in windows(len(each.ids), self.frame.window(self.max_length)):
+                ids, trained = [*head, *each.ids[at:end], *tail], [*around[0], *mask[at:end], *around[1]]
+                found.append(Rendered(ids, trained, False, row_id, len(each.ids)))
+        return found
+
+    def _pair_cut(self, pair: Tokens) -> PairCut:
+        limit = NO_LIMIT if self.max_target is None else self.max_target
+        return cut_pair(pair.runs[0][0], len(pair.ids), self.max_length, limit, len(self.frame.tail))
+
+    def _cut_of_pair(self, pair: Tokens, row_id: str) -> Rendered:
+        kept, mask = self._pair_cut(pair), _mask(pair, len(pair.ids))
+        ids, trained = pair.ids[: kept.end], mask[: kept.end]
+        del ids[kept.gap_begin : kept.gap_end], trained[kept.gap_begin : kept.gap_end]
+        return Rendered(ids, trained, len(ids) < len(pair.ids), row_id, len(pair.ids))
+
+
+def renderer_of(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> Renderer:
+    """Return the renderer of a plan's rows.
+
+    Args:
+        plan: With every value filled in.
+        tokenizer: As returned by `engine.models.tokenizers.load_tokenizer`.
+    """
+    recipe = plan.recipe
+    length = recipe.row_tokens or plan.model.context_length
+    target = recipe.text_to_text.max_target_length
+    return Renderer(tokenizer, length, recipe.data.system_prompt, plan.task, max_target=target)
 
 
 def _sides(row: Row, tokens: Iterable[Tokens]) -> list[Tokens]:

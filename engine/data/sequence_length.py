@@ -4,6 +4,7 @@ from pathlib import Path
 
 from engine.catalog.tasks import Task, task_of
 from engine.planning.derive import choose_completion, choose_length
+from engine.planning.derive_targets import choose_prefix, choose_target
 from engine.planning.model_folder import profile_folder
 from engine.planning.profiles import DataProfile, LengthProfile, ModelProfile
 from engine.planning.virtual_prompt import for_text
@@ -31,7 +32,10 @@ def task_in(recipe: Recipe, model: ModelProfile | None, data: DataProfile) -> Ta
         data: With the labels of its rows.
     """
     kind = recipe.goal.kinds[0] if model is None else model.kind
-    return task_of(recipe.objective, kind, data.labels, multi_label=data.multi_label)
+    prefix = recipe.text_to_text.prefix
+    if prefix is None:
+        prefix = choose_prefix(model, data.traits)[0]
+    return task_of(recipe.objective, kind, data.labels, multi_label=data.multi_label, prefix=prefix)
 
 
 def row_length(
@@ -79,7 +83,21 @@ def sequence_length(
     return choose_length(recipe.objective, reading, profile, recipe.training.effective_batch, written=written)
 
 
-def packs(recipe: Recipe) -> bool:
+def target_length(recipe: Recipe, model: ModelProfile | None, targets: LengthProfile | None) -> int | None:
+    """Return the longest text to write in tokens, before there is a plan; None where nobody can say.
+
+    Args:
+        recipe: What it sets wins.
+        model: Its context bounds the length.
+        targets: Of the texts to write.
+    """
+    wanted = recipe.text_to_text.max_target_length
+    return wanted if wanted is not None or model is None else choose_target(model, targets)[0]
+
+
+def packs(recipe: Recipe, task: Task) -> bool:
     """Return whether several rows share a sequence; plain text does where the recipe says nothing."""
+    if task.head != "causal-lm":
+        return False
     chosen = recipe.training.packing
     return recipe.goal.plain_text if chosen is None else chosen

@@ -9,11 +9,14 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from engine.data.chat_template import TIME_LIMIT_S, Message, TemplateRefusedError, fold_system, time_limit
+from engine.data.chat_template import TIME_LIMIT_S, TemplateRefusedError, fold_system, time_limit
 from engine.data.rendered import Rendered
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
 from engine.models.tokenizers import faithful_tokenizer
+
+MOST_TOKENS = 1 << 20
+"""A length that a tokenizer takes as one; longer texts are cut to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def served_prompts(
         trust_remote_code: Whether the tokenizer may be one with code of its own.
     """
     exported = _exported(renderer.tokenizer, trust_remote_code=trust_remote_code)
-    chat = Renderer(exported, renderer.max_length, renderer.system_prompt)
+    chat = Renderer(exported, renderer.max_length, renderer.system_prompt, renderer.task)
     return [
         Served(
             row, sequences, renderer.prompt_ids(row), _ids_of_export(renderer, exported, row), _ids_of_chat(chat, row)
@@ -63,10 +66,15 @@ def _exported(tokenizer: PreTrainedTokenizerBase, *, trust_remote_code: bool) ->
 
 
 def _ids_of_export(renderer: Renderer, exported: PreTrainedTokenizerBase, row: Row) -> list[int] | None:
+    if renderer.frame.pairs:
+        # As whoever serves the model calls it: the text, cut to the length that it learnt, behind its prefix.
+        said = "\n\n".join(turn["content"] for turn in row["messages"][:-1])
+        length = min(renderer.max_length, MOST_TOKENS)
+        return list(exported(f"{renderer.task.prefix}{said}", truncation=True, max_length=length)["input_ids"])
     if "text" in row:
         # Plain text is asked with its first tokens.
         return list(exported(row["text"])["input_ids"])[: len(renderer.prompt_ids(row))]
-    messages = _asking(renderer, row)
+    messages = [dict(message) for message in renderer.messages(row)[:-1]]
     if renderer.template.folds_system:
         messages = fold_system(messages)
     try:
@@ -77,14 +85,6 @@ def _ids_of_export(renderer: Renderer, exported: PreTrainedTokenizerBase, row: R
     except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError, TimeoutError):
         return None
     return [int(token) for token in ids]
-
-
-def _asking(renderer: Renderer, row: Row) -> list[Message]:
-    """Return the messages in front of the last answer, with the system prompt of the recipe."""
-    messages = [dict(message) for message in row["messages"][:-1]]
-    if renderer.system_prompt and (not messages or messages[0]["role"] != "system"):
-        messages.insert(0, {"role": "system", "content": renderer.system_prompt})
-    return messages
 
 
 def _ids_of_chat(chat: Renderer, row: Row) -> list[int] | None:

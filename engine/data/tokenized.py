@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from engine.data.content_cache import ContentCache, source_key
-from engine.data.cuts import CutRows, cut_rows, length_cut, sensible_lengths
+from engine.data.cuts import CutRows, cut_rows, length_cut, sensible_lengths, source_lengths
+from engine.data.frames import Frame
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendered import RenderedRows
 from engine.data.rendering import Renderer
@@ -31,6 +32,7 @@ _TOKENS_FILE, _FACTS_FILE = "tokens.arrow", "facts.json"
 _CODE = (
     "chat_template",
     "encoding",
+    "frames",
     "label_names",
     "rendering",
     "row_encoders",
@@ -78,6 +80,7 @@ class TokenizedRows:
         spelled: Rows whose text spells a special token.
         keeps_rows_whole: A row is of no use without all of its sequences.
         drops_cut_rows: A row that does not fit is left out.
+        frame: What stands around the texts.
     """
 
     def __init__(
@@ -88,13 +91,15 @@ class TokenizedRows:
         *,
         keeps_rows_whole: bool = False,
         drops_cut_rows: bool = False,
+        frame: Frame | None = None,
     ) -> None:
         self._store = store
+        self._frame = Frame() if frame is None else frame
         self._keeps_rows_whole = keeps_rows_whole
         self._drops_cut_rows = drops_cut_rows
         self._left = left
         self._spelled = spelled
-        self._whole = CutRows(store, np.arange(len(store)), np.zeros_like(store.lengths), store.lengths)
+        self._whole = CutRows(store, np.arange(len(store)), np.zeros_like(store.lengths), store.lengths, self._frame)
 
     @property
     def num_sequences(self) -> int:
@@ -111,12 +116,21 @@ class TokenizedRows:
         """Trained tokens of each whole sequence, an array."""
         return self._whole.num_trained
 
-    def cut(self, max_length: int) -> RenderedRows:
+    @property
+    def source_lengths(self) -> Any:
+        """Tokens of each pair's source, an array; None where the sequences are no pairs."""
+        return source_lengths(self._store) if self._frame.pairs else None
+
+    def cut(self, max_length: int, max_target: int | None = None) -> RenderedRows:
         """Return the sequences of at most `max_length` tokens; those that would train on nothing are left out.
 
         They are made when they are asked for; what is counted here takes milliseconds.
+
+        Args:
+            max_length: Of pairs, the longest source.
+            max_target: Longest target of a pair; None cuts none.
         """
-        rows = cut_rows(self._store, max_length)
+        rows = cut_rows(self._store, max_length, self._frame, max_target)
         teaches = rows.num_learnt > 0
         if self._keeps_rows_whole:
             teaches &= ~np.isin(rows.row_numbers, rows.row_numbers[~teaches])
@@ -127,6 +141,7 @@ class TokenizedRows:
             sequences=kept,
             dropped=self._dropped(rows.only(np.flatnonzero(~teaches))),
             num_cut=int(kept.is_cut.sum()),
+            num_targets_cut=kept.num_targets_cut if self._frame.pairs else 0,
             spelled=copy.deepcopy(self._spelled),
         )
 
@@ -152,11 +167,12 @@ class TokenizedRows:
 
     def cut_at(self, length: int) -> LengthCut:
         """Return what one sequence length would take."""
-        return length_cut(self._store, length)
+        return length_cut(self._store, length, self._frame)
 
     def cuts(self, *others: int) -> list[LengthCut]:
         """Return what a few sequence lengths would take, growing; up to the one that cuts nothing, and `others`."""
-        lengths = {*sensible_lengths(int(self.lengths.max(initial=0))), *others}
+        whole = self.lengths if self.source_lengths is None else self.source_lengths
+        lengths = {*sensible_lengths(int(whole.max(initial=0))), *others}
         return [self.cut_at(length) for length in sorted(lengths)]
 
 
@@ -184,20 +200,20 @@ def tokenize(
     if cache is None:
         with tempfile.TemporaryDirectory(prefix="ftwizard-tokens-") as folder:
             _write(Path(folder), rows, renderer, watch)
-            return _open(Path(folder))
+            return _open(Path(folder), renderer)
     rows_sha256 = rows_sha256 or rows_hash(rows)
     kept = find_tokens(rows_sha256, renderer, cache)
     if kept is not None:
         return kept
     with ContentCache(cache, _KIND).making(_key(rows_sha256, renderer)) as entry:
         _write(entry, rows, renderer, watch)
-        return _open(entry)
+        return _open(entry, renderer)
 
 
 def find_tokens(rows_sha256: str, renderer: Renderer, cache: Path) -> TokenizedRows | None:
     """Return rows as token ids where somebody has made them before; None where nobody has."""
     found = ContentCache(cache, _KIND).find(_key(rows_sha256, renderer))
-    return None if found is None else _open(found)
+    return None if found is None else _open(found, renderer)
 
 
 def _key(rows_sha256: str, renderer: Renderer) -> str:
@@ -211,7 +227,7 @@ def _write(folder: Path, rows: Sequence[Row], renderer: Renderer, watch: WorkWat
         for uncut in renderer.uncut(watch.each(STAGE, rows)):
             row_id = uncut.row.get("id", "")
             if uncut.refused:
-                left.setdefault("template_refused", Left()).add(uncut.number, row_id, uncut.refused)
+                left.setdefault(uncut.reason, Left()).add(uncut.number, row_id, uncut.refused)
                 continue
             for token in renderer.spelled(uncut.row):
                 spelled.add(token, row_id)
@@ -227,7 +243,7 @@ def _write(folder: Path, rows: Sequence[Row], renderer: Renderer, watch: WorkWat
     (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
 
-def _open(folder: Path) -> TokenizedRows:
+def _open(folder: Path, renderer: Renderer) -> TokenizedRows:
     facts = json.loads((folder / _FACTS_FILE).read_text(encoding="utf-8"))
     left = {
         reason: Left(each["count"], [(number, row_id) for number, row_id in each["first"]], each["detail"])
@@ -235,5 +251,10 @@ def _open(folder: Path) -> TokenizedRows:
     }
     store, spelled = TokenStore(folder / _TOKENS_FILE), Tally(**facts["spelled"])
     return TokenizedRows(
-        store, left, spelled, keeps_rows_whole=facts["keeps_rows_whole"], drops_cut_rows=facts["drops_cut_rows"]
+        store,
+        left,
+        spelled,
+        keeps_rows_whole=facts["keeps_rows_whole"],
+        drops_cut_rows=facts["drops_cut_rows"],
+        frame=renderer.frame,
     )

@@ -47,6 +47,7 @@ def traits_of(rows: Sequence[Row]) -> DataTraits | None:
         answers_in_prompt=_share([_inside(a, p) for a, p in zip(answers, prompts, strict=True)]),
         dated=_share([_DATED.search(answer) is not None for _, answer in pairs]),
         mean_prompt_words=sum(map(len, prompts)) / len(pairs),
+        mean_answer_words=sum(map(len, answers)) / len(pairs),
     )
 
 

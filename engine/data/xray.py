@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from engine.data.collators import collator_of
 from engine.data.content_cache import content_key
 from engine.data.lengths import expected_answers, length_profile
 from engine.data.pipeline import PreparedData, prepare
@@ -17,14 +18,15 @@ from engine.data.preflight_case import UNCUT_LENGTH
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendered import Rendered, RenderedRows, RenderedSequences
 from engine.data.rendering import Renderer
-from engine.data.sequence_length import model_in, packs, row_length, task_in
+from engine.data.sequence_length import model_in, packs, row_length, target_length, task_in
 from engine.data.token_facts import TokenFacts, token_facts
 from engine.data.token_text import TokenTexts
 from engine.data.tokenized import tokenize
 from engine.data.xray_learnt import learnt_words, whole_words
 from engine.data.xray_marks import all_reasons, find_marks
 from engine.models.tokenizers import load_tokenizer
-from engine.objectives.sequences import IGNORED, Segment, SequenceCollator, make_segment, pack
+from engine.objectives.masking import Masker
+from engine.objectives.sequences import IGNORED, Segment, make_segment, pack
 from engine.recipe.schema import Recipe
 
 Order = Literal["file", "longest", "cut", "odd"]
@@ -85,6 +87,7 @@ class _View:
         marks: Why rendered rows stand out.
         orders: Numbers of sequences.
         facts: Fields of the page that no sequence changes.
+        masker: Hides words, where hidden words are what is learnt.
     """
 
     renderer: Renderer
@@ -94,6 +97,7 @@ class _View:
     marks: dict[int, list[str]]
     orders: dict[str, list[int]]
     facts: dict[str, Any]
+    masker: Masker | None = None
     texts: TokenTexts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,8 +105,7 @@ class _View:
 
     def shown(self, numbers: Sequence[int], micro_batch: int) -> list[dict[str, Any]]:
         """Return sequences as the collator hands them over, padded to the longest of their micro-batch."""
-        pad = self.renderer.tokenizer.pad_token_id
-        collate = SequenceCollator(pad_token_id=0 if pad is None else pad, packed=self.packed)
+        collate = collator_of(self.renderer, packed=self.packed, masker=self.masker)
         shown: list[dict[str, Any]] = []
         for first in range(0, len(numbers), micro_batch):
             group = numbers[first : first + micro_batch]
@@ -129,7 +132,7 @@ class _View:
             "num_padding": read.num_padding,
             "num_lost": sum(_lost(self.rendered[place]) for place in places),
             "reasons": all_reasons(self.marks, places, ids),
-            "learns": self._learns(segments),
+            "learns": self._learns(segments) if self.masker is None else self._hidden(read),
             "trained_runs": runs_of(read.trained)[:MAX_RUNS],
         }
 
@@ -137,6 +140,10 @@ class _View:
         segment = segments[0]
         trained = [token for token, label in zip(segment.input_ids, segment.labels, strict=True) if label != IGNORED]
         return learnt_words(self.renderer.task, segment.targets, self.texts.of(trained))
+
+    def _hidden(self, read: "_Read") -> str:
+        """Return the words that are to be guessed, in order; the tokens show what stands in their place."""
+        return ", ".join(text.strip() for text in self.texts.of(read.labels) if text.strip())
 
     def _tokens(self, read: "_Read") -> list[dict[str, Any]]:
         ids = read.ids[:MAX_TOKENS]
@@ -164,23 +171,38 @@ class _Read:
         trained: Whether the loss counts each.
         segments: Number of its packed row.
         num_padding: Tokens that only fill the batch.
+        labels: Tokens that are learnt where others stand in their place.
     """
 
     ids: list[int]
     trained: list[bool]
     segments: list[int]
     num_padding: int
+    labels: list[int] = field(default_factory=list)
 
 
 def _read(batch: dict[str, torch.Tensor], at: int, num_tokens: int) -> _Read:
     """Read a row of a batch back; nothing here knows how the row was rendered."""
     ids: list[int] = batch["input_ids"][at].tolist()
+    if "decoder_input_ids" in batch:
+        return _read_pair(batch, at)
     trained = [label != IGNORED for label in batch["labels"][at].tolist()]
     if "position_ids" in batch:
         restarts = (batch["position_ids"][at] == 0).cumsum(0) - 1
         return _Read(ids, trained, restarts.tolist(), len(ids) - num_tokens)
     padding = int((batch["attention_mask"][at] == 0).sum())
-    return _Read(ids, trained, [0] * len(ids), padding)
+    labels = [label for label in batch["labels"][at].tolist() if label != IGNORED]
+    return _Read(ids, trained, [0] * len(ids), padding, labels)
+
+
+def _read_pair(batch: dict[str, torch.Tensor], at: int) -> _Read:
+    """Read a source and its target back: behind each other, as they are shown, the padding of both at the end."""
+    source = batch["input_ids"][at][batch["attention_mask"][at] == 1].tolist()
+    target = [label for label in batch["labels"][at].tolist() if label != IGNORED]
+    padding = batch["input_ids"].shape[1] - len(source) + batch["labels"].shape[1] - len(target)
+    filler = [int(batch["input_ids"][at][-1])] * padding
+    trained = [False] * len(source) + [True] * len(target) + [False] * padding
+    return _Read([*source, *target, *filler], trained, [0] * len(trained), padding)
 
 
 def _collated_row(segments: Sequence[Segment]) -> dict[str, list[int]]:
@@ -227,21 +249,29 @@ def _make_view(recipe: Recipe, folder: str, prepared: PreparedData, cache: Path 
     rows = prepared.train_rows
     tokens = tokenize(rows, renderer, rows_sha256=prepared.train_sha256, cache=cache, watch=watch)
     # As the plan counts: without sequences that have nothing to learn.
-    lengths = length_profile(tokens.cut(UNCUT_LENGTH).sequences.lengths.tolist())
+    whole, sources = tokens.cut(UNCUT_LENGTH).sequences, tokens.source_lengths
+    lengths = length_profile((whole.lengths if sources is None else sources).tolist())
     max_length, length_from = row_length(recipe, model, lengths, expected_answers(rows, renderer))
-    cut = tokens.cut(max_length)
-    packed = packs(recipe)
+    targets = length_profile(whole.num_trained.tolist())
+    max_target = None if sources is None else target_length(recipe, model, targets)
+    cut = tokens.cut(max_length, max_target)
+    packed = packs(recipe, task)
     cut_facts = token_facts(cut.sequences, tokenizer)
     marks = find_marks(rows, cut.sequences, cut_facts, renderer, watch=watch)
     bins = _bins(cut.sequences, max_length, packed=packed)
     orders = _orders(cut_facts, bins, marks)
-    checks = check_prepared(recipe, prepared, tokens, renderer, model, max_length=max_length, watch=watch)
+    checks = check_prepared(
+        recipe, prepared, tokens, renderer, model, max_length=max_length, max_target=max_target, watch=watch
+    )
+    share, masker = recipe.domain_adaptation.masked_share, None
+    if task.head == "masked-lm":
+        masker = Masker(tokenizer, share, recipe.training.seed)
     facts = {
         "num_sequences": len(bins),
         "num_cut": len(orders["cut"]),
         "num_odd": len(orders["odd"]),
         "num_dropped": cut.dropped.total(),
-        "trained_share": _trained_share(cut),
+        "trained_share": _trained_share(cut) * (1.0 if masker is None else share),
         "all_trained": bool(cut_facts.all_trained.all()),
         "num_rows": len(cut_facts),
         "num_ended": int(np.isin(cut_facts.last_trained, renderer.stop_token_ids).sum()),
@@ -251,7 +281,7 @@ def _make_view(recipe: Recipe, folder: str, prepared: PreparedData, cache: Path 
         "learnt": whole_words(task),
         "problems": [problem.to_json() for problem in [*cut.problems(), *problems_of(checks)]],
     }
-    return _View(renderer, cut.sequences, bins, packed, marks, orders, facts)
+    return _View(renderer, cut.sequences, bins, packed, marks, orders, facts, masker)
 
 
 def _bins(rendered: RenderedSequences, max_length: int, *, packed: bool) -> list[list[int]]:

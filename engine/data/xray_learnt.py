@@ -35,6 +35,8 @@ def learnt_words(task: Task, targets: Sequence[int], tagged: Sequence[str]) -> s
 def whole_words(task: Task) -> str:
     """Return what is learnt of every sequence, as a sentence; empty where the share of trained tokens says it."""
     match task.signal:
+        case "text" if task.head == "masked-lm":
+            return "Words are hidden, others at each step; those of the first step are marked."
         case "labels":
             several = "which of them each text has" if task.multi_label else "which one each text has"
             return f"{len(task.labels)} classes are learnt: {several}."

@@ -59,7 +59,7 @@ def find_marks(
     if len(rows) and "messages" in rows[0] and renderer.task.signal == "answers":
         ended = np.isin(facts.last_trained, renderer.stop_token_ids)
         certain.append(_at(~facts.cut & ~ended, "no end of the answer is trained"))
-        rare += [_shares(facts), _repeated(facts), _cut(facts)]
+        rare += [_shares(facts), _repeated(facts), _cut(facts, "text" if renderer.frame.pairs else "answer")]
         rare.append(_at(~facts.cut & (facts.trained == 2), "the answer is one token"))
     limit = max(1, RARE_SHARE * len(facts))
     found: dict[int, list[str]] = {}
@@ -81,9 +81,9 @@ def _unknown(facts: TokenFacts) -> Marks:
     }
 
 
-def _cut(facts: TokenFacts) -> Marks:
+def _cut(facts: TokenFacts, what: str) -> Marks:
     return {
-        int(place): f"the answer is cut ({facts.before_cut[place] - facts.lengths[place]:,} tokens are lost)"
+        int(place): f"the {what} is cut ({facts.before_cut[place] - facts.lengths[place]:,} tokens are lost)"
         for place in np.flatnonzero(facts.cut & facts.ends_trained)
     }
 

@@ -17,7 +17,7 @@ from engine.evaluation.scoring import causal_model
 from engine.methods.bottleneck_tuner import BottleneckConfig, register
 from engine.methods.new_tokens import make_room
 from engine.methods.pissa import pissa_initial, write_as_plain_lora
-from engine.models.heads import writes
+from engine.models.heads import head_of, writes
 from engine.recipe.problems import Problem, ProblemError
 
 
@@ -51,7 +51,7 @@ def save_adapter(
     _name_base(folder / "adapter_config.json", base)
     if writes(causal_model(model)):
         complete_generation_config(causal_model(model), tokenizer).save_pretrained(str(folder))
-    save_tokenizer(tokenizer, folder)
+    save_tokenizer(tokenizer, folder, pad_left=head_of(causal_model(model)) == "causal-lm")
 
 
 def with_adapter(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> PeftModel:

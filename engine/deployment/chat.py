@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from engine.catalog.objectives import Head
+from engine.catalog.tasks import Task
 from engine.data.chat_template import TemplateRefusedError
 from engine.data.rendering import Renderer
 from engine.deployment.adapter import with_adapter
@@ -17,8 +19,10 @@ from engine.evaluation.scoring import causal_model
 from engine.evaluation.stopping import stop_token_ids
 from engine.methods.new_tokens import make_room
 from engine.methods.virtual_tokens import start_cache
+from engine.models.heads import AUTO_CLASSES
 from engine.models.hub import resolve_model
-from engine.models.tokenizers import faithful_tokenizer, load_tokenizer
+from engine.models.tokenizers import faithful_tokenizer, kind_in, load_tokenizer
+from engine.objectives.source_batches import start_id
 from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.directory import RunDirectory, is_run
@@ -29,6 +33,12 @@ Message = Mapping[str, str]
 StopReason = Literal["stop", "length", "context"]
 
 
+_DOES: dict[Head, str] = {
+    "causal-lm": "It continues each text that you type",
+    "seq2seq-lm": "It makes another text of each that you type",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A model that is ready to talk.
@@ -37,6 +47,7 @@ class Loaded:
         which: What was loaded: `merged`, `adapter` or `base`.
         converses: Answers messages; otherwise it continues text.
         system_prompt: System message that training put in front of conversations without one.
+        task: What the model was asked to give out.
     """
 
     model: PreTrainedModel | PeftModel
@@ -44,6 +55,7 @@ class Loaded:
     which: str
     converses: bool
     system_prompt: str | None = None
+    task: Task = Task()
 
 
 class ChatSession:
@@ -62,14 +74,14 @@ class ChatSession:
         run = RunDirectory(folder)
         loaded = _load_from_run(run, device, which) if is_run(run) else _load_folder(folder, device or "cpu")
         self.which, self.converses = loaded.which, loaded.converses
-        self.does = "It answers what you type" if loaded.converses else "It continues each text that you type"
+        self.does = "It answers what you type" if loaded.converses else _DOES[loaded.task.head]
         self.stop_reason: StopReason = "stop"
         self.num_tokens = 0
         self._learner, self._tokenizer = loaded.model.eval(), loaded.tokenizer
         self._model = causal_model(self._learner)
         self._stop_ids = frozenset(stop_token_ids(loaded.tokenizer, self._model))
         self.context_length = context_length(loaded.model)
-        self._renderer = Renderer(loaded.tokenizer, self.context_length, loaded.system_prompt)
+        self._renderer = Renderer(loaded.tokenizer, self.context_length, loaded.system_prompt, loaded.task)
 
     @property
     def device(self) -> str:
@@ -114,10 +126,12 @@ class ChatSession:
             ProblemError: See `prompt_ids`; or the model gives values that are no numbers.
         """
         ids = self.prompt_ids(messages)
-        room = self.context_length - len(ids)
+        # What a decoder writes beside an encoder has a context of its own.
+        room = self.context_length - (1 if self._renderer.frame.pairs else len(ids))
         self.stop_reason, self.num_tokens = "length" if max_new_tokens <= room else "context", 0
         text = TextStream(self._tokenizer)
-        for token in self._tokens(ids, min(max_new_tokens, room), temperature):
+        write = self._rewritten if self._renderer.frame.pairs else self._tokens
+        for token in write(ids, min(max_new_tokens, room), temperature):
             if token in self._stop_ids:
                 self.stop_reason = "stop"
                 break
@@ -145,6 +159,29 @@ class ChatSession:
             token = choose_token(output.logits[0, -1].float(), temperature)
             yield token
             step = torch.tensor([[token]], device=self._model.device)
+
+    def _rewritten(self, ids: Sequence[int], limit: int, temperature: float) -> Iterator[int]:
+        """Yield the tokens that a decoder makes of a text that was read once."""
+        device = self._model.device
+        source = torch.tensor([list(ids)], device=device)
+        attention = torch.ones_like(source)
+        with torch.no_grad():
+            read = self._model.get_encoder()(input_ids=source, attention_mask=attention, return_dict=True)
+        step = torch.tensor([[start_id(self._model, self._tokenizer)]], device=device)
+        cache = None
+        for _ in range(limit):
+            with torch.no_grad():
+                output = self._model(
+                    encoder_outputs=read,
+                    attention_mask=attention,
+                    decoder_input_ids=step,
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+            cache = output.past_key_values
+            token = choose_token(output.logits[0, -1].float(), temperature)
+            yield token
+            step = torch.tensor([[token]], device=device)
 
 
 def choose_token(logits: torch.Tensor, temperature: float) -> int:
@@ -196,21 +233,19 @@ class TextStream:
 def _load_from_run(run: RunDirectory, device: str | None, which: Which) -> Loaded:
     plan = run.read_plan()
     place = device or ("cuda:0" if plan.device.kind == "cuda" and torch.cuda.is_available() else "cpu")
-    chosen = _choose(run, which)
-    converses = plan.recipe.goal.converses
+    chosen, task = _choose(run, which), plan.task
+    if not task.writes:
+        message = f"Run {clean_line(run.folder_name)} trained a model that writes nothing: {task.head}."
+        raise ProblemError(Problem("chat.does_not_write", message, "Its model card shows how to call it."))
+    converses = task.signal == "answers" and task.head == "causal-lm"
     if chosen == "merged":
         loaded = _load_folder(run.merged_folder, place, trust=plan.recipe.model.trust_remote_code)
-        return Loaded(loaded.model, loaded.tokenizer, chosen, converses, plan.recipe.data.system_prompt)
+        return Loaded(loaded.model, loaded.tokenizer, chosen, converses, plan.recipe.data.system_prompt, task)
     model, tokenizer = _load_base(run, plan, place)
     if chosen == "adapter":
-        return Loaded(
-            with_adapter(model, tokenizer, run.adapter_folder),
-            tokenizer,
-            chosen,
-            converses,
-            plan.recipe.data.system_prompt,
-        )
-    return Loaded(model, tokenizer, chosen, converses, plan.recipe.data.system_prompt)
+        adapted = with_adapter(model, tokenizer, run.adapter_folder)
+        return Loaded(adapted, tokenizer, chosen, converses, plan.recipe.data.system_prompt, task)
+    return Loaded(model, tokenizer, chosen, converses, plan.recipe.data.system_prompt, task)
 
 
 def _choose(run: RunDirectory, which: Which) -> str:
@@ -247,14 +282,15 @@ def _load_folder(folder: Path, device: str, *, trust: bool = False) -> Loaded:
         raise ProblemError(Problem("chat.no_model", message, "Name a run (`ftwizard runs`) or a model folder."))
     model = _load_weights(folder, device, trust=trust)
     tokenizer = faithful_tokenizer(folder, [], trust=trust)
-    return Loaded(model, tokenizer, "merged", bool(tokenizer.chat_template))
+    task = Task(head="seq2seq-lm" if kind_in(folder) == "encoder-decoder" else "causal-lm")
+    return Loaded(model, tokenizer, "merged", bool(tokenizer.chat_template) and kind_in(folder) == "decoder", task=task)
 
 
 def _load_weights(folder: Path, device: str, *, trust: bool) -> PreTrainedModel:
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=trust
-        )
+        model: PreTrainedModel = AUTO_CLASSES[
+            "seq2seq-lm" if kind_in(folder) == "encoder-decoder" else "causal-lm"
+        ].from_pretrained(str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=trust)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = clean_line(str(error).split("\n", 1)[0], max_chars=300)
         message = f"The model in {clean_line(folder)} cannot be loaded: {reason}"

@@ -53,7 +53,7 @@ def loading_code(plan: Plan, base: BaseReference, kind: Kind, *, tokenizer_class
             lines.append("model.generation_config = GenerationConfig.from_pretrained(folder)  # where an answer ends")
     else:
         lines.append(f"model = {model_class}.from_pretrained(folder)")
-    return "\n".join([*lines, *_input_code(plan, prompt), *_asking(plan)])
+    return "\n".join([*lines, *_input_code(plan, f"{plan.task.prefix}{prompt}"), *_asking(plan)])
 
 
 _MORE_ROWS = "base.resize_token_embeddings(max(len(tokenizer), base.get_input_embeddings().num_embeddings))"
@@ -90,6 +90,11 @@ def _head_code(plan: Plan) -> str:
 
 
 def _input_code(plan: Plan, prompt: str) -> Sequence[str]:
+    if plan.task.head == "masked-lm":
+        return [
+            f'text = {json.dumps(prompt)} + f" {{tokenizer.mask_token}}."',
+            'inputs = tokenizer(text, return_tensors="pt")',
+        ]
     if not plan.recipe.goal.converses or plan.model.kind != "decoder":
         return [f'inputs = tokenizer({json.dumps(prompt)}, return_tensors="pt")']
     messages = [{"role": "user", "content": prompt}]
@@ -112,8 +117,13 @@ def _asking(plan: Plan) -> Sequence[str]:
             ]
         case "seq2seq-lm":
             return [
-                "output = model.generate(**inputs, max_new_tokens=64, do_sample=False)",
+                "output = model.generate(**inputs)",
                 "print(tokenizer.decode(output[0], skip_special_tokens=True))",
+            ]
+        case "masked-lm":
+            return [
+                'place = inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)',
+                "print(tokenizer.decode(model(**inputs).logits[0, place].argmax()))  # its guess",
             ]
         case "sequence-classification" if plan.task.signal == "rewards":
             return ["print(float(model(**inputs).logits[0, 0]))  # the reward"]

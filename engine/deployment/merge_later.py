@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from engine.data.rendering import Renderer
+from engine.data.rendering import renderer_of
 from engine.deployment.export import Exported, merge_run, parity_prompts
 from engine.evaluation.report import write_report
 from engine.models.tokenizers import faithful_tokenizer
@@ -71,7 +71,7 @@ def _prompts(run: RunDirectory, plan: Plan, tokenizer: PreTrainedTokenizerBase) 
     recipe = plan.recipe
     if recipe.row_tokens is None or not run.held_out_file.exists():
         return []
-    renderer = Renderer(tokenizer, recipe.row_tokens, recipe.data.system_prompt, plan.task)
+    renderer = renderer_of(plan, tokenizer)
     lines = run.held_out_file.read_text(encoding="utf-8").splitlines()[:NUM_PROMPTS]
     return parity_prompts([json.loads(line) for line in lines], renderer)
 

@@ -85,7 +85,9 @@ def _asked(model: PreTrainedModel, ids: torch.Tensor) -> dict[str, Any]:
         case "causal-lm":
             return {"use_cache": False}
         case "seq2seq-lm":
-            return {"decoder_input_ids": ids, "use_cache": False}
+            # What the decoder reads when it writes: its first token, then the text so far.
+            start = torch.full_like(ids[:, :1], model.config.decoder_start_token_id)
+            return {"decoder_input_ids": torch.cat([start, ids[:, :-1]], dim=1), "use_cache": False}
         case _:
             return {}
 

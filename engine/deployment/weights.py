@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from engine.evaluation.stopping import stop_token_ids
-from engine.models.heads import writes
+from engine.models.heads import head_of, writes
 from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
 
@@ -46,14 +46,20 @@ def save_whole_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         model.config.use_cache = True
         model.generation_config = complete_generation_config(model, tokenizer)
     model.save_pretrained(folder, max_shard_size=MAX_SHARD_SIZE)
-    save_tokenizer(tokenizer, folder)
+    save_tokenizer(tokenizer, folder, pad_left=head_of(model) == "causal-lm")
     check_stored_weights(model, folder)
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write the tokenizer and its chat template, free of settings that training left in it."""
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, *, pad_left: bool) -> None:
+    """Write the tokenizer and its chat template, free of settings that training left in it.
+
+    Args:
+        tokenizer: Of the model.
+        folder: Where to.
+        pad_left: The model goes on with texts, which must not end with padding; others read them from the left.
+    """
     clean_copy = copy.deepcopy(tokenizer)
-    clean_copy.padding_side = "left"
+    clean_copy.padding_side = "left" if pad_left else "right"
     if clean_copy.is_fast:
         # A call with truncation or padding stays in the backend and would be written: other runtimes obey it.
         clean_copy.backend_tokenizer.no_truncation()

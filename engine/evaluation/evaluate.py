@@ -10,9 +10,10 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from engine.catalog.objectives import Signal
+from engine.catalog.tasks import Task
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
-from engine.evaluation import labels, pairs, rewarded_pairs, rewards, tags, texts
+from engine.evaluation import hidden_words, labels, pairs, rewarded_pairs, rewards, tags, texts
 from engine.evaluation.few_shot import FewShot
 from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.isolation import undisturbed
@@ -35,6 +36,10 @@ _EXAMINERS: dict[Signal, Callable[..., Examined]] = {
     "rewards": rewarded_pairs.examine,
 }
 """Called as `examine(job, want_generation=...)`."""
+
+
+def _examiner(task: Task) -> Callable[..., Examined]:
+    return hidden_words.examine if task.head == "masked-lm" else _EXAMINERS[task.signal]
 
 
 def measure(
@@ -100,7 +105,7 @@ def measure(
     started = time.monotonic()
     try:
         with undisturbed(model):
-            found = _EXAMINERS[renderer.task.signal](job, want_generation=want_generation)
+            found = _examiner(renderer.task)(job, want_generation=want_generation)
     finally:
         # What measuring took is not kept from training.
         give_back_memory()

@@ -101,7 +101,7 @@ class FewShot:
     shortened: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._wide = Renderer(self.tokenizer, self.context, self.renderer.system_prompt)
+        self._wide = Renderer(self.tokenizer, self.context, self.renderer.system_prompt, self.renderer.task)
 
     def limited_to(self, rows: Sequence[Row]) -> "FewShot":
         """Return the same with no more examples than fit in front of the shortest of these rows."""

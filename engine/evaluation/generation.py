@@ -12,6 +12,7 @@ from engine.evaluation.batches import in_batches
 from engine.evaluation.scoring import autocast_like_training, causal_model
 from engine.evaluation.stopping import stop_token_ids
 from engine.methods.virtual_tokens import num_virtual_tokens, start_cache
+from engine.models.heads import head_of
 from engine.planning.evaluation_cut import answer_cost, cached_share
 
 
@@ -52,6 +53,7 @@ class Answerer:
         micro_batch_tokens: Tokens of a training micro-batch: a batch of prompts takes no more memory than training
             took with these.
         cached_share: Tokens of a generation that are kept for one of training (`engine.planning.evaluation_cut`).
+        num_beams: Drafts kept while an answer is written; 1 takes the likeliest token each time.
         should_stop: Asked at every token; true raises `EvaluationInterrupted`.
     """
 
@@ -63,13 +65,16 @@ class Answerer:
         max_new_tokens: int,
         micro_batch_tokens: int,
         cached_share: float = 1.0,
+        num_beams: int = 1,
         precision: torch.dtype | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self._learner = model
         self._model = causal_model(model)
+        self._rewrites = head_of(self._model) == "seq2seq-lm"
         self._tokenizer = tokenizer
         self._max_new_tokens = max_new_tokens
+        self._num_beams = num_beams
         self._share = cached_share
         self._max_cost = int(cached_share * micro_batch_tokens)
         self._autocast = autocast_like_training(self._model, precision)
@@ -101,7 +106,9 @@ class Answerer:
     ) -> list[Written | None]:
         """Return each answer in order, as tokens and as text; arguments as those of `answer`."""
         answers: list[Written | None] = [None] * len(prompts)
-        fitting = [Prompt(index, ids) for index, ids in enumerate(prompts) if 0 < len(ids) < self._context]
+        # Where source and answer are apart, a source may fill all of the encoder's context.
+        limit = self._context + self._rewrites
+        fitting = [Prompt(index, ids) for index, ids in enumerate(prompts) if 0 < len(ids) < limit]
         advance(len(prompts) - len(fitting))
         # In a batch no prompt may shorten the answer of another: where the context leaves less room than the longest
         # answer needs, a prompt is answered alone.
@@ -115,10 +122,10 @@ class Answerer:
         return answers
 
     def _length(self, prompt: Prompt) -> int:
-        return len(prompt.input_ids) + self._max_new_tokens
+        return 0 if self._rewrites else len(prompt.input_ids) + self._max_new_tokens
 
     def _cost(self, prompt: Prompt) -> int:
-        return answer_cost(len(prompt.input_ids), self._max_new_tokens, self._share)
+        return self._num_beams * answer_cost(len(prompt.input_ids), self._max_new_tokens, self._share)
 
     def _answer_batch(self, batch: Sequence[Prompt]) -> list[Written]:
         longest = max(len(prompt.input_ids) for prompt in batch)
@@ -127,8 +134,11 @@ class Answerer:
         ids = torch.full((len(batch), longest), pad_id)
         attention = torch.zeros_like(ids)
         for row, prompt in enumerate(batch):
-            ids[row, longest - len(prompt.input_ids) :] = torch.tensor(list(prompt.input_ids))
-            attention[row, longest - len(prompt.input_ids) :] = 1
+            length = len(prompt.input_ids)
+            # Encoders count places from the left, and were made with texts that begin there.
+            where = slice(0, length) if self._rewrites else slice(longest - length, longest)
+            ids[row, where] = torch.tensor(list(prompt.input_ids))
+            attention[row, where] = 1
         ahead = num_virtual_tokens(self._learner)
         if ahead:
             # Their keys and values are there already; the ids only say that something stands in front.
@@ -136,24 +146,29 @@ class Answerer:
             attention = functional.pad(attention, (ahead, 0), value=1)
         device = self._model.device
         watch = _StopWhenAsked(self._should_stop)
+        room = self._context - 1 if self._rewrites else self._context - longest
         with self._autocast():
             output = self._model.generate(
                 input_ids=ids.to(device),
                 attention_mask=attention.to(device),
                 past_key_values=start_cache(self._learner, len(batch)),
-                generation_config=self._settings(pad_id, min(self._max_new_tokens, self._context - longest)),
+                generation_config=self._settings(pad_id, min(self._max_new_tokens, room)),
                 stopping_criteria=StoppingCriteriaList([watch]),
             )
         if watch.asked:
             raise EvaluationInterrupted
-        return [self._written(row) for row in output[:, ahead + longest :].tolist()]
+        # What a decoder beside an encoder writes begins with the token that it starts from.
+        return [self._written(row) for row in output[:, 1 if self._rewrites else ahead + longest :].tolist()]
 
     def _settings(self, pad_id: int, max_new_tokens: int) -> GenerationConfig:
         # Every value is given: what is left out is taken from the model's own configuration.
         return GenerationConfig(
             max_new_tokens=max_new_tokens,
             do_sample=False,
-            num_beams=1,
+            num_beams=self._num_beams,
+            length_penalty=1.0,
+            early_stopping=False,
+            min_length=0,
             temperature=1.0,
             top_k=50,
             top_p=1.0,

@@ -93,7 +93,7 @@ class Job:
     @property
     def metrics(self) -> Sequence[str]:
         """What the recipe asks for."""
-        return self.recipe.evaluation.metrics or default_metrics(self.recipe.objective)
+        return self.recipe.evaluation.metrics or default_metrics(self.recipe.objective, self.renderer.task.head)
 
     @property
     def precision(self) -> torch.dtype:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from engine.catalog.metrics import METRICS, Metric
-from engine.catalog.objectives import find_objective
+from engine.catalog.objectives import Head, find_objective
 
 Direction = Literal["better", "worse", "same", "unknown"]
 
@@ -15,9 +15,9 @@ SAME_RELATIVE = 0.001
 """Numbers closer than this share of the larger one are called unchanged."""
 
 
-def default_metrics(objective: str) -> tuple[str, ...]:
-    """Return the metrics that fit an objective, all of which are measured unless the recipe names some."""
-    return find_objective(objective).metrics
+def default_metrics(objective: str, head: Head = "causal-lm") -> tuple[str, ...]:
+    """Return the metrics that fit an objective and a head; all of them are measured unless the recipe names some."""
+    return find_objective(objective).metrics_with(head)
 
 
 def direction(metric: Metric, before: float | None, after: float | None) -> Direction:

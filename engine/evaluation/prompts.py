@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from engine.data.rendering import Renderer
+from engine.data.row_encoders import is_one_turn
 from engine.data.rows import Row
 
 CONTINUATION_TOKENS = 64
@@ -48,6 +49,8 @@ def question_from_row(
         row = as_conversation(row)
     if "messages" not in row:
         return _question_from_text(row, tokenizer, renderer)
+    if renderer.frame.pairs and not is_one_turn(row):
+        return None
     messages = row["messages"]
     for place in reversed(range(len(messages))):
         if messages[place]["role"] != "assistant":

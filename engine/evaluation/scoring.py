@@ -74,13 +74,7 @@ class TokenScorer:
 
     def score(self, rows: Sequence[TokenRow]) -> list[RowScore]:
         """Return the sums of each row, in order; rows must have at least one trained token."""
-        targets_n, losses, hits = self._losses(rows)
-        counts = targets_n.bincount(minlength=len(rows))
-        # Sums are float64 so that the order of adding does not show.
-        loss = torch.zeros(len(rows), dtype=torch.float64, device=losses.device).index_add_(0, targets_n, losses)
-        right = torch.zeros(len(rows), dtype=torch.int64, device=losses.device).index_add_(0, targets_n, hits)
-        columns = zip(loss.tolist(), right.tolist(), counts.tolist(), strict=True)
-        return [RowScore(float(row_loss), int(hits), int(count)) for row_loss, hits, count in columns]
+        return _by_row(len(rows), *self._losses(rows))
 
     def log_probs(self, rows: Sequence[TokenRow]) -> list[list[float]]:
         """Return the log-probability of each trained token of each row, in nats."""
@@ -141,6 +135,28 @@ class TokenScorer:
         return _in_chunks(
             lambda where: self._finish(head(hidden[where])), targets, self._model.config.get_text_config().vocab_size
         )
+
+
+def row_scores(
+    logits_at: Callable[[tuple[torch.Tensor, torch.Tensor]], torch.Tensor], targets: torch.Tensor, vocab_size: int
+) -> list[RowScore]:
+    """Return the sums of each row.
+
+    Args:
+        logits_at: Returns the logits (N, V) at N places, given as rows and columns of `targets`.
+        targets: Expected tokens (B, T), -100 where none is expected.
+        vocab_size: Numbers that the output layer gives out at each place.
+    """
+    return _by_row(len(targets), *_in_chunks(logits_at, targets, vocab_size))
+
+
+def _by_row(num_rows: int, targets_n: torch.Tensor, losses: torch.Tensor, hits: torch.Tensor) -> list[RowScore]:
+    counts = targets_n.bincount(minlength=num_rows)
+    # Sums are float64 so that the order of adding does not show.
+    loss = torch.zeros(num_rows, dtype=torch.float64, device=losses.device).index_add_(0, targets_n, losses)
+    right = torch.zeros(num_rows, dtype=torch.int64, device=losses.device).index_add_(0, targets_n, hits)
+    columns = zip(loss.tolist(), right.tolist(), counts.tolist(), strict=True)
+    return [RowScore(float(row_loss), int(hits), int(count)) for row_loss, hits, count in columns]
 
 
 def _in_chunks(

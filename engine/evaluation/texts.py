@@ -8,6 +8,7 @@ from engine.catalog.metrics import GENERATING_CHOICES, METRIC_NAMES, find_metric
 from engine.data.chat_template import TemplateRefusedError
 from engine.data.cleaning.personal import hide_secrets
 from engine.evaluation.batches import in_batches
+from engine.evaluation.general_text import general_rows
 from engine.evaluation.generation import Answerer, EvaluationInterrupted, context_length, generation_share
 from engine.evaluation.job import DEFAULT_MAX_LENGTH, Examined, Job
 from engine.evaluation.measurement import TEST_PHASES, Sample
@@ -19,6 +20,7 @@ from engine.evaluation.prompts import (
 )
 from engine.evaluation.scores import score_answers, score_sums
 from engine.evaluation.scoring import RowScore, TokenRow, TokenScorer
+from engine.evaluation.target_scoring import TargetScorer
 
 NUM_SAMPLES = 3
 """Held-out rows that are answered as samples when the recipe names no prompts."""
@@ -117,15 +119,18 @@ class _TextJob:
         questions = self._scored_questions() if want_generation else []
         num_scored = len(questions)
         sample_places = self._add_samples(questions) if want_generation else []
-        self.job.begin(len(token_rows), len(token_rows) + len(questions))
+        general = self._general_rows()
+        self.job.begin(len(token_rows), len(token_rows) + len(general) + len(questions))
         scores = self.job.unless_too_large("the loss", lambda: self._score(token_rows)) or []
+        others = self.job.unless_too_large("general text", lambda: self._score(general)) or []
         texts = self.job.unless_too_large("generated answers", lambda: self._answer(questions)) or []
         if not texts:
             sample_places = []
         answers = [
             (question, text) for question, text in zip(questions[:num_scored], texts, strict=False) if text is not None
         ]
-        metrics = self._numbers(scores) | score_answers(
+        metrics = self._numbers(scores) | _general_numbers(others)
+        metrics |= score_answers(
             [text for _, text in answers], [question.expected for question, _ in answers], self.job.metrics
         )
         self._remark(metrics, has_rows=bool(token_rows), num_too_long=sum(text is None for text in texts))
@@ -158,6 +163,13 @@ class _TextJob:
         token_rows = [TokenRow(sequence.input_ids, sequence.trained_mask) for sequence in sequences]
         return [row for row in token_rows if row.num_trained]
 
+    def _general_rows(self) -> list[TokenRow]:
+        """Return the package's general text, where it is to show what the model forgets."""
+        if "general_text" not in self.job.metrics or self.job.phase in TEST_PHASES:
+            return []
+        sequences = self.job.renderer.render_rows(general_rows()).sequences
+        return [TokenRow(sequence.input_ids, sequence.trained_mask) for sequence in sequences]
+
     def _scored_questions(self) -> list[Question]:
         """Return the held-out rows to be answered and compared; during training only where they say what is best."""
         if self._only_samples or not GENERATING_CHOICES.intersection(self.job.metrics):
@@ -189,6 +201,9 @@ class _TextJob:
 
     def _max_prompt_tokens(self) -> int:
         """Longest prompt asked: what training could see before an answer, with room for one token in the context."""
+        if self.job.renderer.frame.pairs:
+            # A source is cut as in training, and the answer has a context of its own.
+            return self.job.renderer.max_length
         return min(self.job.recipe.training.max_length or DEFAULT_MAX_LENGTH, context_length(self.job.model) - 1)
 
     def _add_samples(self, questions: list[Question]) -> list[int]:
@@ -207,7 +222,7 @@ class _TextJob:
         return list(range(first, len(questions)))
 
     def _score(self, rows: Sequence[TokenRow]) -> list[RowScore]:
-        scorer = TokenScorer(self.job.model, precision=self.job.precision, pad_id=self.job.pad_id)
+        scorer = self._scorer()
         scores: list[RowScore] = []
 
         def score(batch: Sequence[TokenRow]) -> list[RowScore]:
@@ -222,6 +237,12 @@ class _TextJob:
             self.job.advance(len(batch))
         return scores
 
+    def _scorer(self) -> TokenScorer | TargetScorer:
+        job = self.job
+        if job.renderer.frame.pairs:
+            return TargetScorer(job.model, job.tokenizer, precision=job.precision)
+        return TokenScorer(job.model, precision=job.precision, pad_id=job.pad_id)
+
     def _answer(self, questions: Sequence[Question]) -> list[str | None]:
         if not questions:
             return []
@@ -233,6 +254,7 @@ class _TextJob:
             max_new_tokens=self._max_new_tokens(),
             micro_batch_tokens=self.job.max_batch_tokens,
             cached_share=share,
+            num_beams=self.job.recipe.text_to_text.num_beams,
             precision=self.job.precision,
             should_stop=self.job.should_stop,
         )
@@ -268,3 +290,10 @@ class _TextJob:
                 f"{num_too_long} sample prompts fill the model's context of {context_length(self.job.model)} tokens "
                 "and were not answered."
             )
+
+
+def _general_numbers(scores: Sequence[RowScore]) -> dict[str, float]:
+    values = score_sums(
+        [score.loss for score in scores], [score.right for score in scores], [score.tokens for score in scores]
+    )
+    return {"general_perplexity": values["perplexity"]} if values else {}

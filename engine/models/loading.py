@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from engine.catalog.methods import Bits
 from engine.catalog.tasks import Task
+from engine.models.encoder_decoder import settle_encoder_decoder
 from engine.models.heads import (
     AUTO_CLASSES,
     head_modules,
@@ -95,6 +96,10 @@ def load_model(recipe: Recipe, device: str, *, bits: Bits | None, task: Task | N
     if bits is None:
         model.to(torch.device(device))
     settle(model, bits=bits)
+    if task.head == "seq2seq-lm":
+        settle_encoder_decoder(model, recipe)
+    elif recipe.text_to_text.num_beams > 1 and model.generation_config is not None:
+        model.generation_config.num_beams = recipe.text_to_text.num_beams
     return model
 
 

@@ -79,7 +79,7 @@ def load_tokenizer(folder: Path | str, recipe: Recipe) -> LoadedTokenizer:
     choices: list[str] = []
     tokenizer = faithful_tokenizer(folder, choices, trust=recipe.model.trust_remote_code)
     _add_tokens(tokenizer, recipe.model.new_tokens, choices)
-    kind = _kind_of(folder)
+    kind = kind_in(folder)
     if kind == "encoder":
         _ensure_frame(tokenizer, choices)
     _ensure_eos(tokenizer, folder, choices)
@@ -91,7 +91,7 @@ def load_tokenizer(folder: Path | str, recipe: Recipe) -> LoadedTokenizer:
     return LoadedTokenizer(tokenizer, choices)
 
 
-def _kind_of(folder: Path) -> ModelKind:
+def kind_in(folder: Path) -> ModelKind:
     """Return the kind of the model in a folder; a decoder where its configuration does not tell."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

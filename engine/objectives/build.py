@@ -17,11 +17,14 @@ from engine.objectives import (
     chat,
     classification,
     domain_adaptation,
+    encoder_decoder,
     preference,
     reinforcement_learning,
     reward_model,
+    text_to_text,
     token_classification,
 )
+from engine.objectives.masked_text import MaskedText
 from engine.objectives.parts import TrainerParts
 from engine.objectives.rewarding import Rewarding
 from engine.objectives.sequences import Segment, Sequences
@@ -58,6 +61,7 @@ class Objective(Protocol):
 OBJECTIVES: dict[str, Objective] = {
     "chat": chat,
     "domain-adaptation": domain_adaptation,
+    "text-to-text": text_to_text,
     "classification": classification,
     "token-classification": token_classification,
     "reinforcement-learning": reinforcement_learning,
@@ -83,15 +87,30 @@ class BuiltTrainer:
     total_steps: int
 
 
-def make_examples(recipe: Recipe, rendered: RenderedRows, max_length: int) -> Sequences:
+def objective_of(recipe: Recipe, task: Task) -> Objective:
+    """Return what carries out a recipe's objective with the kind of model that it has.
+
+    Args:
+        recipe: With every value filled in.
+        task: What the model is asked to give out.
+    """
+    if task.head == "seq2seq-lm":
+        return encoder_decoder
+    if task.head == "masked-lm":
+        return MaskedText(recipe.domain_adaptation.masked_share)
+    return OBJECTIVES[recipe.objective]
+
+
+def make_examples(recipe: Recipe, task: Task, rendered: RenderedRows, max_length: int) -> Sequences:
     """Return what the trainer of a recipe draws from.
 
     Args:
         recipe: With objective and packing filled in.
+        task: What the model is asked to give out.
         rendered: Training rows as token ids, cut.
         max_length: Sequence length in tokens.
     """
-    return OBJECTIVES[recipe.objective].examples(rendered, max_length, packed=bool(recipe.training.packing))
+    return objective_of(recipe, task).examples(rendered, max_length, packed=bool(recipe.training.packing))
 
 
 def build_trainer(context: RunContext) -> BuiltTrainer:
@@ -107,7 +126,7 @@ def build_trainer(context: RunContext) -> BuiltTrainer:
         context.task,
         context.plan.device,
         context.batching,
-        make_examples(context.recipe, context.rendered, context.renderer.max_length),
+        make_examples(context.recipe, context.task, context.rendered, context.renderer.max_length),
         model=context.model,
         tokenizer=context.tokenizer,
         # The trainer insists on a folder of its own and makes it; it writes nothing there.
@@ -184,7 +203,7 @@ def make_trainer(
         rewarding=rewarding,
         references=references,
     )
-    trainer = OBJECTIVES[recipe.objective].trainer(parts)
+    trainer = objective_of(recipe, task).trainer(parts)
     trainer.rate_factors = rate_factors(model, recipe)
     trainer.label_smoothing = training.label_smoothing
     return BuiltTrainer(trainer, order, sequences, total_steps)

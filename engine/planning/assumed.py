@@ -12,6 +12,7 @@ _CHAT = LengthProfile(count=1000, mean=330, p50=280, p90=640, p99=960, longest=1
 _TEXT = LengthProfile(
     count=1000, mean=1000, p50=1000, p90=1600, p99=2000, longest=2048, total=1_000_000, estimated=True
 )
+_REWRITTEN = LengthProfile(count=1000, mean=380, p50=350, p90=590, p99=760, longest=800, total=380_000, estimated=True)
 _LABELLED = LengthProfile(count=1000, mean=60, p50=45, p90=120, p99=230, longest=256, total=60_000, estimated=True)
 _ASSUMED_FORMATS: dict[RowFormat, RowFormat] = {"messages": "prompt_completion"}
 
@@ -24,6 +25,8 @@ def assumed_data(objective: str) -> DataProfile:
     """
     goal = find_objective(objective)
     lengths = {"text": _TEXT, "labels": _LABELLED, "tags": _LABELLED}.get(goal.signal, _CHAT)
+    if "text_to_text.prefix" in goal.settings:
+        lengths = _REWRITTEN
     answers = (
         _CHAT.model_copy(update={"mean": 120, "p50": 100, "p90": 250, "p99": 400, "longest": 512})
         if goal.converses

@@ -57,7 +57,8 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
         device=facts.device.kind,
         where=facts.where,
         precision=precision,
-        max_length=values["training.max_length"],
+        # The formula takes what is written to be as long as what is read.
+        max_length=max(values["training.max_length"], values["text_to_text.max_target_length"] or 0),
         rank=values["method.rank"] or DEFAULT_RANK,
         targets=targets if isinstance(targets, str) else tuple(targets),
         methods=(method,) if method else _methods(given, facts),
@@ -224,7 +225,7 @@ def setup_of(plan: Plan) -> Setup:
         method=method.facts.name,
         precision=training.precision or "float32",
         micro_batch=plan.steps.micro_batch,
-        max_length=training.max_length or plan.model.context_length,
+        max_length=max(training.max_length or plan.model.context_length, recipe.text_to_text.max_target_length or 0),
         optimizer=training.optimizer or "adamw",
         activation_checkpointing=bool(training.activation_checkpointing),
         rank=method.rank or DEFAULT_RANK,

@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.catalog.learning_rates import RATE_FAMILIES
 from engine.catalog.methods import MethodName, find_method
-from engine.catalog.objectives import find_objective
+from engine.catalog.objectives import ModelKind, find_objective
 from engine.catalog.optimizers import find_optimizer
 from engine.catalog.preference_losses import PreferenceLoss
 from engine.hardware.devices import Gpu, Hardware
@@ -67,14 +67,15 @@ def choose_length(
         written: Tokens that the model itself adds to a row while it learns.
     """
     context = model.context_length
+    lengths = data.cut_lengths
     if written:
         return _length_with_answers(context, data, written)
-    if data.lengths is None or not data.lengths.count:
+    if lengths is None or data.lengths is None or not lengths.count:
         length = min(context, DEFAULT_LENGTH)
         return length, "the lengths of the rows are not known yet"
     if find_objective(objective).plain_text:
-        return _packed_length(context, data.lengths.total, effective_batch)
-    lengths = data.lengths
+        words = "packed text" if model.kind == "decoder" else "windows of text"
+        return _packed_length(context, data.lengths.total, effective_batch, words)
     # A little more that spares every row from being cut is worth it.
     wanted = lengths.longest if lengths.longest <= 1.25 * lengths.p99 + 8 else lengths.p99
     length = max(8, math.ceil(wanted / 8) * 8)
@@ -94,12 +95,12 @@ def _length_with_answers(context: int, data: DataProfile, written: int) -> Reaso
     return length, f"the longest prompt has {longest} tokens, an answer up to {written}"
 
 
-def _packed_length(context: int, total_tokens: int, effective_batch: int) -> Reasoned:
+def _packed_length(context: int, total_tokens: int, effective_batch: int, words: str) -> Reasoned:
     length = min(context, PACKED_LENGTH)
     while length > 64 and total_tokens / length < effective_batch * MIN_PACKED_STEPS:
         length //= 2
     reason = "the model's context" if length == context else f"enough sequences from {human_count(total_tokens)} tokens"
-    return length, f"packed text: {reason}" if length != PACKED_LENGTH else "packed text: long enough for its context"
+    return length, f"{words}: {reason if length != PACKED_LENGTH else 'long enough for its context'}"
 
 
 def usual_rate(method: str, num_params: int, optimizer: str = "adamw") -> float:
@@ -129,14 +130,15 @@ def choose_rate(
     return float(f"{loss.rate_share * usual:.3g}"), f"{loss.rate_share:g} of what is {reason}: {loss.title} needs less"
 
 
-def choose_metrics(objective: str, judge: str | None) -> tuple[list[str], str]:
+def choose_metrics(objective: str, kind: ModelKind, judge: str | None) -> tuple[list[str], str]:
     """Return what is measured and why.
 
     Args:
         objective: A name of the catalogue.
+        kind: Kind of the base model.
         judge: Who compares written answers, where somebody does.
     """
-    metrics = list(find_objective(objective).metrics)
+    metrics = list(find_objective(objective).metrics_of(kind))
     if judge is None and "win_rate" in metrics:
         return [name for name in metrics if name != "win_rate"], "all that need no judge"
     return metrics, "all that fit the objective"
@@ -163,8 +165,8 @@ def _answer_tokens(longest: int, model: ModelProfile, reason: str) -> Reasoned:
     if not longest:
         return min(128, model.context_length // 2), "there are no answers to measure"
     tokens = max(8, math.ceil(longest * 1.1))
-    # Half of the context stays for the question.
-    most = min(MAX_ANSWER_TOKENS, model.context_length // 2)
+    # Half of the context stays for the question, unless that has a context of its own.
+    most = min(MAX_ANSWER_TOKENS, model.context_length // (1 if model.kind == "encoder-decoder" else 2))
     if tokens > most:
         return most, f"the longest answer has {longest} tokens, capped"
     return tokens, reason

@@ -94,7 +94,8 @@ def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Ite
     """Yield the data's own findings, and what its size and lengths mean for this run."""
     for finding in data.findings:
         # `suitability_findings` says the same with the better tool.
-        if finding.code != "data.few_rows" or recipe.goal.signal != "answers" or data.lengths is None:
+        said = recipe.goal.signal == "answers" and model.kind == "decoder" and data.lengths is not None
+        if finding.code != "data.few_rows" or not said:
             yield finding
     blocked = any(finding.severity == "error" for finding in data.findings)
     if not data.num_train:
@@ -124,20 +125,37 @@ def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Ite
         )
     if not recipe.goal.plain_text:
         yield from _cut_rows(recipe, model, data)
+        yield from _cut_targets(recipe, data)
+
+
+def _cut_targets(recipe: Recipe, data: DataProfile) -> Iterator[Finding]:
+    length, targets = recipe.text_to_text.max_target_length, data.answer_lengths
+    if targets is None or length is None or not (cut := rows_cut(targets, length)):
+        return
+    share = cut / targets.count
+    yield _finding(
+        "data.targets_cut",
+        f"About {cut} of {targets.count} texts to write ({share:.1%}) are longer than {length} tokens and lose their "
+        f"end; the longest has {targets.longest}.",
+        "Raise text_to_text.max_target_length, or shorten those texts." if share > MANY_CUT else "",
+        path="text_to_text.max_target_length",
+        severity="warning" if share > MANY_CUT else "note",
+    )
 
 
 def _cut_rows(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterator[Finding]:
     length = recipe.training.max_length
-    if data.lengths is None or length is None or not (cut := rows_cut(data.lengths, length)):
+    lengths = data.cut_lengths
+    if lengths is None or length is None or not (cut := rows_cut(lengths, length)):
         return
-    share = cut / data.lengths.count
+    share = cut / lengths.count
     rows = "answers with their prompts" if recipe.goal.signal in ("preferences", "rewards") else "rows"
     full = length >= text_context(model, recipe.method)
     longer = "Choose a model with a longer context" if full else "Raise training.max_length"
     yield _finding(
         "data.rows_cut",
-        f"About {cut} of {data.lengths.count} {rows} ({share:.1%}) are longer than {length} tokens and will be cut; "
-        f"the longest has {data.lengths.longest}.",
+        f"About {cut} of {lengths.count} {rows} ({share:.1%}) are longer than {length} tokens and will be cut; "
+        f"the longest has {lengths.longest}.",
         f"{longer}, or shorten those rows." if share > MANY_CUT else "",
         path="training.max_length",
         severity="warning" if share > MANY_CUT else "note",

@@ -16,7 +16,7 @@ def length_choices(case: Case) -> list[LengthChoice]:
     Empty for plain text, whose long rows become several sequences, and where the lengths are not known. The memory is
     that of the planned setting at another length, so that the difference is the price of the length alone.
     """
-    lengths, planned = case.plan.data.lengths, case.setup.max_length
+    lengths, planned = case.plan.data.cut_lengths, case.setup.max_length
     if lengths is None or not lengths.count or case.space.work.text:
         return []
     context = text_context(case.plan.model, case.plan.recipe.method)

@@ -271,7 +271,13 @@ class Plan(Profile):
     def task(self) -> Task:
         """What the model is asked to give out."""
         data = self.data
-        return task_of(self.recipe.objective, self.model.kind, data.labels, multi_label=data.multi_label)
+        return task_of(
+            self.recipe.objective,
+            self.model.kind,
+            data.labels,
+            multi_label=data.multi_label,
+            prefix=self.recipe.text_to_text.prefix or "",
+        )
 
     @property
     def blocked(self) -> bool:

@@ -18,8 +18,10 @@ from engine.planning.capabilities import Surroundings, reason_against
 from engine.planning.case import Facts, case_of, space_of
 from engine.planning.depth import Stages, default_every, default_layers_per_stage, head_learns_alone
 from engine.planning.depth_findings import depth_findings
+from engine.planning.derive_targets import choose_prefix, choose_target
 from engine.planning.duration import estimate_time, reference_seconds
 from engine.planning.few_shot import affordable, choose_few_shot
+from engine.planning.head_settings import unread_findings, unread_settings
 from engine.planning.heads import with_head
 from engine.planning.lengths import length_choices
 from engine.planning.memory import Setup
@@ -204,8 +206,14 @@ def _derive_frame(facts: _Facts) -> None:
         "training.max_length",
         *derive.choose_length(settings["objective"], facts.reading, data, batch, written=written),
     )
+    _clear_unread(facts)
     settings.derive("training.packing", *_packing(facts))
-    settings.derive("evaluation.metrics", *derive.choose_metrics(settings["objective"], settings["preference.judge"]))
+    if "text_to_text.prefix" in facts.goal.settings:
+        settings.derive("text_to_text.prefix", *choose_prefix(model, data.traits))
+    if "text_to_text.max_target_length" in facts.goal.settings_of(model.kind):
+        settings.derive("text_to_text.max_target_length", *choose_target(model, data.answer_lengths))
+    metrics = derive.choose_metrics(settings["objective"], model.kind, settings["preference.judge"])
+    settings.derive("evaluation.metrics", *metrics)
     if "evaluation.max_new_tokens" in facts.goal.settings:
         settings.derive("evaluation.max_new_tokens", *derive.choose_answer_tokens(data, facts.reading))
     if settings.set_by_person("method.name"):
@@ -213,6 +221,12 @@ def _derive_frame(facts: _Facts) -> None:
         for path in METHOD_SETTINGS:
             if path.startswith("method.") and path not in method.settings:
                 settings.clear_preset(path, f"{method.words} does not read it")
+
+
+def _clear_unread(facts: _Facts) -> None:
+    """Take back what a preset says and the kind of model that the person chose does not read."""
+    for path, because in unread_settings(facts.goal, facts.model).items():
+        facts.settings.clear_preset(path, because)
 
 
 def _derive_sharing(facts: _Facts, space: Space, alone: Choice) -> tuple[Space, Choice]:
@@ -274,6 +288,8 @@ def _derive_adapter(facts: _Facts, setup: Setup) -> None:
 def _packing(facts: _Facts) -> tuple[bool, str]:
     if facts.ahead:
         return False, "virtual tokens stand in front of each row"
+    if "training.packing" not in facts.goal.settings_of(facts.model.kind):
+        return False, "rows apart"
     return facts.text, "plain text fills its sequences" if facts.text else "rows apart"
 
 
@@ -424,6 +440,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
         machine=facts.of.machine,
         findings=[
             *_rule_findings(facts),
+            *unread_findings(facts.settings, facts.goal, facts.model),
             *model_findings(facts.model, recipe.objective, trusted=recipe.model.trust_remote_code),
             *find.data_findings(recipe, facts.model, facts.data),
             *suitability_findings(recipe, facts.model, facts.data),

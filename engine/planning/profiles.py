@@ -207,6 +207,7 @@ class DataTraits(Profile):
         answers_in_prompt: Answers that stand in their prompt word for word.
         dated: Answers with a day, a price or a stock level, which will be different later.
         mean_prompt_words: Mean number of words of a prompt.
+        mean_answer_words: Mean number of words of an answer; 0 when nobody counted.
     """
 
     num_rows: int
@@ -217,6 +218,7 @@ class DataTraits(Profile):
     answers_in_prompt: float = 0.0
     dated: float = 0.0
     mean_prompt_words: float = 0.0
+    mean_answer_words: float = 0.0
 
 
 class DataProfile(Profile):
@@ -233,6 +235,7 @@ class DataProfile(Profile):
         dropped: `{reason: count}` of rows that are not used.
         lengths: Lengths of whole training rows in tokens, before cutting.
         answer_lengths: Lengths of the trained part of the rows in tokens; None for plain text.
+        source_lengths: Lengths of what an encoder reads of each row, its decoder writing the rest; None for others.
         traits: What the words of conversations look like; None for plain text, or when nobody looked.
         sha256: Hash over the files read.
         commits: `{reference: the same with its commit}` of the hub data sets read, so that the run reads the same.
@@ -262,6 +265,7 @@ class DataProfile(Profile):
     dropped: dict[str, int] = Field(default_factory=dict)
     lengths: LengthProfile | None = None
     answer_lengths: LengthProfile | None = None
+    source_lengths: LengthProfile | None = None
     held_out_answer_longest: int = 0
     traits: DataTraits | None = None
     sha256: str = ""
@@ -275,3 +279,8 @@ class DataProfile(Profile):
     label_counts: dict[str, int] = Field(default_factory=dict)
     multi_label: bool = False
     findings: list[Finding] = Field(default_factory=list)
+
+    @property
+    def cut_lengths(self) -> LengthProfile | None:
+        """Lengths that the sequence length cuts: of whole rows, or of sources where targets have a length of theirs."""
+        return self.lengths if self.source_lengths is None else self.source_lengths

@@ -21,7 +21,8 @@ def suitability_findings(recipe: Recipe, model: ModelProfile, data: DataProfile)
     if not data.num_train:
         return
     if recipe.goal.signal == "answers":
-        yield from _few_examples(recipe, model, data)
+        if model.kind == "decoder":
+            yield from _few_examples(recipe, model, data)
         if data.traits is not None and data.traits.num_rows >= _MIN_LOOKED_AT:
             yield from _facts(data.traits)
             yield from _changing(data.traits)

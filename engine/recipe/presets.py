@@ -24,7 +24,9 @@ ORDER = (
     "full-small",
     "classify",
     "tag-words",
+    "summarise-t5",
     "domain-adaptation",
+    "domain-adaptation-encoder",
     "prefer",
     "reward-model",
 )

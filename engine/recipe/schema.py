@@ -19,9 +19,11 @@ from engine.catalog.objectives import Objective, find_objective
 from engine.recipe.schema_data import DataSection
 from engine.recipe.schema_objectives import (
     ClassificationSection,
+    DomainAdaptationSection,
     PreferenceSection,
     ReinforcementSection,
     RewardModelSection,
+    TextToTextSection,
     TokenClassificationSection,
 )
 from engine.recipe.schema_training import TrainingSection
@@ -206,8 +208,8 @@ class MethodSection(Section):
 
 
 MetricChoice = Literal[
-    "perplexity", "token_accuracy", "exact_match", "rouge", "bleu", "chrf",
-    "accuracy", "f1_macro", "f1_micro", "entity_f1", "reward_accuracy", "reward_margin", "win_rate",
+    "perplexity", "token_accuracy", "masked_perplexity", "masked_accuracy", "general_text", "exact_match", "rouge",
+    "bleu", "chrf", "accuracy", "f1_macro", "f1_micro", "entity_f1", "reward_accuracy", "reward_margin", "win_rate",
     "reward", "solved_rate", "kl", "completion_length",
 ]  # fmt: skip
 
@@ -297,6 +299,7 @@ class Recipe(Section):
     objective: Literal[
         "chat",
         "domain-adaptation",
+        "text-to-text",
         "classification",
         "token-classification",
         "preference",
@@ -312,6 +315,12 @@ class Recipe(Section):
     training: TrainingSection = Field(default_factory=TrainingSection, title="Training", description="How it learns.")
     evaluation: EvaluationSection = Field(
         default_factory=EvaluationSection, title="Evaluation", description="How it is judged."
+    )
+    domain_adaptation: DomainAdaptationSection = Field(
+        default_factory=DomainAdaptationSection, title="Domain adaptation", description="How plain text is read."
+    )
+    text_to_text: TextToTextSection = Field(
+        default_factory=TextToTextSection, title="Text to text", description="How one text is turned into another."
     )
     classification: ClassificationSection = Field(
         default_factory=ClassificationSection, title="Classification", description="How classes are learnt."
@@ -353,6 +362,8 @@ RECIPE_SECTIONS: tuple[str, ...] = (
     "data.split",
     "training",
     "evaluation",
+    "domain_adaptation",
+    "text_to_text",
     "classification",
     "token_classification",
     "preference",

@@ -9,6 +9,50 @@ from engine.catalog.rewards import RewardName
 from engine.recipe.section import Section, why
 
 
+class DomainAdaptationSection(Section):
+    """How plain text is read."""
+
+    masked_share: float = Field(
+        0.15,
+        title="Hidden words",
+        ge=0.01,
+        le=0.6,
+        description="Share of the words that an encoder has to guess, drawn anew at each step. Encoders only.",
+        json_schema_extra=why(
+            "0.15, as BERT was made; 0.3 suits ModernBERT, which was made with it.", level="advanced"
+        ),
+    )
+
+
+class TextToTextSection(Section):
+    """How one text is turned into another."""
+
+    prefix: str | None = Field(
+        None,
+        title="Prefix",
+        max_length=2000,
+        description='Words put in front of each text, such as "summarize: ", with the blank that parts them.',
+        json_schema_extra=why("None: the examples show what is wanted. T5 gets the words that it learnt summaries by."),
+    )
+    max_target_length: int | None = Field(
+        None,
+        title="Result length",
+        ge=2,
+        description="Longest text to learn to write, in tokens; longer ones are cut and counted. Encoder-decoder only.",
+        json_schema_extra=why("The shortest length that cuts at most 1 % of the texts to write."),
+    )
+    num_beams: int = Field(
+        1,
+        title="Beams",
+        ge=1,
+        le=16,
+        description="Drafts kept while a text is written, in evaluations and by the finished model; 1 keeps the best.",
+        json_schema_extra=why(
+            "1 is quickest; 4 often score a little higher, for four times the work.", level="advanced"
+        ),
+    )
+
+
 class TokenClassificationSection(Section):
     """How words are tagged."""
 

@@ -16,7 +16,8 @@ ARITHMETIC = "Arithmetic"
 CARE = "Checks and checkpoints"
 
 BestBy = Literal[
-    "loss", "perplexity", "token_accuracy", "exact_match", "rouge1", "rougeL", "bleu", "chrf", "accuracy", "f1_macro",
+    "loss", "perplexity", "token_accuracy", "masked_perplexity", "masked_accuracy", "general_perplexity",
+    "general_masked_perplexity", "exact_match", "rouge1", "rougeL", "bleu", "chrf", "accuracy", "f1_macro",
     "f1_micro", "entity_f1", "entity_precision", "entity_recall", "reward_accuracy", "reward_margin", "win_rate",
     "reward", "solved_rate", "last",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 
 from engine.evaluation.job import DEFAULT_MAX_LENGTH
-from engine.objectives.build import OBJECTIVES
+from engine.objectives.build import objective_of
 from engine.objectives.sequences import Segment, Sequences, make_segment
 from engine.planning.plan import Plan
 from engine.planning.profiles import LengthProfile
@@ -50,7 +50,7 @@ def training_sequences(plan: Plan, micro_batch: int, accumulation: int, num_step
         num_steps: Steps rehearsed.
     """
     rows = micro_batch * accumulation
-    gathered = OBJECTIVES[plan.recipe.objective].gathered
+    gathered = objective_of(plan.recipe, plan.task).gathered
     if plan.recipe.training.packing:
         return gathered([_packed(plan) for _ in range(rows * num_steps)])
     trained = _longest_trained(plan)

@@ -110,7 +110,7 @@ def check_learner(preflight: Preflight, context: RunContext, attempts: Attempts)
     if context.recipe.training.packing:
         _check_packing(preflight, context, attempts)
     context.desk.attend()
-    if context.task.head == "causal-lm" and context.task.signal in ("answers", "text"):
+    if context.task.signal in ("answers", "text"):
         preflight.check("P23", "The first loss is sane", lambda: check_first_loss(context))
     context.desk.attend()
     if context.task.signal == "prompts":

@@ -126,7 +126,7 @@ def _uneven_rows(context: RunContext) -> Sequences:
         names = {sequences.row_id(index) for index in drawn}
         drawn = [int(index) for index in short if sequences.row_id(int(index)) in names]
     rows = RenderedRows(ListedSequences([sequences[index] for index in drawn]))
-    examples = make_examples(_unpacked(context), rows, context.renderer.max_length)
+    examples = make_examples(_unpacked(context), context.task, rows, context.renderer.max_length)
     return examples.only(range(min(NUM_ROWS, len(examples))))
 
 

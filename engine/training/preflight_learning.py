@@ -280,7 +280,7 @@ def _one_batch(context: RunContext) -> Sequences:
         names = {sequences.row_id(index) for index in drawn}
         drawn = [index for index in teaching if sequences.row_id(index) in names]
     rows = RenderedRows(ListedSequences([sequences[index] for index in drawn]))
-    examples = make_examples(context.recipe, rows, context.renderer.max_length)
+    examples = make_examples(context.recipe, context.task, rows, context.renderer.max_length)
     sizes = accumulate(int(length) for length in examples.lengths[: context.batching.micro_batch])
     few = sum(size <= ENOUGH_TOKENS for size in sizes)
     return examples.only(range(max(1, few)))

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from engine.data.rendering import Renderer
+from engine.data.rendering import renderer_of
 from engine.evaluation.evaluate import measure
 from engine.models.tokenizers import LoadedTokenizer, load_tokenizer
-from engine.objectives.build import OBJECTIVES, BuiltTrainer, make_trainer
+from engine.objectives.build import BuiltTrainer, make_trainer, objective_of
 from engine.objectives.rewarding import make_rewarding
 from engine.objectives.sequences import Segment
 from engine.out_of_memory import give_back_memory
@@ -75,7 +75,7 @@ class ProbedRun:
 
     def trainer(self, model: Any, steps: list[list[list[int]]]) -> BuiltTrainer:
         """Return a trainer of these steps."""
-        sequences = OBJECTIVES[self.recipe.objective].gathered(
+        sequences = objective_of(self.recipe, self.request.plan.task).gathered(
             [
                 [Segment(part.row_id, part.input_ids, part.labels, tuple(part.targets)) for part in sequence]
                 for sequence in self.request.sequences
@@ -178,7 +178,7 @@ def _evaluate_once(probed: ProbedRun, model: Any) -> None:
     if recipe.row_tokens is None or not probed.request.held_out:
         return
     tokenizer = probed.loaded.tokenizer
-    renderer = Renderer(tokenizer, recipe.row_tokens, recipe.data.system_prompt, probed.request.plan.task)
+    renderer = renderer_of(probed.request.plan, tokenizer)
     rows, micro_batch = probed.request.held_out, probed.request.micro_batch
     rewarding = make_rewarding(recipe, model) if renderer.task.signal == "prompts" else None
     measure(

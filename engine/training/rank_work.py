@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from engine.data.rendering import Renderer
+from engine.data.rendering import renderer_of
 from engine.data.run_rows import RowLines
 from engine.data.tokenized import tokenize
 from engine.models.tokenizers import load_tokenizer
@@ -135,11 +135,11 @@ def build(job: RankJob) -> BuiltTrainer:
     plan, run = job.plan, RunDirectory(Path(job.run))
     recipe = plan.recipe
     loaded = load_tokenizer(Path(job.folder), recipe)
-    max_length = recipe.row_tokens or plan.model.context_length
-    renderer = Renderer(loaded.tokenizer, max_length, recipe.data.system_prompt, plan.task)
+    renderer = renderer_of(plan, loaded.tokenizer)
     # The worker has tokenised the same rows, so that they are read from the cache.
-    rendered = tokenize(RowLines(run.train_file), renderer, cache=home_folders().cache).cut(max_length)
-    sequences = make_examples(recipe, rendered, max_length)
+    tokens = tokenize(RowLines(run.train_file), renderer, cache=home_folders().cache)
+    rendered = tokens.cut(renderer.max_length, renderer.max_target)
+    sequences = make_examples(recipe, plan.task, rendered, renderer.max_length)
     # The worker has written them before it started this process.
     references = read_references(run, plan, sequences) if compares(recipe) else None
     return make_trainer(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from engine.data.rendering import Renderer
+from engine.data.rendering import renderer_of
 from engine.data.run_rows import load_rows
 from engine.data.tokenized import tokenize
 from engine.evaluation.isolation import undisturbed
@@ -67,12 +67,12 @@ def sweep_trainer(plan: Plan, scratch: Path) -> BuiltTrainer:
         raise ProblemError(Problem("plan.incomplete", "The plan does not say where the model is.", "Make it again."))
     rows = load_rows(RunDirectory(private_folder(scratch / "run")), plan, cache=cache)
     loaded = load_tokenizer(Path(folder), recipe)
-    max_length = recipe.training.max_length
-    renderer = Renderer(loaded.tokenizer, max_length, recipe.data.system_prompt, plan.task)
-    rendered = tokenize(rows.train, renderer, rows_sha256=rows.train_sha256, cache=cache).cut(max_length)
+    renderer = renderer_of(plan, loaded.tokenizer)
+    tokens = tokenize(rows.train, renderer, rows_sha256=rows.train_sha256, cache=cache)
+    rendered = tokens.cut(renderer.max_length, renderer.max_target)
     if problems := rendered.problems():
         raise ProblemError(*problems)
-    steps = make_examples(recipe, rendered, max_length)
+    steps = make_examples(recipe, plan.task, rendered, renderer.max_length)
     micro = plan.steps.micro_batch
     cut = sweep_steps(len(steps), micro, rows_per_step(plan), recipe.training.seed)
     accumulation = max(len(step) for step in cut)

@@ -35,7 +35,7 @@ def prepare_references(context: RunContext) -> None:
     """
     if not compares(context.recipe):
         return
-    sequences = make_examples(context.recipe, context.rendered, context.renderer.max_length)
+    sequences = make_examples(context.recipe, context.task, context.rendered, context.renderer.max_length)
     context.references = read_references(context.run, context.plan, sequences)
     if context.references is not None:
         return
@@ -87,7 +87,9 @@ def _computed(context: RunContext, sequences: Sequences) -> References:
 
 def judged_sequences(recipe: Recipe, renderer: Renderer, rows: Sequence[Row]) -> Sequences:
     """Return the rows that a measurement judges, as the trainer would take them."""
-    return make_examples(recipe, renderer.render_rows(rows[: recipe.evaluation.max_rows]), renderer.max_length)
+    return make_examples(
+        recipe, renderer.task, renderer.render_rows(rows[: recipe.evaluation.max_rows]), renderer.max_length
+    )
 
 
 def _asked(

@@ -252,7 +252,7 @@ def test_plain_text_is_continued_from_its_start(model, tokenizer):
     measured = measure(
         model, tokenizer, Renderer(tokenizer, 128), rows, recipe("domain-adaptation"), phase="before", step=0
     )
-    assert set(measured.metrics) == {"loss", "perplexity", "token_accuracy"}
+    assert set(measured.metrics) == {"loss", "perplexity", "token_accuracy", "general_perplexity"}
     for row, sample in zip(rows, measured.samples, strict=False):
         assert (sample.prompt + sample.expected) == row["text"]
 

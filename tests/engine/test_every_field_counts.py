@@ -49,6 +49,7 @@ from tests.engine.forked import ForkedWorker
 from tests.engine.made_pairs import pair_rows
 from tests.engine.made_runs import events_of, loss_curve, write_rows
 from tests.engine.spoiled_rows import chosen_rows, spoiled_rows
+from tests.engine.tiny_kinds import save_encoder, save_pair_model
 from tests.engine.tiny_models import command_rows, save_tiny_judge, save_tiny_model
 
 GIB = 2**30
@@ -120,6 +121,8 @@ JUDGED = DRAWN | {"reinforcement.rewards": ["model"], "reinforcement.reward_mode
 PAIRS = SHORT_RUN | {"objective": "preference", "data.source": "WORLD/pairs.jsonl", "training.learning_rate": 1e-2}
 KTO = PAIRS | {"preference.loss": "kto"}
 SPLIT = {"data.source": "WORLD/spoiled.jsonl", "data.split.method": "group", "data.split.column": "user"}
+HIDDEN = PLAIN_TEXT | SHORT_RUN | {"model.base": "WORLD/bert", "method.name": "full", "evaluation.max_new_tokens": None}
+REWRITTEN = {"objective": "text-to-text", "model.base": "WORLD/t5"}
 CHANGES: dict[str, Change] = {
     "name": Change("Lamps", ("created.name",)),
     "objective": Change("domain-adaptation", ("prepared.sequences", "measured.samples")),
@@ -230,6 +233,10 @@ CHANGES: dict[str, Change] = {
     "preference.undesirable_weight": Change(2.0, ("trained.losses",), KTO),
     "preference.judge": Change("WORLD/judge", ("judged.metrics",), PAIRS),
     "reward_model.centering": Change(0.5, ("trained.losses",), PAIRS | {"objective": "reward-model"}),
+    "domain_adaptation.masked_share": Change(0.4, ("trained.losses", "trainer.columns_learnt"), HIDDEN),
+    "text_to_text.prefix": Change("Do this: ", ("prepared.sequences",), REWRITTEN),
+    "text_to_text.max_target_length": Change(3, ("prepared.sequences",), REWRITTEN),
+    "text_to_text.num_beams": Change(3, ("learner.beams", "measured.answers"), REWRITTEN),
     "delivery.merge": Change(False, ("delivered.folders",)),
     "delivery.formats": Change(["gguf"], ("planned.errors",), {"model.base": "WORLD/opt"}),
     "delivery.output": Change("WORLD/out", ("delivered.output",)),
@@ -244,6 +251,8 @@ class World:
         self.home = HomeFolders(folder / "runs", folder / "cache", folder / "drafts")
         save_tiny_model(folder / "base")
         save_tiny_model(folder / "other", seed=8)
+        save_pair_model(folder / "t5")
+        save_encoder(folder / "bert")
         self._save_cached_revisions()
         self._save_model_with_code()
         self._save_other_architecture()
@@ -439,6 +448,7 @@ def _learner(world: World, changes: dict[str, Any]) -> dict[str, Any]:
         "dtypes": [str(parameter.dtype) for parameter in parameters.values()],
         "scaling": [layer.scaling["default"] for layer in layers],
         "attention": model.config._attn_implementation,
+        "beams": model.generation_config.num_beams,
         "activations": [type(m._activation).__name__ for m in model.modules() if isinstance(m, BottleneckLayer)],
         "dropout_places": [vars(module).get("attention_dropout") for module in model.modules()],
         "dropout": [getattr(layer.lora_dropout["default"], "p", 0.0) for layer in layers],
@@ -461,6 +471,7 @@ def _trainer(world: World, changes: dict[str, Any]) -> dict[str, Any]:
         "total_steps": built.total_steps,
         "batches": [built.sequences.row_ids(batch) for batch in batches],
         "columns": sorted(first),
+        "columns_learnt": int((first["labels"] != -100).sum()),
         "rates": [args.learning_rate * trainer.rate_share(step) for step in range(built.total_steps)],
         "group_rates": sorted({group["initial_lr"] for group in optimizer.param_groups}),
         "decays": sorted(group["weight_decay"] for group in optimizer.param_groups),

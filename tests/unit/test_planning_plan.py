@@ -88,6 +88,8 @@ def test_every_leaf_has_a_value_and_a_source() -> None:
         "reinforcement.beta",
         "reinforcement.scale_rewards",
         "reinforcement.token_mean",
+        "text_to_text.prefix",
+        "text_to_text.max_target_length",
     }
     assert {path for path, value in leaves.items() if value is None} <= may_stay_empty
     assert found.sources["objective"].kind == "you"
@@ -334,7 +336,7 @@ def test_a_generated_answer_leaves_room_for_its_question() -> None:
 def test_plain_text_is_packed_into_enough_sequences() -> None:
     found = plan(objective="domain-adaptation", data=TEXT)
     assert found.recipe.training.packing is True
-    assert found.recipe.evaluation.metrics == ["perplexity", "token_accuracy"]
+    assert found.recipe.evaluation.metrics == ["perplexity", "token_accuracy", "general_text"]
     assert found.recipe.training.max_length is not None
     assert found.steps.steps_per_epoch >= 8
     assert found.steps.steps_per_epoch * 16 * found.recipe.training.max_length >= 135_000
