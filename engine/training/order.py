@@ -159,6 +159,6 @@ class FixedOrder(StepOrder):
         """Return the row indices of optimizer step `step` (from 0)."""
         return [row for rows in self.micro_batches(step) for row in rows]
 
-    def micro_batches(self, step: int) -> list[list[int]]:
+    def all_micro_batches(self, step: int) -> list[list[int]]:
         """Return the row indices of each micro-batch of optimizer step `step` (from 0)."""
         return self._steps[step % len(self._steps)]

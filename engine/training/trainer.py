@@ -210,9 +210,9 @@ class RunTrainer(StepTrainer, SFTTrainer):
         """Return the summed cross entropy of the trained tokens over their number in the whole step.
 
         TRL's own version also computes entropy and accuracy, with five waits for the device per micro-step. Its fused
-        head and plain cross entropy give the same loss.
+        head and plain cross entropy give the same loss. Mixtures of experts add how unevenly their experts are used.
         """
-        if return_outputs or self.aux_loss_enabled:
+        if return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss = self._token_loss(model, inputs, num_items_in_batch)
         if self.share is not None and num_items_in_batch is None:
@@ -224,16 +224,34 @@ class RunTrainer(StepTrainer, SFTTrainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
     ) -> Any:
         inputs["use_cache"] = False
+        if self.aux_loss_enabled:
+            inputs["output_router_logits"] = True
         if self.label_smoothing:
-            labels = inputs.pop("labels")
-            logits = model(**inputs).logits
-            # What a place predicts is the token after it.
-            return smoothed_loss(logits[:, :-1], labels[:, 1:], self.label_smoothing, num_items_in_batch)
-        if not self.fused_head:
+            return self._smoothed_token_loss(model, inputs, num_items_in_batch)
+        if not self.fused_head and not self.aux_loss_enabled:
             return Trainer.compute_loss(self, model, inputs, num_items_in_batch=num_items_in_batch)
         outputs = model(**inputs, fused_lm_head=True)
         num_items = outputs.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
-        return -outputs.log_probs.sum() / torch.as_tensor(num_items).clamp(min=1)
+        loss = -outputs.log_probs.sum() / torch.as_tensor(num_items).clamp(min=1)
+        return self._with_experts(loss, outputs, num_items_in_batch)
+
+    def _smoothed_token_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
+    ) -> torch.Tensor:
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        # Virtual tokens stand in front. What a place predicts is the token after it.
+        logits = outputs.logits[:, -labels.shape[1] :]
+        loss = smoothed_loss(logits[:, :-1], labels[:, 1:], self.label_smoothing, num_items_in_batch)
+        return self._with_experts(loss, outputs, num_items_in_batch)
+
+    def _with_experts(self, loss: torch.Tensor, outputs: Any, num_items_in_batch: torch.Tensor | int | None) -> Any:
+        """Add how unevenly experts are used: a mean over each micro-batch, of which a step takes the mean."""
+        if not self.aux_loss_enabled:
+            return loss
+        # Without a count of items the trainer divides by the micro-batches.
+        parts = 1 if num_items_in_batch is None else len(self.order.all_micro_batches(self.state.global_step))
+        return loss + self.router_aux_loss_coef * outputs.aux_loss / parts
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | int | None:
         """Return the trained tokens of the whole step; None where the model's own loss takes no such number."""

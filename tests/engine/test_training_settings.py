@@ -8,7 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModel
+from trl import SFTTrainer
 
+from engine.methods.apply import apply_method
 from engine.models.dropout import set_dropout
 from engine.objectives.build import build_trainer
 from engine.objectives.class_loss import class_losses
@@ -18,6 +20,7 @@ from engine.training.losses import smoothed_loss
 from engine.training.run import train
 from tests.engine.made_context import made_context
 from tests.engine.made_runs import loss_curve, made_recipe
+from tests.engine.tiny_families import tiny
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 64}
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -98,6 +101,53 @@ def test_the_trainers_loss_is_smoothed_towards_all_tokens(tmp_path: Path) -> Non
     plain, smoothed, most = (first_loss(tmp_path / f"run-{share}", label_smoothing=share) for share in (0.0, 0.1, 0.5))
     assert plain != smoothed
     # Linear in the share: the same two losses are mixed.
+    assert smoothed - plain == pytest.approx((most - plain) / 5, rel=1e-3)
+
+
+def experts_losses(folder: Path, method: dict[str, Any], share: float) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Return the loss of a mixture of experts on the first micro-batch of two, TRL's own, and what has a gradient."""
+    training = {"max_steps": 2, "effective_batch": 8, "micro_batch": 4, "label_smoothing": share}
+    model = tiny("mixtral", vocab_size=384)
+    recipe = made_recipe("model", "data", training=training, method=method)
+    built = build_trainer(made_context(folder, recipe, model=apply_method(model, recipe).eval()))
+    trainer = built.trainer
+    trainer.current_gradient_accumulation_steps = 2
+    batch = trainer.data_collator([trainer.train_dataset[row] for row in built.order.micro_batches(0)[0]])
+    items = torch.tensor(100)
+    loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=items)
+    loss.backward()
+    routers = [p for n, p in trainer.model.named_parameters() if n.endswith("gate.weight")]
+    with torch.no_grad():
+        theirs = SFTTrainer.compute_loss(trainer, trainer.model, dict(batch), num_items_in_batch=items)
+    return loss.detach(), theirs, sum(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in routers)
+
+
+def test_mixtures_of_experts_are_smoothed_and_still_balance_their_experts(tmp_path: Path) -> None:
+    full = {"name": "full", "rank": None, "alpha": None, "dropout": None, "targets": None}
+    found = [experts_losses(tmp_path / f"run-{share}", full, share) for share in (0.0, 0.1, 0.5)]
+    (plain, theirs, routed), (smoothed, *_), (most, *_) = found
+    assert torch.allclose(plain, theirs, rtol=1e-5)
+    assert routed == 3
+    assert float(smoothed) != pytest.approx(float(plain), rel=1e-4)
+    # Linear in the share: only the tokens' part is smoothed, and that of the experts is in all three.
+    assert float(smoothed - plain) == pytest.approx(float(most - plain) / 5, rel=1e-3)
+    assert found[2][2] == 3
+
+
+@pytest.mark.parametrize("name", ["prompt-tuning", "prefix-tuning"])
+def test_behind_virtual_tokens_the_loss_is_smoothed_too(tmp_path: Path, name: str) -> None:
+    method = {"name": name, "rank": None, "alpha": None, "dropout": None, "targets": None, "virtual_tokens": 4}
+    losses = []
+    for share in (0.0, 0.1, 0.5):
+        recipe = made_recipe("model", "data", training={"max_steps": 2, "label_smoothing": share}, method=method)
+        model = apply_method(tiny("gpt2", vocab_size=384, n_positions=128), recipe).eval()
+        built = build_trainer(made_context(tmp_path / f"run-{share}", recipe, model=model))
+        (rows, *_) = built.order.micro_batches(0)
+        batch = built.trainer.data_collator([built.trainer.train_dataset[row] for row in rows])
+        with torch.no_grad():
+            losses.append(float(built.trainer.compute_loss(model, batch, num_items_in_batch=torch.tensor(100))))
+    plain, smoothed, most = losses
+    assert smoothed != plain
     assert smoothed - plain == pytest.approx((most - plain) / 5, rel=1e-3)
 
 
