@@ -31,7 +31,7 @@ def refuse_impossible(plan: Plan) -> None:
     errors = [finding for finding in plan.findings if finding.severity == "error"]
     if errors:
         raise ProblemError(*(Problem(**finding.model_dump()) for finding in errors))
-    if plan.recipe.goal.name == "reinforcement-learning":
+    if plan.recipe.goal.signal == "prompts":
         message = "The loss of reinforcement learning hovers around 0 at any rate: a sweep over rates says nothing."
         raise ProblemError(
             Problem("rate.no_loss", message, "Keep the derived rate; watch reward and KL of a short run.")
@@ -63,7 +63,11 @@ class RateSearch:
         self._cancelled = False
         # Whoever asked removes it: the process may be killed at any time.
         self._scratch = tempfile.mkdtemp(prefix="ftwizard-rate-")
-        self._process = _spawn(cache)
+        try:
+            self._process = _spawn(cache)
+        except ProblemError:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise
         self._log = cache / LOG_NAME
         request = json.dumps({"plan": plan.model_dump(mode="json"), "scratch": self._scratch}) + "\n"
         # The plan is larger than a pipe holds, and the process reads it when it has started.

@@ -105,9 +105,8 @@ def _method_settings(facts: _Facts) -> Iterator[Problem]:
                 path,
             )
         else:
-            why = "does not read it" if method.makes_adapter else "makes no adapter"
             fix = f"Remove {path}, or set method.name to {' or '.join(readers_of(path))}."
-            yield _no_effect(path, f"the method {name} {why}", fix)
+            yield _no_effect(path, f"the method {name} does not read it", fix)
 
 
 def _asks_for_what_is(facts: _Facts, path: str, method: Method) -> bool:

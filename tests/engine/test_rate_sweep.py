@@ -3,16 +3,18 @@
 import math
 import os
 import signal
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.catalog.objectives import OBJECTIVES, Objective
 from engine.objectives.build import BuiltTrainer, make_examples, make_trainer
 from engine.planning.plan import Plan
 from engine.planning.rate_curve import RatePoint, advise, sweep_rates
-from engine.planning.rate_search import RateSearch
+from engine.planning.rate_search import RateSearch, refuse_impossible
 from engine.recipe.problems import ProblemError
 from engine.training.batching import Batching
 from engine.training.order import FixedOrder
@@ -173,3 +175,24 @@ def test_what_cannot_be_swept_is_refused_before_a_process_starts(tmp_path: Path)
         RateSearch(elsewhere, tmp_path / "cache")
     assert caught.value.problems[0].code == "rate.not_here"
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.name)
+def test_only_what_learns_from_its_own_answers_has_no_loss_to_sweep(objective: Objective) -> None:
+    plan = made_plan(made_recipe("model", "rows.jsonl"))
+    plan = plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"objective": objective.name})})
+    if objective.name != "reinforcement-learning":
+        refuse_impossible(plan)
+        return
+    with pytest.raises(ProblemError) as caught:
+        refuse_impossible(plan)
+    assert caught.value.problems[0].code == "rate.no_loss"
+
+
+def test_a_process_that_cannot_start_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "cache").write_text("a file where the folder would be")
+    with pytest.raises(ProblemError):
+        RateSearch(made_plan(made_recipe(tmp_path, "rows.jsonl")), tmp_path / "cache")
+    assert not list((tmp_path / "scratch").iterdir())

@@ -37,6 +37,20 @@ def test_a_setting_is_read_or_refused_by_every_method(path):
         assert codes(f"method.name={method.name}", f"{path}={VALUES[path]}") == expected, method.name
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "readers"),
+    [
+        ("full", "method.layers", "feature-extraction"),
+        ("feature-extraction", "method.rate_decay", "gradual-unfreezing"),
+        ("lora", "method.width", "bottleneck"),
+    ],
+)
+def test_the_reason_is_that_the_method_does_not_read_it(method, path, readers):
+    (problem,) = found(f"method.name={method}", f"{path}={VALUES[path]}")
+    assert problem.message == f"{path} has no effect: the method {method} does not read it."
+    assert problem.fix == f"Remove {path}, or set method.name to {readers}."
+
+
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 def test_merging_is_asked_for_only_where_something_can_be_merged(method):
     merged = codes(f"method.name={method.name}", "delivery.merge=true")
