@@ -49,7 +49,7 @@ from engine.training.download import fetch_model
 from engine.training.event_log import EventLog
 from engine.training.few_shot import measure_few_shot
 from engine.training.interrupt import Interrupt
-from engine.training.preflight import Preflight, check_learner
+from engine.training.preflight import Preflight, check_comparison, check_learner
 from engine.training.preflight_packing import without_packing
 from engine.training.preflight_weights import check_files, loaded_whole
 from engine.training.probe import ENOUGH_RATIOS, Probe, reason_to_probe
@@ -200,8 +200,9 @@ def prepare_context(carried: Carried) -> RunContext:
     if plan.task.signal == "prompts":
         context.rewarding = make_rewarding(recipe, model)
     check_learner(preflight, context, carried.attempts)
-    write_data_report(carried.run, with_checks(plan.data, preflight.checks))
     prepare_references(context)
+    check_comparison(preflight, context)
+    write_data_report(carried.run, with_checks(plan.data, preflight.checks))
     if context.batching.num_gpus > 1:
         start_ranks(context, carried.ranks, folder)
     return context

@@ -222,7 +222,7 @@ class PreferenceTrainer(StepTrainer):
         self.add_extras({"reward_accuracy": right_B.sum() / num_rows, "reward_margin": signed_B.sum()})
 
 
-ROUNDING = 1e-4
+ROUNDING = 1e-3
 """Log-probabilities of a model and of its reference differ by so much before the first step, in float32."""
 
 

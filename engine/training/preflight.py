@@ -16,6 +16,7 @@ from engine.training.preflight_chance import check_first_loss
 from engine.training.preflight_gradients import check_accumulation
 from engine.training.preflight_learning import check_coverage, check_trial, check_what_learns
 from engine.training.preflight_packing import check_packing, without_packing
+from engine.training.preflight_pairs import check_judge, check_reference
 from engine.training.preflight_rewards import check_rewards
 from engine.training.preflight_tokens import check_ids, check_known_tokens
 from engine.training.recovery import Attempts
@@ -33,6 +34,8 @@ PATHS = {
     "P21": "model.base",
     "P22": "training.learning_rate",
     "P23": "model.base",
+    "P34": "preference.judge",
+    "P35": "model.base",
     "P25": "reinforcement.rewards",
     "P29": "training.learning_rate",
     "P30": "method.targets",
@@ -120,6 +123,20 @@ def check_learner(preflight: Preflight, context: RunContext, attempts: Attempts)
     preflight.check("P9", "A step does not depend on its cut", lambda: check_accumulation(context))
     context.desk.attend()
     preflight.check("P22", "The model can learn one batch by heart", lambda: check_trial(context))
+
+
+def check_comparison(preflight: Preflight, context: RunContext) -> None:
+    """Check what answers are compared with, once it is known; a resumed attempt repeats nothing.
+
+    Raises:
+        ProblemError: A check forbids the start.
+    """
+    if context.checkpoint is not None:
+        return
+    if context.recipe.preference.judge is not None:
+        preflight.check("P34", "The judge can be asked", lambda: check_judge(context))
+    if context.references is not None:
+        preflight.check("P35", "The model starts as its own reference", lambda: check_reference(context))
 
 
 def _check_packing(preflight: Preflight, context: RunContext, attempts: Attempts) -> None:

@@ -14,6 +14,7 @@ from engine.objectives.references import make_references
 from engine.planning.plan import Plan
 from engine.training.callbacks import RunCallback
 from engine.training.preflight_learning import check_trial
+from engine.training.preflight_pairs import check_reference
 from engine.training.run import train
 from tests.engine.made_pairs import marked_rows, pair_recipe, pair_rows, pairs_context, weights_of
 from tests.engine.made_runs import events_of, loss_curve
@@ -267,3 +268,14 @@ def test_a_row_that_is_repeated_stays_a_pair(tmp_path: Path) -> None:
         [row, row, row]
     )
     assert [len(segments) for segments in grouped(rendered).segments] == [2, 2, 2]
+
+
+def test_the_reference_is_held_against_the_model_before_the_first_step(tmp_path: Path) -> None:
+    context = pairs_context(tmp_path / "run", CASES["dpo lora"], pair_rows(12))
+    assert context.references is not None
+    assert check_reference(context).status == "passed"
+    context.references.train[3, 1] += 9.0
+    context.references.train[0:1] += 9.0
+    assert check_reference(context).status == "warning"
+    context.references.train[2, 0] = math.inf
+    assert check_reference(context).status == "blocked"
