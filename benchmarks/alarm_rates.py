@@ -1,7 +1,8 @@
 """How often the alarms on a curve fire when they should, and when they should not: on made-up curves.
 
-Clean curves: every shape, length, kind and level of noise of `tests/unit/made_curves.py`. Planted faults: on
-exponential falls to a floor of 0.5 to 2, in the last half of the run. `--repeats` draws each combination so many times.
+Clean curves: every shape, length, kind and level of noise of `tests/unit/made_curves.py`. Uneven rows: wrong
+classes in an easy task, batches of a harder source, rows sorted by source. Planted faults: on exponential falls to a
+floor of 0.5 to 2, in the last half of the run. `--repeats` draws each combination so many times.
 """
 
 import argparse
@@ -37,6 +38,19 @@ def false_alarms(curves: Iterable[tuple[str, list[float], list[float]]], watched
         wrong.update(raised(values, rates, watched))
     told = ", ".join(f"{kind} {number}" for kind, number in wrong.items()) or "none"
     print(f"{title}: {count} curves, alarms: {told}", flush=True)
+
+
+def uneven_rows(repeats: int) -> None:
+    """Print how many curves of rows that are not alike raise an alarm, by kind; of sorted rows, a rise is real."""
+    for shape in (*made.UNEVEN_ROWS, made.sorted_sources):
+        told = []
+        for n in made.UNEVEN_LENGTHS:
+            wrong = Counter[str]()
+            for seed in range(repeats):
+                wrong.update(raised(shape(random.Random(f"{shape.__name__} {n} {seed}"), n)))
+            kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(wrong.items())) or "none"
+            told.append(f"{n} steps: {kinds}")
+        print(f"{shape.__name__}, {repeats} curves of each length, alarms: {'; '.join(told)}", flush=True)
 
 
 def faults() -> dict[str, tuple[str, Callable[[list[float], random.Random], tuple[list[float], int]]]]:
@@ -104,6 +118,7 @@ def main() -> None:
         false_alarms(losses, "loss", f"clean losses, {title}")
         rewards = (curve for seed in range(repeats) for curve in made.clean_rewards(seed, noises=noises))
         false_alarms(rewards, "reward", f"clean rewards, {title}")
+    uneven_rows(20 * repeats)
     detections(4 * repeats)
 
 

@@ -19,12 +19,18 @@ _LEVEL_SPAN, _NOISE_SPAN = 15, 50
 _MOST_LIKENESS = 0.9
 _FEW_STEPS, _STEPS_TO_KNOW = 4, 100
 
-SPIKE_NOISES, SPIKE_RISE = 6.0, 0.25
-"""A jump is so many times the noise, and this share of the level."""
-SPIKE_STEPS = 4
-"""Steps in a row that a jump lasts before it is told: a single one is a batch of hard rows."""
-LONE_NOISES, LONE_TIMES, MIN_LONE_STEPS = 40.0, 5.0, 50
-"""A single step is told where it is so many times the noise, so many times the level and the largest excess so far."""
+SPIKE_NOISES, SPIKE_RISE, SPIKE_OF_FALL = 6.0, 0.25, 0.15
+"""A jump is so many times the noise, this share of the level, and this share of what had been learned before: near a
+loss of 0 the first two go to nothing."""
+SPIKE_STEPS, KNOWN_STEPS, KNOWN_TIMES = 4, 6, 2.0
+"""Steps in a row that a jump lasts before it is told: a single one is a batch of hard rows. The second where it is at
+most so many times what came and went before: hard batches stand together by chance."""
+LONE_NOISES, LONE_TIMES, LONE_OF_FALL, MIN_LONE_STEPS = 40.0, 5.0, 0.5, 50
+"""A single step is told where it is so many times the noise, so many times the level and the largest excess so far,
+and this share of what had been learned."""
+LONE_LEAST_LEVEL = 0.1
+"""Share of what had been learned below which no single step is told: one row with a wrong label, of which the model
+is sure, lifts a loss near 0 above the first one, and does no harm unless the loss stays up."""
 CALM_STEPS = 3
 
 RISE_ERRORS, RISE_OF_BEST, RISE_OF_FALL = 6.0, 0.25, 0.15
@@ -131,6 +137,7 @@ class Spike:
         highest: Largest value in it.
         calm: Steps in a row back at the level.
         largest: Largest excess so far that was no episode.
+        learned: What had been learned before it.
     """
 
     since: int = 0
@@ -141,21 +148,29 @@ class Spike:
     highest: float = 0.0
     calm: int = 0
     largest: float = 0.0
+    learned: float = 0.0
 
-    def look(self, point: Point, before: Baseline) -> Change:
-        """Take in a step; the baseline holds neither it nor the steps of a jump under way."""
+    def look(self, point: Point, before: Baseline, learned: float) -> Change:
+        """Take in a step; the baseline holds neither it nor the steps of a jump under way.
+
+        Args:
+            point: The step.
+            before: The curve before it.
+            learned: How far the smoothed curve had fallen; 0 where it had not.
+        """
         if before.count < MIN_STEPS:
             return None
         if not self.since:
             excess = point.value - before.level.value
-            if excess <= _jump(before.level.value, before.noise):
+            if excess <= _jump(before.level.value, before.noise, learned):
                 self.largest = max(self.largest, excess)
                 return None
             self.since, self.steps, self.told, self.calm = point.step, 0, False, 0
             self.level, self.noise, self.highest = before.level.value, before.noise, point.value
+            self.learned = learned
         self.highest = max(self.highest, point.value)
         excess = point.value - self.level
-        back = excess <= _jump(self.level, self.noise) / 2
+        back = excess <= _jump(self.level, self.noise, self.learned) / 2
         return self._end(back) if self.told else self._begin(back, excess, before)
 
     def _begin(self, back: bool, excess: float, before: Baseline) -> Change:
@@ -163,9 +178,17 @@ class Spike:
             self._forget()
             return None
         self.steps += 1
-        least = max(LONE_NOISES * self.noise, LONE_TIMES * self.largest, LONE_TIMES * abs(self.level))
-        self.told = self.steps >= SPIKE_STEPS or (before.count >= MIN_LONE_STEPS and excess > least)
+        known = self.highest - self.level <= KNOWN_TIMES * self.largest
+        self.told = self.steps >= (KNOWN_STEPS if known else SPIKE_STEPS) or (
+            before.count >= MIN_LONE_STEPS and self._is_enormous(excess)
+        )
         return "begun" if self.told else None
+
+    def _is_enormous(self, excess: float) -> bool:
+        """Return whether a single step is told."""
+        level = abs(self.level)
+        least = max(LONE_NOISES * self.noise, LONE_TIMES * max(self.largest, level), LONE_OF_FALL * self.learned)
+        return level >= LONE_LEAST_LEVEL * self.learned and excess > least
 
     def _end(self, back: bool) -> Change:
         self.steps += 1
@@ -180,8 +203,8 @@ class Spike:
         self.since = 0
 
 
-def _jump(level: float, noise: float) -> float:
-    return max(SPIKE_NOISES * noise, SPIKE_RISE * abs(level))
+def _jump(level: float, noise: float, learned: float) -> float:
+    return max(SPIKE_NOISES * noise, SPIKE_RISE * abs(level), SPIKE_OF_FALL * learned)
 
 
 @dataclass(slots=True)
@@ -205,6 +228,11 @@ class Divergence:
     start: float = 0.0
     high: float = 0.0
     told: bool = False
+
+    @property
+    def learned(self) -> float:
+        """How far the smoothed curve had fallen at its best; 0 where it had not."""
+        return max(0.0, self.start - self.best) if self.best_step else 0.0
 
     def look(self, point: Point, before: Baseline) -> Change:
         """Take in a step; the baseline does not hold it."""

@@ -72,7 +72,7 @@ class AlarmWatch:
             return []
         point = Point(step, -value if self._watched == "reward" else value, grad_norm, learning_rate)
         before = self._baseline
-        spike = self._spike.look(point, before)
+        spike = self._spike.look(point, before, self._divergence.learned)
         divergence = self._divergence.look(point, before)
         plateau = self._plateau.look(point, before)
         alarms = [
@@ -135,8 +135,7 @@ class AlarmWatch:
         still = f" and is still there at step {point.step}" if spike.steps > 1 else ""
         return (
             f"The {self._watched} {jumped} from {self._shown(spike.level)} to {self._shown(spike.highest)} at step "
-            f"{spike.since}{still}{self._gradient(point)}. If it does not come back, stop the run and start another "
-            f"with {self._calmer()}."
+            f"{spike.since}{still}{self._gradient(point)}. If it does not come back, either {self._causes()}."
         )
 
     def _divergence_words(self, point: Point, over: bool) -> str:
@@ -150,7 +149,15 @@ class AlarmWatch:
             best = f"{self._shown(divergence.start)} in the first steps"
         return (
             f"The {self._watched} is {'falling' if reward else 'rising'}: {now} at step {point.step}, smoothed, "
-            f"against {best}{self._gradient(point)}. Stop the run and start another with {self._calmer()}."
+            f"against {best}{self._gradient(point)}. Either {self._causes()}."
+        )
+
+    def _causes(self) -> str:
+        """Return what a rise may come from, and what to do about each: rows in an order look like a high rate."""
+        rows = "harder prompts" if self._watched == "reward" else "rows sorted by source, length or difficulty"
+        return (
+            f"the rate is too high (stop the run and start another with {self._calmer()}), or {rows} have come up "
+            "(look at the order and the sources of the rows: a lower rate would not help)"
         )
 
     def _plateau_words(self, point: Point, over: bool) -> str:

@@ -59,6 +59,34 @@ def late_start(rng: random.Random, n: int) -> list[float]:
     return [floor + fall * (1 - 1 / (1 + math.exp(-(t - 0.3 * n) / (0.05 * n)))) for t in range(n)]
 
 
+def mislabelled(rng: random.Random, n: int, share: float = 0.02) -> list[float]:
+    """Return the loss of an easy task of two classes, in batches of 8 rows, of which a share has the wrong class."""
+    span, floor = max(5, n * rng.choice((0.02, 0.05, 0.1))), rng.choice((0.0005, 0.002, 0.01))
+    values = []
+    for t in range(n):
+        right = (0.693 * math.exp(-t / span) + floor) * rng.lognormvariate(0, 0.3)
+        wrong = -math.log(1 - math.exp(-right))
+        values.append(sum(wrong if rng.random() < share else right for _ in range(8)) / 8)
+    return values
+
+
+def few_mislabelled(rng: random.Random, n: int) -> list[float]:
+    """Return the same with 0.2 % wrong rows: the first of them may come late."""
+    return mislabelled(rng, n, 0.002)
+
+
+def hard_batches(rng: random.Random, n: int) -> list[float]:
+    """Return a fall in which one batch of ten is from a harder source."""
+    times, values = rng.choice((1.5, 2, 3)), noisy(exponential(rng, n), gauss(rng, n), 0.03)
+    return [value * (times if rng.random() < 0.1 else 1) for value in values]
+
+
+def sorted_sources(rng: random.Random, n: int) -> list[float]:
+    """Return a fall with rows in blocks of 40 steps, from an easy and a hard source by turns: a rise that is real."""
+    times, values = rng.choice((1.5, 2, 3)), noisy(exponential(rng, n), gauss(rng, n), 0.03)
+    return [value * (times if t // 40 % 2 else 1) for t, value in enumerate(values)]
+
+
 def reward(rng: random.Random, n: int) -> list[float]:
     middle = n * rng.uniform(0.2, 0.6)
     return [0.1 + 0.7 / (1 + math.exp(-(t - middle) / (0.08 * n))) for t in range(n)]
@@ -67,6 +95,9 @@ def reward(rng: random.Random, n: int) -> list[float]:
 LOSSES: tuple[Callable[[random.Random, int], list[float]], ...] = (
     exponential, power_law, straight, little_to_learn, long_warm_up, epochs, preference, late_start,
 )  # fmt: skip
+
+UNEVEN_ROWS: tuple[Callable[[random.Random, int], list[float]], ...] = (mislabelled, few_mislabelled, hard_batches)
+UNEVEN_LENGTHS = (100, 400, 1500)
 
 
 def gauss(rng: random.Random, n: int) -> list[float]:

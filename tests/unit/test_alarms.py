@@ -75,6 +75,35 @@ def test_single_odd_steps_raise_no_alarm():
     assert watched(values) == []
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1, 1e3])
+@pytest.mark.parametrize("height", [0.1, 0.73, 5.0])
+def test_wrong_rows_in_a_loss_near_0_raise_no_alarm(height, scale):
+    values = falling(400, floor=0.002, fall=0.69)
+    values[200] = values[300] = height
+    assert watched([scale * value for value in values]) == []
+
+
+def test_hard_rows_that_stand_together_raise_no_alarm_below_a_share_of_what_was_learned():
+    nearly_0 = falling(400, floor=0.002, fall=0.69)
+    assert watched(made.with_rise(nearly_0, 200, 20, 1)[:210] + nearly_0[210:]) == []
+    higher = nearly_0[:200] + [0.3] * 10 + nearly_0[210:]
+    assert kinds(watched(higher)) == ["spike", "spike over"]
+
+
+@pytest.mark.parametrize(("steps", "told"), [(5, []), (6, ["spike", "spike over"])])
+def test_a_jump_as_high_as_hard_batches_before_it_is_told_after_six_steps(steps, told):
+    values = falling()
+    for at in range(60, 180, 15):
+        values[at] *= 2
+    assert kinds(watched(made.with_spike(values, 200, 2, steps))) == told
+
+
+@pytest.mark.parametrize("shape", made.UNEVEN_ROWS)
+def test_rows_that_are_not_alike_raise_no_alarm(shape):
+    curves = [shape(random.Random(f"{shape.__name__} {n} {seed}"), n) for n in (100, 400) for seed in range(20)]
+    assert [alarm.text for values in curves for alarm in watched(values)] == []
+
+
 def test_a_loss_that_has_fallen_and_then_stays_level_raises_no_alarm():
     assert watched(falling(2000, noise=0.005, span=5)) == []
 
@@ -118,6 +147,15 @@ def test_a_planted_rise_is_raised(to):
     assert 120 < first.step < 230
     assert first.text.startswith("The loss is rising: 1.")
     assert "start another with training.learning_rate" in first.text
+
+
+def test_a_rise_from_sorted_rows_names_their_order_beside_the_rate():
+    values = [value * (2 if t >= 150 else 1) for t, value in enumerate(falling(noise=0.02))]
+    alarms = watched(values)
+    assert kinds(alarms) == ["spike", "divergence"]
+    for alarm in alarms:
+        assert "either the rate is too high (stop the run" in alarm.text.replace("Either", "either")
+        assert "or rows sorted by source, length or difficulty have come up (look at the order" in alarm.text
 
 
 def test_a_rise_that_ends_is_over_and_may_come_again():
