@@ -73,6 +73,15 @@ class MethodCase:
         return str(self.settings["name"])
 
 
+def pair_rows(count: int) -> list[dict[str, Any]]:
+    """Return prompts with an answer that is right and one that is not."""
+    turns = (row["messages"] for row in command_rows(count))
+    return [
+        {"prompt": ask["content"], "chosen": answer["content"], "rejected": f"no({number})"}
+        for number, (ask, answer) in enumerate(turns)
+    ]
+
+
 OBJECTIVES: dict[str, ObjectiveCase] = {
     "chat": ObjectiveCase(lambda: command_rows(24)),
     "domain-adaptation": ObjectiveCase(lambda: text_rows(40), {"training": {"max_length": 32}}),
@@ -85,6 +94,7 @@ OBJECTIVES: dict[str, ObjectiveCase] = {
         },
         loss_falls=False,
     ),
+    "preference": ObjectiveCase(lambda: pair_rows(24), {"evaluation": {"metrics": ["reward_accuracy"]}}),
 }
 METHODS: dict[str, MethodCase] = {
     "full": MethodCase({"name": "full"}),
