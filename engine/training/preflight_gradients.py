@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from engine.data.preflight_case import Verdict
-from engine.data.rendered import ListedSequences, RenderedRows
+from engine.data.rendered import ListedSequences, RenderedRows, RenderedSequences
 from engine.methods.apply import trainable_summary
 from engine.objectives.build import make_examples, make_trainer
 from engine.objectives.sequences import Sequences
@@ -122,12 +122,20 @@ def _uneven_rows(context: RunContext) -> Sequences:
     places = sorted({round(place * (len(ordered) - 1) / (NUM_ROWS - 1)) for place in range(NUM_ROWS)})
     drawn = [int(ordered[place]) for place in places if 0 <= place < len(ordered)]
     if context.renderer.keeps_rows_whole:
-        # A drawn side brings the other one along.
-        names = {sequences.row_id(index) for index in drawn}
-        drawn = [int(index) for index in short if sequences.row_id(int(index)) in names]
+        # A drawn side brings the other one along, and a row with a long side is left out: half a pair is none.
+        fitting = set(short.tolist())
+        drawn = [at for index in drawn if fitting.issuperset(sides := _sides_of(sequences, index)) for at in sides]
+        drawn = list(dict.fromkeys(drawn))
     rows = RenderedRows(ListedSequences([sequences[index] for index in drawn]))
     examples = make_examples(_unpacked(context), context.task, rows, context.renderer.max_length)
     return examples.only(range(min(NUM_ROWS, len(examples))))
+
+
+def _sides_of(sequences: RenderedSequences, index: int) -> list[int]:
+    """Return the places of all sequences of a row, which stand behind each other."""
+    name = sequences.row_id(index)
+    near = range(max(0, index - 1), min(len(sequences), index + 2))
+    return [at for at in near if sequences.row_id(at) == name]
 
 
 def _unpacked(context: RunContext) -> Any:
