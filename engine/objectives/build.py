@@ -35,6 +35,7 @@ from engine.recipe.schema import Recipe
 from engine.recipe.schema_training import TrainingSection
 from engine.training.batching import Batching
 from engine.training.context import RunContext
+from engine.training.noise import NoiseCallback
 from engine.training.order import StepOrder
 from engine.training.trainer import StepTrainer
 
@@ -206,6 +207,8 @@ def make_trainer(
     trainer = objective_of(recipe, task).trainer(parts)
     trainer.rate_factors = rate_factors(model, recipe)
     trainer.label_smoothing = training.label_smoothing
+    if training.neftune_alpha:
+        trainer.add_callback(NoiseCallback(model, training.neftune_alpha))
     return BuiltTrainer(trainer, order, sequences, total_steps)
 
 

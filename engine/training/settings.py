@@ -43,8 +43,6 @@ def shared_settings(parts: "TrainerParts") -> dict[str, Any]:
         "fp16": training.precision == "float16",
         CHECKPOINTING: checkpointing,
         f"{CHECKPOINTING}_kwargs": {"use_reentrant": False} if checkpointing else None,
-        # The trainer puts the noise on when its loop begins and takes it off at its end; evaluations have none.
-        "neftune_noise_alpha": training.neftune_alpha,
         **_QUIET,
     }
 

@@ -151,10 +151,18 @@ def test_behind_virtual_tokens_the_loss_is_smoothed_too(tmp_path: Path, name: st
     assert smoothed - plain == pytest.approx((most - plain) / 5, rel=1e-3)
 
 
-def noise_in(folder: Path, monkeypatch: pytest.MonkeyPatch, alpha: float | None) -> tuple[list[bool], list[bool]]:
+def noise_in(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, alpha: float | None, virtual: str | None = None
+) -> tuple[list[bool], list[bool]]:
     """Return whether the embeddings of a run carried noise, in training and in evaluation."""
     training = {"max_steps": 3, "evaluate_every": 1, "neftune_alpha": alpha}
-    context = made_context(folder, made_recipe("model", "data", training=training))
+    recipe, model = made_recipe("model", "data", training=training), None
+    if virtual:
+        unset = {"rank": None, "alpha": None, "dropout": None, "targets": None}
+        method = unset | {"name": virtual, "virtual_tokens": 4}
+        recipe = made_recipe("model", "data", training=training, method=method)
+        model = apply_method(tiny("gpt2", vocab_size=384, n_positions=128), recipe)
+    context = made_context(folder, recipe, model=model)
     embedding = context.model.get_input_embeddings()
     seen: dict[bool, list[bool]] = {True: [], False: []}
     plain = nn.Embedding.forward
@@ -197,6 +205,16 @@ def test_noise_is_on_the_embeddings_while_training_and_in_no_evaluation(
     assert trained
     assert all(trained)
     assert evaluated
+    assert not any(evaluated)
+
+
+@pytest.mark.parametrize("method", ["prompt-tuning", "prefix-tuning", "p-tuning"])
+def test_noise_is_on_the_words_behind_virtual_tokens_in_any_family(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    trained, evaluated = noise_in(tmp_path / "run", monkeypatch, 5.0, method)
+    assert trained
+    assert all(trained)
     assert not any(evaluated)
 
 
