@@ -15,6 +15,7 @@ from engine.objectives.build import BuiltTrainer, build_trainer
 from engine.out_of_memory import give_back_memory
 from engine.recipe.problems import ProblemError
 from engine.runs.checkpoints import Checkpoint
+from engine.runs.events import EventReader, decode_chunk
 from engine.text import clean_line, human_count
 from engine.training.alarms import AlarmWatch
 from engine.training.best import BestStep
@@ -358,7 +359,8 @@ def _set_up(context: RunContext) -> Training:
     if context.recipe.training.preflight != "off":
         trainer.add_callback(StepGates(Preflight(context.events), trainer))
     if context.recipe.method.facts.staged:
-        trainer.add_callback(StageCallback(trainer.model, context.recipe, tell=partial(_tell_stage, context)))
+        tell = partial(_tell_stage, context, _told_stages(context))
+        trainer.add_callback(StageCallback(trainer.model, context.recipe, tell=tell))
     lookout = Lookout(
         context.events,
         context.desk,
@@ -373,8 +375,17 @@ def _set_up(context: RunContext) -> Training:
     return training
 
 
-def _tell_stage(context: RunContext, stage: Stage, unfreezing: Unfreezing) -> None:
-    """Say that a stage opens; the first one, how many there are."""
+def _told_stages(context: RunContext) -> set[int]:
+    """Return the numbers of the stages that the run has told of: an attempt may begin with the step that opened one."""
+    reader = EventReader(context.run.events_file)
+    events = (event for chunk in reader.chunks() if b"stage.opened" in chunk for event in decode_chunk(chunk)[0])
+    return {int(event.payload["stage"]) for event in events if event.type == "stage.opened"}
+
+
+def _tell_stage(context: RunContext, told: set[int], stage: Stage, unfreezing: Unfreezing) -> None:
+    """Say that a stage opens, and how much learns from now on; each is told of once in a run."""
+    if stage.number in told:
+        return
     learning, every = unfreezing.num_learning, unfreezing.num_weights
     context.events.write(
         "stage.opened",

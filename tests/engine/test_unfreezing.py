@@ -121,6 +121,7 @@ def test_each_block_learns_at_a_share_of_the_rate_above_it(tmp_path: Path):
 RESUMED = {
     "before the first of two boundaries, with rates of their own": ({"max_steps": 9}, {"rate_decay": 0.5}, 2),
     "between two boundaries, in the middle of a step": ({"max_steps": 9, "micro_batch": 2}, {}, 9),
+    "exactly on a boundary, which the stopped attempt has told of": ({"max_steps": 8}, {}, 3),
     "after both, with recomputation": ({"max_steps": 8, "activation_checkpointing": True}, {}, 7),
     "with an 8-bit optimizer": ({"max_steps": 8, "optimizer": "adamw_8bit"}, {}, 4),
 }
@@ -147,8 +148,10 @@ def test_a_stopped_run_goes_on_in_the_stage_that_it_left(name, tmp_path: Path, m
     assert before.keys() == expected.keys() == found.keys()
     assert all(torch.equal(expected[key], found[key]) for key in expected)
     for run in (straight.run, resumed.run):
-        opened = {event["step"]: event["title"] for event in events_of(run, "stage.opened")}
-        assert opened == {0: "last norm and block 2", 3: "block 1", 6: "embeddings"}
+        opened = [(event["step"], event["title"]) for event in events_of(run, "stage.opened")]
+        assert opened == [(0, "last norm and block 2"), (3, "block 1"), (6, "embeddings")]
+        codes = [event["code"] for event in events_of(run, "notice.raised")]
+        assert codes.count("training.stage_opened") == 3
     told = [event["message"] for event in events_of(straight.run, "notice.raised")]
     assert any(text.startswith("Stage 2 of 3 opens with step 4: block 1; now") for text in told)
     assert all(weight.requires_grad for weight in resumed.model.parameters())
