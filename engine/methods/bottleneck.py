@@ -13,14 +13,12 @@ from transformers.pytorch_utils import Conv1D
 
 from engine.methods.blocks import block_modules
 from engine.methods.bottleneck_tuner import BottleneckConfig, out_features
+from engine.methods.targets import ATTENTION_PARTS, STATE_SPACE_PARTS
 from engine.models.heads import PEFT_TASKS, head_modules, head_of
 from engine.planning.depth import default_width
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
 from engine.text import clean_line
-
-_ATTENTION_PARTS = ("attn", "attention")
-_STATE_SPACE_PARTS = ("mixer", "mamba", "ssm")
 
 
 def apply(model: PreTrainedModel, recipe: Recipe, tokenizer: PreTrainedTokenizerBase | None = None) -> PeftModel:
@@ -78,7 +76,7 @@ def output_projections(model: PreTrainedModel, *, feed_forward_only: bool) -> li
 
 def _is_mixer(name: str) -> bool:
     """Whether a layer belongs to a state space, whose kernels read some weights past an adapter."""
-    return any(part in parent.lower() for parent in name.split(".")[:-1] for part in _STATE_SPACE_PARTS)
+    return any(part in parent.lower() for parent in name.split(".")[:-1] for part in STATE_SPACE_PARTS)
 
 
 def _attention_of(name: str) -> str:
@@ -89,7 +87,7 @@ def _attention_of(name: str) -> str:
 def _prefixes_in_attention(name: str) -> Iterator[str]:
     parents = name.split(".")[:-1]
     for length, parent in enumerate(parents, start=1):
-        if any(part in parent.lower() for part in _ATTENTION_PARTS):
+        if any(part in parent.lower() for part in ATTENTION_PARTS):
             yield ".".join(parents[:length])
 
 

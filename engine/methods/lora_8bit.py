@@ -3,8 +3,9 @@
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from engine.catalog.methods import find_method
 from engine.methods import lora
-from engine.recipe.problems import Problem, ProblemError
+from engine.methods.quantized import require_quantized
 from engine.recipe.schema import Recipe
 
 
@@ -19,19 +20,5 @@ def apply(model: PreTrainedModel, recipe: Recipe, tokenizer: PreTrainedTokenizer
     Raises:
         ProblemError: The model is not quantised, or a target matches no layer.
     """
-    if not _holds_8bit_layers(model):
-        raise ProblemError(
-            Problem(
-                "method.not_quantized",
-                "8-bit LoRA needs a base model that was loaded in 8 bits, and this one was not.",
-                "Load it with bits=8, or choose the method lora.",
-                path="method.name",
-            )
-        )
+    require_quantized(model, find_method("lora-8bit"))
     return lora.apply(model, recipe, tokenizer)
-
-
-def _holds_8bit_layers(model: PreTrainedModel) -> bool:
-    from bitsandbytes.nn import Linear8bitLt
-
-    return any(isinstance(module, Linear8bitLt) for module in model.modules())

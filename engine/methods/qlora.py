@@ -3,8 +3,9 @@
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from engine.catalog.methods import find_method
 from engine.methods import lora
-from engine.recipe.problems import Problem, ProblemError
+from engine.methods.quantized import require_quantized
 from engine.recipe.schema import Recipe
 
 
@@ -22,19 +23,5 @@ def apply(model: PreTrainedModel, recipe: Recipe, tokenizer: PreTrainedTokenizer
     Raises:
         ProblemError: The model is not quantised, or a target matches no layer.
     """
-    if not _holds_4bit_layers(model):
-        raise ProblemError(
-            Problem(
-                "method.not_quantized",
-                "QLoRA needs a base model that was loaded in 4 bits, and this one was not.",
-                "Load it with bits=4, or choose the method lora.",
-                path="method.name",
-            )
-        )
+    require_quantized(model, find_method("qlora"))
     return lora.apply(model, recipe, tokenizer)
-
-
-def _holds_4bit_layers(model: PreTrainedModel) -> bool:
-    from bitsandbytes.nn import Linear4bit
-
-    return any(isinstance(module, Linear4bit) for module in model.modules())

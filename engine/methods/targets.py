@@ -14,8 +14,8 @@ from engine.recipe.problems import Problem, ProblemError
 from engine.text import clean_line
 
 Targets = Literal["all-linear", "attention", "mlp"] | list[str]
-_ATTENTION_PARTS = ("attn", "attention")
-_STATE_SPACE_PARTS = ("mixer", "mamba", "ssm")
+ATTENTION_PARTS = ("attn", "attention")
+STATE_SPACE_PARTS = ("mixer", "mamba", "ssm")
 _ROUTERS = frozenset({"gate", "router", "shared_expert_gate"})
 _STATE_SPACE_MODELS = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
 _READ_PAST_ADAPTERS = "out_proj"
@@ -100,13 +100,13 @@ def _reads_past_adapters(model: PreTrainedModel, name: str) -> bool:
 
 def _in_attention(name: str) -> bool:
     *parents, _ = name.split(".")
-    return any(part in parent.lower() for parent in parents for part in _ATTENTION_PARTS)
+    return any(part in parent.lower() for parent in parents for part in ATTENTION_PARTS)
 
 
 def _in_feed_forward(name: str) -> bool:
     """Whether a layer is the rest of a block: neither attention, nor a state space, nor what chooses experts."""
     *parents, last = name.split(".")
-    other = any(part in parent.lower() for parent in parents for part in _STATE_SPACE_PARTS)
+    other = any(part in parent.lower() for parent in parents for part in STATE_SPACE_PARTS)
     return any(parent.isdigit() for parent in parents) and not (_in_attention(name) or other or last in _ROUTERS)
 
 

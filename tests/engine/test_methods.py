@@ -186,3 +186,12 @@ def test_a_layer_that_takes_no_adapter_is_a_problem_with_a_way_out():
     assert (problem.code, problem.path) == ("method.refused_target", "method.targets")
     assert "out_proj" in problem.message
     assert "all-linear" in problem.fix
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("qlora", "QLoRA needs .* 4 bits"), ("lora-8bit", "8-bit LoRA needs .* 8")]
+)
+def test_a_base_model_that_is_not_quantised_is_refused(name, words):
+    with pytest.raises(ProblemError, match=words) as caught:
+        apply_method(tiny_llama(64), recipe(name, rank=4, alpha=8.0, dropout=0.0, targets="all-linear"))
+    assert caught.value.problems[0].code == "method.not_quantized"
