@@ -1,7 +1,7 @@
 """The matrix: which objective can be learnt with which method, by which kind of model. One table of rules.
 
-The plan, the wizard, the docs page and the tests ask here. A cell that is allowed is trained, saved, resumed and
-exported in a test (`tests/engine/test_method_matrix.py`).
+The plan, the wizard, the docs page and the tests ask here. A cell that is allowed is a whole run, with its export, in
+`tests/engine/test_every_cell.py`.
 """
 
 from engine.catalog.methods import METHODS, Method, find_method
@@ -56,11 +56,6 @@ def models_of(objective: Objective) -> str:
     kinds = [f"{KINDS_WORDS[kind]} such as {examples[kind]}" for kind in objective.kinds]
     words = "; or ".join(kinds)
     return words[0].upper() + words[1:] + "."
-
-
-def kinds_for(objective: str, method: str) -> tuple[ModelKind, ...]:
-    """Return the kinds of models that an objective trains with a method; empty where it trains none."""
-    return tuple(kind for kind in find_objective(objective).kinds if not reason_against(objective, method, kind))
 
 
 def cells() -> list[tuple[str, ModelKind, str, str]]:

@@ -1,11 +1,14 @@
 """Names of the classes, or of the tags of words, that rows tell apart, in the order in which models number them."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from engine.data.rows import Row
 from engine.data.shapes_tags import OUTSIDE
+
+_NUMBER = re.compile(r"-?[0-9]+")
 
 
 def names_in(row: Row) -> Sequence[str]:
@@ -46,7 +49,7 @@ def ordered(names: Iterable[str]) -> list[str]:
     The order must not depend on that of the rows: a model trained twice on shuffled rows numbers its classes alike.
     """
     found = set(names)
-    if all(name.lstrip("-").isdecimal() for name in found):
+    if all(_NUMBER.fullmatch(name) for name in found):
         return sorted(found, key=lambda name: (int(name), name))
     return sorted(found, key=lambda name: (name.casefold(), name))
 

@@ -36,7 +36,7 @@ class RunRows:
 
 
 _Check = Callable[[PreflightCase], Verdict | None]
-_OF_WRITING = frozenset({"P1", "P2", "P4", "P5", "P6"})
+_OF_WRITING = frozenset({"P1", "P2", "P3", "P4", "P5", "P6"})
 """Checks of what a model learns to write, and of how it will be asked to."""
 _CHECKS: tuple[tuple[str, str, str, _Check], ...] = (
     ("P1", "The loss covers the answers and nothing else", "data.source", check_mask),

@@ -101,7 +101,7 @@ def profile_of(
         # A class that only rows to be judged on have is numbered too: the model is judged by it.
         labels=ordered({*counts, *count_names(held), *count_names(test)}),
         label_counts=dict(counts),
-        multi_label=has_several(train),
+        multi_label=any(map(has_several, (train, held, test))),
         checks=[outcome.result() for outcome in found.outcomes],
         findings=[
             *_remarks(files, {outcome.name for outcome in found.outcomes}),

@@ -95,6 +95,11 @@ class Renderer:
         return frame_of(self.task, self.tokenizer)
 
     @property
+    def learns_rows(self) -> bool:
+        """Whether a row teaches by what it is, whichever of its tokens are there: a class is learnt of any text."""
+        return self.task.signal == "labels"
+
+    @property
     def keeps_rows_whole(self) -> bool:
         """Whether a row is of no use without all of its sequences, as the sides of a pair are."""
         return self.task.signal in ("preferences", "rewards")
@@ -171,7 +176,7 @@ class Renderer:
             for token in self.spelled(uncut.row):
                 result.spelled.add(token, row_id)
             sequences = self._cut(uncut)
-            taught = [sequence for sequence in sequences if sequence.teaches]
+            taught = [sequence for sequence in sequences if sequence.teaches or self.learns_rows]
             if self.drops_cut_rows:
                 if any(sequence.cut for sequence in sequences):
                     result.dropped.add("prompt_too_long", row_id)

@@ -17,7 +17,7 @@ def label_findings(train: Sequence[Row], held_out: Sequence[Row] = ()) -> list[F
     """Return what is wrong with the labels of a whole set.
 
     Args:
-        train: Canonical rows with `label` or `labels`; none where the first has neither.
+        train: Canonical rows with `label`, `labels` or `tags`; none where the first has none of them.
         held_out: Rows that the model is judged on.
 
     Returns:
@@ -28,7 +28,7 @@ def label_findings(train: Sequence[Row], held_out: Sequence[Row] = ()) -> list[F
         return []
     counts = Counter(label for row in train for label in _labels(row))
     if not counts:
-        return []
+        return [_unlabelled(train)]
     findings = [_single(*counts.most_common(1)[0], train)] if len(counts) == 1 and not _any_unlabelled(train) else []
     unseen = [(label, row["id"]) for row in held_out for label in _labels(row) if label not in counts]
     return [*findings, *([_unseen(unseen)] if unseen else [])]
@@ -36,12 +36,14 @@ def label_findings(train: Sequence[Row], held_out: Sequence[Row] = ()) -> list[F
 
 def _may_have_labels(row: Row) -> bool:
     # Rows of one data set have one shape; those of a large one are not all read to see that they have no labels.
-    return "label" in row or "labels" in row
+    return "label" in row or "labels" in row or "tags" in row
 
 
 def _labels(row: Row) -> list[str]:
     if "labels" in row:
         return list(row["labels"])
+    if "tags" in row:
+        return list(dict.fromkeys(row["tags"]))
     if "label" not in row:
         return []
     return [str(row["label"]).lower() if isinstance(row["label"], bool) else row["label"]]
@@ -50,6 +52,16 @@ def _labels(row: Row) -> list[str]:
 def _any_unlabelled(rows: Sequence[Row]) -> bool:
     """Return whether some rows have an empty list of labels: then one label can be told from none."""
     return any("labels" in row and not row["labels"] for row in rows)
+
+
+def _unlabelled(rows: Sequence[Row]) -> Finding:
+    return Finding(
+        code="data.single_label",
+        message=f"None of the {len(rows)} rows has a label (from {clean_line(rows[0]['id'])} on); nothing is learnt.",
+        fix="Map the column that holds the labels.",
+        path="data.source",
+        severity="error",
+    )
 
 
 def _single(label: str, count: int, rows: Sequence[Row]) -> Finding:

@@ -4,16 +4,16 @@ Both become words with tags. Places become tags of the scheme that the field cal
 entity, `I-NAME` on the others, `O` on words outside (Ramshaw & Marcus 1995, https://aclanthology.org/W95-0107).
 """
 
-import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from engine.data.rows import RawRow, Row, RowDefectError, Tally
 from engine.data.shapes_cells import cell, filled_text, is_blank, label_of
 from engine.data.shapes_turns import as_list
+from engine.data.words import word_spans
 
 OUTSIDE = "O"
-_WORD = re.compile(r"\w+|[^\w\s]")
 _STARTS, _ENDS = ("start", "start_offset", "begin"), ("end", "end_offset", "stop")
 _NAMES = ("label", "type", "entity_group", "entity", "tag", "labels")
 
@@ -42,22 +42,20 @@ def span_row(row: RawRow, mapping: dict[str, str], changed: Tally) -> Row:
         RowDefectError: Empty text, or places that overlap, lie outside or hold no word.
     """
     text = filled_text(row, mapping["text"], "empty_text")
-    spans = sorted(_span(item, text) for item in _items(row, mapping["entities"]))
-    words = list(_WORD.finditer(text))
+    spans = sorted({_span(item, text) for item in _items(row, mapping["entities"], missing=True)})
+    if any(start < end for (_, end, _), (start, _, _) in pairwise(spans)):
+        raise RowDefectError("broken_tags", "two entities share a part of the text, which tags cannot say")
+    words = word_spans(text, [border for start, end, _ in spans for border in (start, end)])
     if not words:
         raise RowDefectError("empty_text", f"column {mapping['text']!r}")
     tags = [OUTSIDE] * len(words)
-    reached = 0
     for start, end, name in spans:
-        if start < reached:
-            raise RowDefectError("broken_tags", "two entities share a word, which tags cannot say")
-        inside = [place for place, word in enumerate(words) if word.start() < end and word.end() > start]
+        inside = [place for place, (first, after) in enumerate(words) if first >= start and after <= end]
         if not inside:
             raise RowDefectError("broken_tags", f"the entity from {start} to {end} holds no word")
         for place in inside:
             tags[place] = f"{'B' if place == inside[0] else 'I'}-{name}"
-        reached = words[inside[-1]].end()
-    return {"id": row.where, "tokens": [word.group() for word in words], "tags": tags}
+    return {"id": row.where, "tokens": [text[first:after] for first, after in words], "tags": tags}
 
 
 def named_tags(row: Row, names: Sequence[str] | None) -> Row:
@@ -65,21 +63,24 @@ def named_tags(row: Row, names: Sequence[str] | None) -> Row:
 
     Args:
         row: A canonical row.
-        names: Names in the order of their numbers; None leaves the row as it is.
+        names: Names in the order of their numbers; None leaves the row as it is, as do tags that are names already.
 
     Raises:
-        RowDefectError: A tag is no number below their count.
+        RowDefectError: A tag is a number beyond their count.
     """
-    if names is None or "tags" not in row:
+    if names is None or "tags" not in row or not all(tag.isdecimal() for tag in row["tags"]):
         return row
-    wrong = next((tag for tag in row["tags"] if not tag.isdecimal() or int(tag) >= len(names)), None)
+    wrong = next((tag for tag in row["tags"] if int(tag) >= len(names)), None)
     if wrong is not None:
         raise RowDefectError("broken_tags", f"{wrong!r} is no number below {len(names)}, the count of the tags' names")
     return {**row, "tags": [names[int(tag)] for tag in row["tags"]]}
 
 
-def _items(row: RawRow, column: str) -> list[Any]:
+def _items(row: RawRow, column: str, *, missing: bool = False) -> list[Any]:
+    """Return the items of a cell that holds a list; with `missing`, null is a list of nothing."""
     value = cell(row, column)
+    if value is None and missing:
+        return []
     if isinstance(value, Mapping) and isinstance(value.get("entities"), list):
         value = value["entities"]
     items = value if isinstance(value, list) else as_list(value) if isinstance(value, str) else None

@@ -79,6 +79,7 @@ class TokenizedRows:
         left: Rows without a sequence at any length, by reason.
         spelled: Rows whose text spells a special token.
         keeps_rows_whole: A row is of no use without all of its sequences.
+        learns_rows: A row teaches whichever of its tokens are there.
         drops_cut_rows: A row that does not fit is left out.
         frame: What stands around the texts.
     """
@@ -90,12 +91,14 @@ class TokenizedRows:
         spelled: Tally,
         *,
         keeps_rows_whole: bool = False,
+        learns_rows: bool = False,
         drops_cut_rows: bool = False,
         frame: Frame | None = None,
     ) -> None:
         self._store = store
         self._frame = Frame() if frame is None else frame
         self._keeps_rows_whole = keeps_rows_whole
+        self._learns_rows = learns_rows
         self._drops_cut_rows = drops_cut_rows
         self._left = left
         self._spelled = spelled
@@ -131,7 +134,7 @@ class TokenizedRows:
             max_target: Longest target of a pair; None cuts none.
         """
         rows = cut_rows(self._store, max_length, self._frame, max_target)
-        teaches = rows.num_learnt > 0
+        teaches = (rows.lengths if self._learns_rows else rows.num_learnt) > 0
         if self._keeps_rows_whole:
             teaches &= ~np.isin(rows.row_numbers, rows.row_numbers[~teaches])
         if self._drops_cut_rows:
@@ -240,6 +243,7 @@ def _write(folder: Path, rows: Sequence[Row], renderer: Renderer, watch: WorkWat
     }
     facts["keeps_rows_whole"] = renderer.keeps_rows_whole
     facts["drops_cut_rows"] = renderer.drops_cut_rows
+    facts["learns_rows"] = renderer.learns_rows
     (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -255,6 +259,7 @@ def _open(folder: Path, renderer: Renderer) -> TokenizedRows:
         left,
         spelled,
         keeps_rows_whole=facts["keeps_rows_whole"],
+        learns_rows=facts["learns_rows"],
         drops_cut_rows=facts["drops_cut_rows"],
         frame=renderer.frame,
     )

@@ -3,9 +3,8 @@
 Shapes: T tokens, C classes, V vocabulary.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,15 @@ import torch
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.catalog.objectives import Head
-from engine.catalog.tasks import Task
 from engine.data.label_names import entity_words
 from engine.data.row_encoders import encode_words
 from engine.data.shapes_tags import OUTSIDE
+from engine.data.words import word_spans
 from engine.deployment.adapter import with_adapter
 from engine.evaluation.generation import context_length
-from engine.models.heads import AUTO_CLASSES, head_settings, is_new
+from engine.models.heads import AUTO_CLASSES, head_named, is_new
 from engine.models.hub import resolve_model
+from engine.models.loading import load_model
 from engine.models.tokenizers import faithful_tokenizer
 from engine.objectives.label_batches import closed, closing_id
 from engine.recipe.problems import Problem, ProblemError
@@ -28,29 +28,24 @@ from engine.runs.directory import RunDirectory, is_run
 from engine.text import clean_line
 
 MOST_CLASSES = 5
-_WORD = re.compile(r"\w+|[^\w\s]")
 DOES: dict[Head, str] = {
     "sequence-classification": "It says which class each text has that you type",
     "token-classification": "It names the entities in each text that you type",
     "masked-lm": "It fills in the mask of each text that you type",
-    "seq2seq-lm": "It rewrites each text that you type",
 }
-_ENDINGS: tuple[tuple[str, Head], ...] = (
-    ("ForSequenceClassification", "sequence-classification"),
-    ("ForTokenClassification", "token-classification"),
-    ("ForMaskedLM", "masked-lm"),
-    ("ForConditionalGeneration", "seq2seq-lm"),
-)
+_WRITING: frozenset[Head] = frozenset({"causal-lm", "seq2seq-lm"})
+"""Heads that `engine.deployment.chat` talks to, token by token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A model that is ready, what was loaded of it, and the head that it has."""
+    """A model that is ready, what was loaded of it, the head that it has, and the longest text that it was taught."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     which: str
     head: Head
+    max_length: int | None = None
 
 
 class AskSession:
@@ -58,7 +53,7 @@ class AskSession:
 
     Args:
         folder: A run directory, or a folder with a whole model.
-        device: Where it computes.
+        device: Where it computes; the GPU when there is one and the run used it, if None.
         which: Of a run: the merged model or the adapter on its base; `auto` takes the first there is.
 
     Raises:
@@ -67,13 +62,15 @@ class AskSession:
 
     converses = False
 
-    def __init__(self, folder: Path, device: str = "cpu", *, which: str = "auto") -> None:
-        asked = _of_run(RunDirectory(folder), device, which) if is_run(RunDirectory(folder)) else _of_folder(folder)
+    def __init__(self, folder: Path, device: str | None = None, *, which: str = "auto") -> None:
+        run = RunDirectory(folder)
+        place = device or (_place_of(run) if is_run(run) else "cpu")
+        asked = _of_run(run, place, which) if is_run(run) else _of_folder(folder)
         self.which, self.does = asked.which, DOES[asked.head]
         self.stop_reason, self.num_tokens = "stop", 0
         self._head, self._tokenizer = asked.head, asked.tokenizer
-        self._model = asked.model.to(torch.device(device)).eval()
-        self.context_length = context_length(self._model)
+        self._model = asked.model.to(torch.device(place)).eval()
+        self.context_length = min(_longest_text(self._model), asked.max_length or 1_000_000)
 
     @property
     def device(self) -> str:
@@ -87,7 +84,7 @@ class AskSession:
 
         Args:
             messages: The text is that of the last one.
-            max_new_tokens: Longest text that is written, for models that write.
+            max_new_tokens: Unused; nothing is written.
             temperature: Unused; classes are not drawn.
 
         Raises:
@@ -102,8 +99,6 @@ class AskSession:
                     yield self._entities(text)
                 case "masked-lm":
                     yield self._filled(text)
-                case "seq2seq-lm":
-                    yield self._rewritten(text, max_new_tokens)
                 case _:
                     yield self._classes(text)
 
@@ -124,9 +119,9 @@ class AskSession:
         return "\n".join(f"{100 * float(shares[number]):5.1f} %  {names[number]}" for number in best)
 
     def _entities(self, text: str) -> str:
-        words = _WORD.findall(text)
+        words = [text[start:end] for start, end in word_spans(text)]
         ids, places = encode_words(self._tokenizer, words)
-        ids = closed(ids[: self.context_length], closing_id(self._tokenizer))
+        ids = ids[: self.context_length]
         logits_TC = self._model(input_ids=torch.tensor([ids], device=self._model.device)).logits[0]
         tags = [OUTSIDE] * len(words)
         for place, word in places.items():
@@ -152,56 +147,82 @@ class AskSession:
             lines.append(", ".join(words))
         return "\n".join(lines)
 
-    def _rewritten(self, text: str, max_new_tokens: int) -> str:
-        output: Any = self._model.generate(**self._encoded(text), max_new_tokens=max_new_tokens, do_sample=False)
-        return str(self._tokenizer.decode(output[0], skip_special_tokens=True))
+
+def _place_of(run: RunDirectory) -> str:
+    return "cuda:0" if run.read_plan().device.kind == "cuda" and torch.cuda.is_available() else "cpu"
+
+
+def _longest_text(model: PreTrainedModel) -> int:
+    """Return how many tokens the model has positions for; some families count them from the padding token on."""
+    padding = getattr(model.get_input_embeddings(), "padding_idx", None)
+    counted = any(
+        isinstance(module, torch.nn.Embedding) and module.padding_idx is not None and "position" in name
+        for name, module in model.named_modules()
+    )
+    return context_length(model) - (int(padding) + 1 if counted and padding is not None else 0)
 
 
 def asks(folder: Path) -> bool:
-    """Return whether the model of a run, or of a folder, answers texts instead of going on with them."""
+    """Return whether the model of a run, or of a folder, answers texts instead of going on with them.
+
+    Raises:
+        ProblemError: The configuration in the folder cannot be read.
+    """
     run = RunDirectory(folder)
     if is_run(run):
-        return run.read_plan().task.head != "causal-lm"
-    return (folder / "config.json").is_file() and head_in(folder) != "causal-lm"
+        return run.read_plan().task.head not in _WRITING
+    return (folder / "config.json").is_file() and head_in(folder) not in _WRITING
 
 
-def head_in(folder: Path) -> Head:
-    """Return the head of a whole model in a folder, by the class that its configuration names."""
-    named = AutoConfig.from_pretrained(str(folder), local_files_only=True).architectures or [""]
-    return next((head for ending, head in _ENDINGS if str(named[0]).endswith(ending)), "causal-lm")
+def head_in(folder: Path, *, trust: bool = False) -> Head:
+    """Return the head of a whole model in a folder, by the class that its configuration names.
+
+    Raises:
+        ProblemError: The configuration cannot be read.
+    """
+    try:
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _not_loaded(folder, error) from error
+    named = config.architectures or [""]
+    return head_named(str(named[0]), writes_anew=bool(config.is_encoder_decoder))
 
 
 def _of_run(run: RunDirectory, device: str, which: str) -> Asked:
     plan = run.read_plan()
-    trust = plan.recipe.model.trust_remote_code
+    trust, max_length = plan.recipe.model.trust_remote_code, plan.recipe.row_tokens
     if which == "base" and is_new(plan.task.head):
         message = "The untouched base model has no such head: what it says would be chance."
         raise ProblemError(Problem("chat.no_base", message, "Leave out --base."))
     if which in ("auto", "merged") and run.merged_folder.is_dir():
-        return _of_folder(run.merged_folder, trust=trust)
-    if which != "base" and not run.adapter_folder.is_dir():
-        message = f"Run {clean_line(run.folder_name)} has left no model yet."
-        raise ProblemError(Problem("chat.no_model", message, "Wait until it is finished, or `ftwizard resume` it."))
-    revision = plan.model.revision or plan.recipe.model.revision
-    base = resolve_model(plan.recipe.model.base, revision, allow_code=trust).folder
-    model = _weights(base, plan.task, trust=trust)
+        return replace(_of_folder(run.merged_folder, trust=trust), max_length=max_length)
+    wanted = run.merged_folder if which == "merged" else run.adapter_folder
+    if which != "base" and not wanted.is_dir():
+        what = {"merged": "merged model", "adapter": "adapter"}.get(which, "model")
+        message = f"Run {clean_line(run.folder_name)} has no {what}."
+        fix = "Wait until it is finished, or `ftwizard resume` it; `ftwizard export` merges an adapter."
+        raise ProblemError(Problem("chat.no_model", message, fix))
+    model = load_model(plan.recipe, device, bits=None, task=plan.task)
+    base = resolve_model(plan.recipe.model.base, plan.recipe.model.revision, allow_code=trust).folder
     if which == "base":
-        return Asked(model, faithful_tokenizer(base, [], trust=trust), "base", plan.task.head)
+        return Asked(model, faithful_tokenizer(base, [], trust=trust), "base", plan.task.head, max_length)
     tokenizer = faithful_tokenizer(run.adapter_folder, [], trust=trust)
     adapted: Any = with_adapter(model, tokenizer, run.adapter_folder)
-    return Asked(adapted, tokenizer, "adapter", plan.task.head)
+    return Asked(adapted, tokenizer, "adapter", plan.task.head, max_length)
 
 
 def _of_folder(folder: Path, *, trust: bool = False) -> Asked:
-    head = head_in(folder)
-    model = AUTO_CLASSES[head].from_pretrained(
-        str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=trust
-    )
+    head = head_in(folder, trust=trust)
+    try:
+        model = AUTO_CLASSES[head].from_pretrained(
+            str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=trust
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise _not_loaded(folder, error) from error
     return Asked(model, faithful_tokenizer(folder, [], trust=trust), "merged", head)
 
 
-def _weights(folder: Path, task: Task, *, trust: bool) -> PreTrainedModel:
-    model: PreTrainedModel = AUTO_CLASSES[task.head].from_pretrained(
-        str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=trust, **head_settings(task)
-    )
-    return model
+def _not_loaded(folder: Path, error: Exception) -> ProblemError:
+    text = clean_line(str(error).strip().split("\n", 1)[0], max_chars=240)
+    message = f"The model in {clean_line(folder)} cannot be loaded: {text}"
+    return ProblemError(Problem("chat.not_loaded", message, "Name the folder of a run, or of a whole model."))

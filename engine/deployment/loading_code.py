@@ -86,7 +86,7 @@ def _head_code(plan: Plan) -> str:
     if plan.task.head not in ("sequence-classification", "token-classification"):
         return ""
     names = list(plan.task.labels) or ["reward"]
-    return f", num_labels={len(names)}, id2label=dict(enumerate({json.dumps(names)}))"
+    return f", num_labels={len(names)}, id2label=dict(enumerate({json.dumps(names)})), ignore_mismatched_sizes=True"
 
 
 def _input_code(plan: Plan, prompt: str) -> Sequence[str]:

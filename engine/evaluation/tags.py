@@ -74,7 +74,10 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
 def _tag_rows(job: Job) -> list[TagRow]:
     wanted = job.rows[: job.recipe.evaluation.max_rows]
     by_id = {row["id"]: row for row in wanted}
-    return [TagRow(by_id[each.id], each) for each in job.renderer.render_rows(wanted).sequences]
+    rendered = job.renderer.render_rows(wanted)
+    if dropped := rendered.dropped.total():
+        job.remarks.append(f"{dropped} of {len(wanted)} {job.kind} rows are not judged: no word of them is left.")
+    return [TagRow(by_id[each.id], each) for each in rendered.sequences]
 
 
 def _remark(job: Job, done: Sequence[tuple[TagRow, TagScore]]) -> None:

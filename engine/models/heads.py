@@ -43,8 +43,18 @@ _CLASS_ENDINGS: tuple[tuple[str, Head], ...] = (
 
 def head_of(model: PreTrainedModel) -> Head:
     """Return the head of a loaded model, by the class that transformers built."""
-    name = type(model).__name__
-    return next((head for ending, head in _CLASS_ENDINGS if name.endswith(ending)), "causal-lm")
+    return head_named(type(model).__name__, writes_anew=bool(model.config.is_encoder_decoder))
+
+
+def head_named(class_name: str, *, writes_anew: bool) -> Head:
+    """Return the head of a class of transformers.
+
+    Args:
+        class_name: Its name.
+        writes_anew: The model is an encoder with a decoder; some decoders that also read images are named alike.
+    """
+    head: Head = next((head for ending, head in _CLASS_ENDINGS if class_name.endswith(ending)), "causal-lm")
+    return "causal-lm" if head == "seq2seq-lm" and not writes_anew else head
 
 
 def writes(model: PreTrainedModel) -> bool:

@@ -43,7 +43,7 @@ class LabelCollator:
 
 
 class TagCollator:
-    """Pads texts and the tags of their words on the right; texts that were cut are closed as by `LabelCollator`.
+    """Pads texts and the tags of their words on the right; a text that was cut ends with its last word.
 
     Args:
         tokenizer: Of the model.
@@ -51,21 +51,14 @@ class TagCollator:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._pad_id = 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-        self._closing_id = closing_id(tokenizer)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Return `input_ids`, `attention_mask` and `labels`, each [B, S]; without rows there is nothing."""
         if not rows:
             return {}
-        texts = [closed(row["input_ids"], self._closing_id) for row in rows]
-        batch = padded_texts(texts, self._pad_id)
+        batch = padded_texts([row["input_ids"] for row in rows], self._pad_id)
         longest = batch["input_ids"].shape[1]
-        # The token that closes a text which was cut stands where a word was.
-        labels = [
-            row["labels"] if ids == row["input_ids"] else [*row["labels"][:-1], IGNORED]
-            for row, ids in zip(rows, texts, strict=True)
-        ]
-        batch["labels"] = torch.tensor([tags + [IGNORED] * (longest - len(tags)) for tags in labels])
+        batch["labels"] = torch.tensor([row["labels"] + [IGNORED] * (longest - len(row["labels"])) for row in rows])
         return batch
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.catalog.builtin import is_builtin
-from engine.catalog.exports import find_format
 from engine.catalog.learning_rates import RATE_FAMILIES
 from engine.catalog.methods import METHOD_SETTINGS, METHODS, Method, find_method, readers_of
 from engine.catalog.metrics import GENERATING_CHOICES, METRICS, best_choices, find_metric
@@ -22,6 +21,7 @@ from engine.recipe.check import ACCESS_TOKEN
 from engine.recipe.fields import fields_by_path
 from engine.recipe.problems import Problem
 from engine.recipe.rules_reinforcement import reinforcement_rules
+from engine.recipe.rules_results import result_rules
 from engine.recipe.schema import Recipe
 from engine.recipe.sources import Source, flatten
 from engine.recipe.strict_yaml import resolve_scalar
@@ -30,7 +30,6 @@ from engine.text import clean_line
 DeviceKind = Literal["cuda", "cpu"]
 
 MAX_HELD_OUT_SHARE = 0.5
-MAX_SAMPLE_PROMPTS = 16
 
 _WHY_UNREAD: dict[str, str] = {
     "data.system_prompt": "has no conversation to put it in front of",
@@ -435,42 +434,8 @@ def _remote_code(facts: _Facts) -> Iterator[Problem]:
         )
 
 
-def _sample_prompts(facts: _Facts) -> Iterator[Problem]:
-    prompts = facts.recipe.evaluation.sample_prompts
-    path = "evaluation.sample_prompts"
-    if prompts is None:
-        return
-    if any(not prompt.strip() for prompt in prompts):
-        yield Problem("evaluation.prompt_empty", "A sample prompt is empty.", "Write it or remove it.", path)
-    if len(prompts) > MAX_SAMPLE_PROMPTS:
-        yield Problem(
-            "evaluation.many_prompts",
-            f"{len(prompts)} sample prompts are answered at each evaluation, which takes long.",
-            f"Keep at most {MAX_SAMPLE_PROMPTS}.",
-            path,
-            "warning",
-        )
-
-
-def _formats(facts: _Facts) -> Iterator[Problem]:
-    recipe = facts.recipe
-    method = recipe.method.facts
-    adapter = recipe.method.name is not None and method.makes_adapter
-    wished = " and ".join(find_format(name).title for name in dict.fromkeys(recipe.delivery.formats))
-    if wished and adapter and not method.mergeable:
-        yield Problem(
-            "delivery.format_needs_merge",
-            f"delivery.formats asks for {wished}, which hold a whole model, and {method.words} cannot be merged.",
-            "Choose another method, or remove delivery.formats.",
-            "delivery.formats",
-        )
-    elif wished and adapter and not recipe.delivery.merge:
-        yield Problem(
-            "delivery.format_needs_merge",
-            f"delivery.formats asks for {wished}, which hold a whole model, and delivery.merge is false.",
-            "Set delivery.merge to true, or remove delivery.formats.",
-            "delivery.formats",
-        )
+def _results(facts: _Facts) -> Iterator[Problem]:
+    yield from result_rules(facts.recipe)
 
 
 def _reinforcement(facts: _Facts) -> Iterator[Problem]:
@@ -527,8 +492,7 @@ _RULES: tuple[Callable[[_Facts], Iterator[Problem]], ...] = (
     _data_sources,
     _builtin_model,
     _remote_code,
-    _sample_prompts,
-    _formats,
+    _results,
     _reinforcement,
     _names,
     _expansion,

@@ -227,7 +227,7 @@ class EvaluationSection(Section):
         200,
         title="Rows for the loss",
         ge=1,
-        description="Held-out rows used for perplexity and token accuracy.",
+        description="Held-out rows read for the loss and for what needs no writing: perplexity, classes, tags.",
         json_schema_extra=why("200 rows settle the second digit and cost little.", level="advanced"),
     )
     generate_rows: int = Field(

@@ -29,6 +29,7 @@ from engine.methods.virtual_tokens import num_virtual_tokens
 from engine.objectives.build import make_examples, make_trainer
 from engine.objectives.sequences import Sequences
 from engine.out_of_memory import give_back_memory, is_out_of_memory
+from engine.recipe.schema import Recipe
 from engine.text import human_bytes, human_count, human_duration
 from engine.training.context import RunContext
 from engine.training.device_memory import device_free_bytes
@@ -239,7 +240,7 @@ def run_trial(context: RunContext, limit_s: float) -> Trial:
     until_s = time.monotonic() + limit_s
     sequences = _one_batch(context)
     built = make_trainer(
-        context.recipe,
+        _plain_loss(context.recipe),
         context.task,
         context.plan.device,
         context.batching,
@@ -270,10 +271,18 @@ def run_trial(context: RunContext, limit_s: float) -> Trial:
     return trial
 
 
+def _plain_loss(recipe: Recipe) -> Recipe:
+    """Return the recipe without what keeps a loss from falling, or makes it small from the start."""
+    training = recipe.training.model_copy(update={"label_smoothing": 0.0})
+    classes = recipe.classification.model_copy(update={"focal_gamma": 0.0})
+    return recipe.model_copy(update={"training": training, "classification": classes})
+
+
 def _one_batch(context: RunContext) -> Sequences:
     """Return some rows drawn with the seed, packed if the run's are: at most one micro-batch, of few tokens."""
     sequences = context.rendered.sequences
-    teaching = [int(index) for index in np.flatnonzero(sequences.num_learnt)]
+    learnt = sequences.lengths if context.renderer.learns_rows else sequences.num_learnt
+    teaching = [int(index) for index in np.flatnonzero(learnt)]
     drawn = random.Random(context.recipe.training.seed).sample(teaching, min(_DRAWN, len(teaching)))
     if context.renderer.keeps_rows_whole:
         # A drawn side brings the other one along.

@@ -46,6 +46,7 @@ from engine.training.interrupt import Interrupt
 from engine.training.requests import RequestDesk
 from engine.training.run import evaluate
 from tests.engine.forked import ForkedWorker
+from tests.engine.label_rows import class_rows, tag_rows
 from tests.engine.made_pairs import pair_rows
 from tests.engine.made_runs import events_of, loss_curve, write_rows
 from tests.engine.spoiled_rows import chosen_rows, spoiled_rows
@@ -122,6 +123,8 @@ PAIRS = SHORT_RUN | {"objective": "preference", "data.source": "WORLD/pairs.json
 KTO = PAIRS | {"preference.loss": "kto"}
 SPLIT = {"data.source": "WORLD/spoiled.jsonl", "data.split.method": "group", "data.split.column": "user"}
 HIDDEN = PLAIN_TEXT | SHORT_RUN | {"model.base": "WORLD/bert", "method.name": "full", "evaluation.max_new_tokens": None}
+CLASSES = SHORT_RUN | {"objective": "classification", "model.base": "WORLD/bert", "data.source": "WORLD/classes.jsonl"}
+TAGS = CLASSES | {"objective": "token-classification", "data.source": "WORLD/tags.jsonl"}
 REWRITTEN = {"objective": "text-to-text", "model.base": "WORLD/t5"}
 CHANGES: dict[str, Change] = {
     "name": Change("Lamps", ("created.name",)),
@@ -233,6 +236,9 @@ CHANGES: dict[str, Change] = {
     "preference.undesirable_weight": Change(2.0, ("trained.losses",), KTO),
     "preference.judge": Change("WORLD/judge", ("judged.metrics",), PAIRS),
     "reward_model.centering": Change(0.5, ("trained.losses",), PAIRS | {"objective": "reward-model"}),
+    "classification.class_weights": Change("balanced", ("trained.losses",), CLASSES),
+    "classification.focal_gamma": Change(2.0, ("trained.losses",), CLASSES),
+    "token_classification.tag_names": Change(["O", "B-COLOUR", "B-PLACE", "I-PLACE"], ("learner.labels",), TAGS),
     "domain_adaptation.masked_share": Change(0.4, ("trained.losses", "trainer.columns_learnt"), HIDDEN),
     "text_to_text.prefix": Change("Do this: ", ("prepared.sequences",), REWRITTEN),
     "text_to_text.max_target_length": Change(3, ("prepared.sequences",), REWRITTEN),
@@ -264,6 +270,11 @@ class World:
         write_rows(folder / "leaked.jsonl", [{"prompt": "IS THE WINDOW  SHUT", "completion": "yes, it is shut."}])
         write_rows(folder / "chosen.jsonl", chosen_rows())
         write_rows(folder / "pairs.jsonl", pair_rows(24))
+        # Two of three classes are rare.
+        write_rows(folder / "classes.jsonl", [row for at, row in enumerate(class_rows(60)) if at % 3 == 0 or at < 20])
+        numbers = {"O": 0, "B-COLOUR": 1, "B-PLACE": 2, "I-PLACE": 3}
+        tagged = [row | {"ner_tags": [numbers[tag] for tag in row["ner_tags"]]} for row in tag_rows(24)]
+        write_rows(folder / "tags.jsonl", tagged)
         (folder / "legacy.csv").write_bytes(_table(24).encode("cp1252"))
         (folder / "letters.py").write_text("def reward(prompt, completion, answer):\n    return len(completion)\n")
         (folder / "vowels.py").write_text("def reward(prompt, completion, answer):\n    return completion.count('e')\n")
@@ -294,6 +305,8 @@ class World:
         # What nothing would read is refused by the plan.
         if merged["objective"] == "domain-adaptation":
             del merged["evaluation.generate_rows"]
+        if merged["objective"] in ("classification", "token-classification"):
+            del merged["evaluation.generate_rows"], merged["evaluation.max_new_tokens"]
         if merged["objective"] == "reinforcement-learning":
             del merged["evaluation.max_rows"]
         if merged["objective"] in ("preference", "reward-model") and "preference.judge" not in merged:
@@ -448,7 +461,8 @@ def _learner(world: World, changes: dict[str, Any]) -> dict[str, Any]:
         "dtypes": [str(parameter.dtype) for parameter in parameters.values()],
         "scaling": [layer.scaling["default"] for layer in layers],
         "attention": model.config._attn_implementation,
-        "beams": model.generation_config.num_beams,
+        "beams": getattr(model.generation_config, "num_beams", None),
+        "labels": dict(model.config.id2label),
         "activations": [type(m._activation).__name__ for m in model.modules() if isinstance(m, BottleneckLayer)],
         "dropout_places": [vars(module).get("attention_dropout") for module in model.modules()],
         "dropout": [getattr(layer.lora_dropout["default"], "p", 0.0) for layer in layers],
