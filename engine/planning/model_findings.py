@@ -45,7 +45,9 @@ def _kind_findings(objective: Objective, model: ModelProfile) -> Iterator[Findin
         return
     if model.head is None:
         return
-    if not has_head(model.model_type, model.head):
+    # What a model's own code builds, only that code knows.
+    own_code = any(finding.code == "model.remote_code" for finding in model.findings)
+    if not own_code and not has_head(model.model_type, model.head):
         yield _error(
             "model.no_such_head",
             f"The installed transformers has no {clean_line(model.model_type, max_chars=40)} model for "

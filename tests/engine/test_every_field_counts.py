@@ -461,7 +461,7 @@ def _learner(world: World, changes: dict[str, Any]) -> dict[str, Any]:
         "dtypes": [str(parameter.dtype) for parameter in parameters.values()],
         "scaling": [layer.scaling["default"] for layer in layers],
         "attention": model.config._attn_implementation,
-        "beams": getattr(model.generation_config, "num_beams", None),
+        "beams": getattr(getattr(model, "generation_config", None), "num_beams", None),
         "labels": dict(model.config.id2label),
         "activations": [type(m._activation).__name__ for m in model.modules() if isinstance(m, BottleneckLayer)],
         "dropout_places": [vars(module).get("attention_dropout") for module in model.modules()],
