@@ -57,12 +57,11 @@ def xray(
     return xray_page(checked, folder, start=start, count=count, order=order, cache=home_folders().cache, watch=watch)
 
 
-def suited_objective(data: dict[str, Any]) -> dict[str, str]:
-    """Return the objective whose rows a data section names, and what they look like where no objective reads that."""
+def suited_objective(data: dict[str, Any]) -> str:
+    """Return the objective whose rows a data section names."""
     from engine.data.source_facts import suited_objective as suited
 
-    objective, looks_like = suited(_data_section(data))
-    return {"objective": objective, "looks_like": looks_like}
+    return suited(_data_section(data))
 
 
 def describe_files(data: dict[str, Any]) -> list[dict[str, Any]]:

@@ -39,7 +39,6 @@ class Objective:
         heads: Kinds of models that it trains, the usual one first, each with the head that it takes.
         formats: Shapes of rows that it reads, as in `data.format`.
         metrics: Names for `evaluation.metrics` that make sense with it, all of them the default.
-        metrics_why: Why the others are left out; empty when none is.
         settings: Recipe paths that only some objectives read and that this one does.
         unread: Recipe paths that all others read.
     """
@@ -54,7 +53,6 @@ class Objective:
     heads: tuple[tuple[ModelKind, Head], ...]
     formats: tuple[RowFormat, ...]
     metrics: tuple[str, ...]
-    metrics_why: str = ""
     settings: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
@@ -172,7 +170,6 @@ OBJECTIVES: tuple[Objective, ...] = (
         heads=(("decoder", "causal-lm"), ("encoder", "masked-lm")),
         formats=("text",),
         metrics=("perplexity", "token_accuracy", "masked_perplexity", "masked_accuracy", "general_text"),
-        metrics_why="plain text has no expected answer to compare with",
         settings=(*WRITING_SETTINGS, "domain_adaptation.masked_share"),
     ),
     Objective(
@@ -207,7 +204,6 @@ OBJECTIVES: tuple[Objective, ...] = (
         heads=(("encoder", "sequence-classification"), ("decoder", "sequence-classification")),
         formats=("text_label",),
         metrics=("accuracy", "f1_macro", "f1_micro"),
-        metrics_why="a class is right or wrong, and nothing is written",
         settings=("classification.class_weights", "classification.focal_gamma"),
     ),
     Objective(
@@ -221,7 +217,6 @@ OBJECTIVES: tuple[Objective, ...] = (
         heads=(("encoder", "token-classification"),),
         formats=("word_tags", "entity_spans"),
         metrics=("entity_f1",),
-        metrics_why="words are tagged, and nothing is written",
         settings=("token_classification.tag_names",),
     ),
     Objective(
@@ -235,7 +230,6 @@ OBJECTIVES: tuple[Objective, ...] = (
         heads=(("decoder", "causal-lm"),),
         formats=("preference", "unpaired_preference"),
         metrics=("reward_accuracy", "reward_margin", "win_rate", "perplexity", "token_accuracy"),
-        metrics_why="no answer is the only right one; the two that compare words are left out",
         settings=(
             *CONVERSATION_SETTINGS,
             "evaluation.generate_rows",
@@ -261,7 +255,6 @@ OBJECTIVES: tuple[Objective, ...] = (
         heads=(("decoder", "sequence-classification"),),
         formats=("preference",),
         metrics=("reward_accuracy", "reward_margin"),
-        metrics_why="it gives a number, and nothing is written",
         settings=(*CONVERSATION_SETTINGS, "reward_model.centering"),
     ),
     Objective(
@@ -275,7 +268,6 @@ OBJECTIVES: tuple[Objective, ...] = (
         heads=(("decoder", "causal-lm"),),
         formats=("prompts", "prompt_completion", "messages", "alpaca"),
         metrics=("reward", "solved_rate", "kl", "completion_length"),
-        metrics_why="what counts is what an answer earns",
         settings=(
             "evaluation.generate_rows",
             "evaluation.max_new_tokens",

@@ -51,8 +51,8 @@ def _described(file: FileRef, options: ReadOptions) -> dict[str, Any]:
         }
 
 
-def suited_objective(data: DataSection) -> tuple[str, str]:
-    """Return the objective whose rows these are, and what they look like where no objective reads that.
+def suited_objective(data: DataSection) -> str:
+    """Return the objective whose rows these are; chat where that is not sure.
 
     Of several that read such rows it is the first of the catalogue.
 
@@ -60,19 +60,16 @@ def suited_objective(data: DataSection) -> tuple[str, str]:
         ProblemError: A file is missing or broken.
     """
     if data.format is not None:
-        return _reader_of(data.format) or "chat", ""
+        return _reader_of(data.format)
     if data.mapping:
         fits = (shape for shape in NEEDED if set(data.mapping) <= set(roles_of(shape)))
-        return next((name for shape in fits if (name := _reader_of(shape))), "chat"), ""
+        return next((_reader_of(shape) for shape in fits), "chat")
     likely = candidates(first_rows(data))
-    if not _is_sure(likely):
-        return "chat", ""
-    reader = _reader_of(likely[0].format)
-    return (reader, "") if reader else ("chat", likely[0].evidence)
+    return _reader_of(likely[0].format) if _is_sure(likely) else "chat"
 
 
 def _reader_of(shape: Format) -> str:
-    return next((entry.name for entry in OBJECTIVES if shape in entry.formats), "")
+    return next(entry.name for entry in OBJECTIVES if shape in entry.formats)
 
 
 def _is_sure(found: Sequence[Candidate]) -> bool:

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from engine.catalog.objectives import RowFormat
 from engine.recipe.section import Section, why
 
 
@@ -159,22 +160,7 @@ class DataSection(Section):
         description="One row of a text file: a passage of at most 1,500 characters, a paragraph or a whole file.",
         json_schema_extra=why("Passages fill sequences evenly and keep every word.", level="advanced"),
     )
-    format: (
-        Literal[
-            "messages",
-            "prompt_completion",
-            "alpaca",
-            "source_target",
-            "text",
-            "text_label",
-            "word_tags",
-            "entity_spans",
-            "prompts",
-            "preference",
-            "unpaired_preference",
-        ]
-        | None
-    ) = Field(
+    format: RowFormat | None = Field(
         None,
         title="Shape of the rows",
         description="How a row is read, such as messages, text, text_label (text, class) or preference (two answers).",

@@ -148,9 +148,10 @@ class StepGates(TrainerCallback):
         self._movement: Movement | None = None
         self._steps = 0
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Remember where the weights stand."""
-        self._movement = Movement(self._model)
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Remember where the weights stand, once it is settled which of them this step holds back."""
+        if self._movement is None:
+            self._movement = Movement(self._model)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Look once, after the second step that changed weights."""

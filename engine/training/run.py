@@ -356,11 +356,12 @@ def _set_up(context: RunContext) -> Training:
             tokens_of_step=trainer.tokens_of_step,
         )
     )
-    if context.recipe.training.preflight != "off":
-        trainer.add_callback(StepGates(Preflight(context.events), trainer))
     if context.recipe.method.facts.staged:
         tell = partial(_tell_stage, context, _told_stages(context))
         trainer.add_callback(StageCallback(trainer.model, context.recipe, tell=tell))
+    if context.recipe.training.preflight != "off":
+        # Behind the stages, which say what a step holds back.
+        trainer.add_callback(StepGates(Preflight(context.events), trainer))
     lookout = Lookout(
         context.events,
         context.desk,

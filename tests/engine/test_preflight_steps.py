@@ -179,14 +179,28 @@ def spoil_each_step(monkeypatch: pytest.MonkeyPatch, spoil: Any) -> None:
     monkeypatch.setattr(RunTrainer, "training_step", spoiled)
 
 
-def test_a_frozen_weight_that_moves_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+STAGES = {"name": "gradual-unfreezing", "unfreeze_every": 3, "rank": None, "alpha": None, "dropout": None}
+
+
+def test_what_waits_for_its_stage_is_looked_at_as_frozen(tmp_path: Path) -> None:
+    context = context_of(tmp_path / "run", method=STAGES | {"targets": None})
+    train(context)
+    told = [event for event in events_of(context.run, "preflight.checked") if event["id"] == "P31"]
+    assert [event["status"] for event in told] == ["passed", "passed"]
+    assert told[0]["measured"]["frozen"] > 0
+
+
+@pytest.mark.parametrize("method", [{}, STAGES | {"targets": None}], ids=["lora", "stages"])
+def test_a_frozen_weight_that_moves_ends_the_run(
+    method: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def touch_base(model: nn.Module) -> None:
         with torch.no_grad():
             next(weight for name, weight in model.named_parameters() if "embed_tokens" in name)[0, 0] += 1e-3
 
     spoil_each_step(monkeypatch, touch_base)
     with pytest.raises(ProblemError) as caught:
-        train(context_of(tmp_path / "run"))
+        train(context_of(tmp_path / "run", method=method))
     assert caught.value.problems[0].code == "preflight.p31"
     assert "embed_tokens" in caught.value.problems[0].message
 

@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from engine.catalog.builtin import BUILTIN_MODEL
 from engine.helper import InspectionHelper
 from engine.recipe.problems import Problem, ProblemError
-from engine.text import clean_line
 from tui.preparation import absolute_sources, model_profile
 from tui.verbs.data_fixes import with_options
 
@@ -117,17 +114,10 @@ class DataHelper:
             raise with_options(error) from error
 
     def with_objective(self, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return a recipe with the objective that suits its rows, where it names none.
-
-        Rows that look like something that no objective reads, such as labels, are said on stderr.
-        """
+        """Return a recipe with the objective that suits its rows, where it names none."""
         if "objective" in tree:
             return tree
-        suited = self.ask("suited_objective", data=tree["data"])
-        if suited["looks_like"]:
-            words = f"i note   {suited['looks_like']} No objective learns from such rows yet; say with --set"
-            typer.echo(clean_line(f"{words} data.mapping.ROLE=COLUMN how to read them."), err=True)
-        return {"objective": suited["objective"], **tree}
+        return {"objective": self.ask("suited_objective", data=tree["data"]), **tree}
 
     def model(self, base: str) -> "ModelProfile":
         """Return the facts of a base model; the hub is asked for the small files of one that is not here."""
