@@ -31,7 +31,7 @@ USUAL = 2e-3
 def built_sweep(folder: Path, num_steps: int, **training: Any) -> BuiltTrainer:
     usual = {"max_steps": num_steps, "micro_batch": 8, "effective_batch": 8}
     context = made_context(folder, made_recipe("model", "data", method=FULL, training=usual | training), num_rows=64)
-    sequences = make_examples(context.recipe, context.rendered, 64)
+    sequences = make_examples(context.recipe, context.task, context.rendered, 64)
     built = make_trainer(
         context.recipe,
         context.task,
