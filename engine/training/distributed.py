@@ -180,10 +180,6 @@ class Share:
         with torch.no_grad():
             self.links.share([parameter.data for parameter in self._parameters])
 
-    def part_of_step(self, step: int) -> float:
-        """Return which part of the micro-batches of a step (from 0) this process computes."""
-        return len(self._order.micro_batches(step)) / len(self._order.all_micro_batches(step))
-
     def begin_micro_step(self, step: int) -> None:
         """Seed the generators for the next micro-batch of a step (from 0).
 

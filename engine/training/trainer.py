@@ -194,9 +194,9 @@ class RunTrainer(StepTrainer, SFTTrainer):
         # TRL insists on a data set of its library and looks at one row of it. The rows themselves stay where they are.
         super().__init__(train_dataset=Dataset.from_list([sequences.dataset()[0]]), **arguments)
         restore_adapter(adapter)
-        self._counts_tokens = self.model_accepts_loss_kwargs
+        # Where a model's own loss is a mean over the micro-batch, a step would depend on its cut.
+        self._own_loss_counts = self.model_accepts_loss_kwargs
         self.steer(sequences, order, rate_share)
-        self.model_accepts_loss_kwargs = self._counts_tokens
         # The fused head saves memory on a GPU and is 2 to 4 times slower than plain cross entropy on a CPU (measured).
         self.fused_head = self.args.device.type != "cpu"
 
@@ -214,11 +214,7 @@ class RunTrainer(StepTrainer, SFTTrainer):
         """
         if return_outputs:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        loss = self._token_loss(model, inputs, num_items_in_batch)
-        if self.share is not None and num_items_in_batch is None:
-            # The trainer divides by the micro-batches of this process, the step has those of all.
-            loss = loss * self.share.part_of_step(self.state.global_step)
-        return loss
+        return self._token_loss(model, inputs, num_items_in_batch)
 
     def _token_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None
@@ -226,7 +222,7 @@ class RunTrainer(StepTrainer, SFTTrainer):
         inputs["use_cache"] = False
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
-        if self.label_smoothing:
+        if self.label_smoothing or not self._own_loss_counts:
             return self._smoothed_token_loss(model, inputs, num_items_in_batch)
         if not self.fused_head and not self.aux_loss_enabled:
             return Trainer.compute_loss(self, model, inputs, num_items_in_batch=num_items_in_batch)
@@ -252,10 +248,6 @@ class RunTrainer(StepTrainer, SFTTrainer):
         # Without a count of items the trainer divides by the micro-batches.
         parts = 1 if num_items_in_batch is None else len(self.order.all_micro_batches(self.state.global_step))
         return loss + self.router_aux_loss_coef * outputs.aux_loss / parts
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor | int | None:
-        """Return the trained tokens of the whole step; None where the model's own loss takes no such number."""
-        return super()._get_num_items_in_batch(batch_samples, device) if self._counts_tokens else None
 
 
 def _by_rate(groups: list[dict[str, Any]], factors: Mapping[int, float]) -> list[dict[str, Any]]:
