@@ -102,16 +102,20 @@ def measure(
         references=known,
         folder=folder,
     )
+    return _measured(job, want_generation=want_generation)
+
+
+def _measured(job: Job, *, want_generation: bool) -> Measurement:
     started = time.monotonic()
     try:
-        with undisturbed(model):
-            found = _examiner(renderer.task)(job, want_generation=want_generation)
+        with undisturbed(job.model):
+            found = _examiner(job.renderer.task)(job, want_generation=want_generation)
     finally:
         # What measuring took is not kept from training.
         give_back_memory()
     measurement = _measurement(job, found, time.monotonic() - started)
-    if folder is not None:
-        save_measurement(measurement, folder)
+    if job.folder is not None:
+        save_measurement(measurement, job.folder)
     _report(job, measurement)
     return measurement
 

@@ -49,7 +49,6 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
 
     method, optimizer = decided("method.name"), decided("training.optimizer")
     checkpointing = decided("training.activation_checkpointing")
-    targets = values["method.targets"] or "all-linear"
     precision: str = values["training.precision"]
     sides = sides_of(values, facts.data)
     return Space(
@@ -60,7 +59,7 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
         # The formula takes what is written to be as long as what is read.
         max_length=max(values["training.max_length"], values["text_to_text.max_target_length"] or 0),
         rank=values["method.rank"] or DEFAULT_RANK,
-        targets=targets if isinstance(targets, str) else tuple(targets),
+        targets=_targets(values["method.targets"] or "all-linear"),
         methods=(method,) if method else _methods(given, facts),
         work=Work(
             data=facts.data,
@@ -96,6 +95,10 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
         encoder_width=values["method.encoder_width"] or 0,
         calibration=facts.machine.calibration,
     )
+
+
+def _targets(wished: str | list[str]) -> str | tuple[str, ...]:
+    return wished if isinstance(wished, str) else tuple(wished)
 
 
 def _generated_tokens(metrics: Collection[str] | None, max_new_tokens: int | None) -> int:

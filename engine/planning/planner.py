@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from engine.catalog.methods import METHOD_SETTINGS, find_method
 from engine.catalog.objectives import Objective, find_objective
@@ -21,6 +20,7 @@ from engine.planning.depth_findings import depth_findings
 from engine.planning.derive_targets import choose_prefix, choose_target
 from engine.planning.duration import estimate_time, reference_seconds
 from engine.planning.few_shot import affordable, choose_few_shot
+from engine.planning.free_space import download_free_bytes, free_bytes
 from engine.planning.head_settings import unread_findings, unread_settings
 from engine.planning.heads import with_head
 from engine.planning.lengths import length_choices
@@ -51,7 +51,6 @@ from engine.text import human_bytes, human_count
 
 SMALLER = 0.8
 """A base model to fall back on has at most this share of the weights of the last one; less would save little."""
-SAME_DISK_BYTES = 64 * 2**20
 LABELLED_ROWS = 2000
 """Held-out rows whose classes or tags are measured: at 200, a class of one row in a hundred would stand on two."""
 
@@ -421,8 +420,8 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
         facts.data,
         keep=recipe.training.keep_checkpoints + (recipe.training.best_by != "last"),
         delivery=recipe.delivery,
-        free_bytes=_free_bytes(facts.hardware, home.runs),
-        download_free_bytes=_download_free_bytes(facts, home),
+        free_bytes=free_bytes(facts.hardware, home.runs),
+        download_free_bytes=download_free_bytes(facts.hardware, facts.model, home.runs),
     )
     before_s = reference_seconds(facts.model, choice.setup, space.work, space.rate, steps)
     time = estimate_time(choice.step_s, steps, space.rate, before_s)
@@ -457,24 +456,6 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
             *find.hardware_findings(facts.hardware, facts.gpu),
         ],
     )
-
-
-def _free_bytes(hardware: Hardware, folder: Path) -> int | None:
-    disk = hardware.disk_for(folder)
-    return None if disk is None else known(disk.free_bytes)
-
-
-def _download_free_bytes(facts: _Facts, home: HomeFolders) -> int | None:
-    """Return what is free where downloads are kept; None when that is the disk of the runs, or not known."""
-    if facts.model.download_folder is None:
-        return None
-    runs, downloads = facts.hardware.disk_for(home.runs), facts.hardware.disk_for(Path(facts.model.download_folder))
-    if runs is None or downloads is None:
-        return None
-    sizes = [known(value) for value in (runs.total_bytes, downloads.total_bytes, runs.free_bytes, downloads.free_bytes)]
-    # The two were measured one after the other while others may write, so that free space differs a little.
-    same = sizes[0] == sizes[1] and abs((sizes[2] or 0) - (sizes[3] or 0)) < SAME_DISK_BYTES
-    return None if same else sizes[3]
 
 
 def _rule_findings(facts: _Facts) -> Iterator[Finding]:

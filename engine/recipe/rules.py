@@ -20,6 +20,7 @@ from engine.catalog.preference_losses import LOSS_SETTINGS, find_loss, losses_re
 from engine.recipe.check import ACCESS_TOKEN
 from engine.recipe.fields import fields_by_path
 from engine.recipe.problems import Problem
+from engine.recipe.rules_model import model_rules
 from engine.recipe.rules_reinforcement import reinforcement_rules
 from engine.recipe.rules_results import result_rules
 from engine.recipe.schema import Recipe
@@ -422,19 +423,8 @@ def _builtin_model(facts: _Facts) -> Iterator[Problem]:
         yield _no_effect("model.trust_remote_code", "the built-in model ships no code")
 
 
-def _remote_code(facts: _Facts) -> Iterator[Problem]:
-    model = facts.recipe.model
-    if model.trust_remote_code and not is_builtin(model.base):
-        yield Problem(
-            "model.remote_code",
-            f"model.trust_remote_code lets Python files of {clean_line(model.base, max_chars=80)} run as you.",
-            "Keep it only if you have read them or trust their author; most models need none.",
-            "model.trust_remote_code",
-            "warning",
-        )
-
-
-def _results(facts: _Facts) -> Iterator[Problem]:
+def _model_and_results(facts: _Facts) -> Iterator[Problem]:
+    yield from model_rules(facts.recipe)
     yield from result_rules(facts.recipe)
 
 
@@ -491,8 +481,7 @@ _RULES: tuple[Callable[[_Facts], Iterator[Problem]], ...] = (
     _split,
     _data_sources,
     _builtin_model,
-    _remote_code,
-    _results,
+    _model_and_results,
     _reinforcement,
     _names,
     _expansion,
