@@ -37,7 +37,14 @@ def recipe(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path):
     return made_recipe(
         tiny_model_folder,
         write_rows(tmp_path_factory.mktemp("data") / "commands.jsonl", command_rows(ROWS)),
-        training={"max_steps": STEPS, "micro_batch": 1, "effective_batch": 4, "evaluate_every": 5},
+        # Checks before the first step take micro-steps too.
+        training={
+            "max_steps": STEPS,
+            "micro_batch": 1,
+            "effective_batch": 4,
+            "evaluate_every": 5,
+            "preflight": "off",
+        },
         evaluation={"generate_rows": 1, "max_new_tokens": 2},
     )
 
@@ -78,7 +85,6 @@ def at_micro_step(number: int, marker: Path, act: Callable[[], None]) -> Callabl
                 act()
             return original(self, *arguments, **keywords)
 
-        # Not `compute_loss`: the checks before the first step call it too.
         RunTrainer.training_step = failing
 
     return inject

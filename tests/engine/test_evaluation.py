@@ -16,7 +16,7 @@ from engine.data.rendering import Renderer
 from engine.evaluation import scoring
 from engine.evaluation.batches import in_batches
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
-from engine.evaluation.generation import Answerer, generation_share
+from engine.evaluation.generation import Answerer, Written, generation_share
 from engine.evaluation.measurement import load_measurement
 from engine.evaluation.prompts import question_from_row
 from engine.evaluation.scoring import TokenRow, TokenScorer
@@ -298,7 +298,7 @@ def test_no_more_is_read_at_once_than_a_micro_batch_holds(
 
     def answer_nothing(self, batch):
         sizes.append(len(batch))
-        return ["" for _ in batch]
+        return [Written((), "") for _ in batch]
 
     monkeypatch.setattr(Answerer, "_answer_batch", answer_nothing)
     answerer = Answerer(model, tokenizer, max_new_tokens=12, micro_batch_tokens=80, cached_share=4.0)
