@@ -626,7 +626,14 @@ def test_every_field_is_looked_at() -> None:
     assert all(change.shows for change in CHANGES.values())
 
 
-@pytest.mark.parametrize("path", CHANGES)
+OF_ONE_OBJECTIVE = ("reinforcement.", "preference.", "reward_model.", "text_to_text.", "classification.")
+"""Sections whose rows train or write several times: seconds each, and their objectives have tests of their own."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] if path.startswith(OF_ONE_OBJECTIVE) else []) for path in CHANGES],
+)
 def test_a_changed_field_changes_the_run(path: str, world: World) -> None:
     change = CHANGES[path]
     frame = change.frame

@@ -43,7 +43,15 @@ def extras(context) -> list[dict[str, float]]:
     return [event["extra"] for event in events_of(context.run, "step.logged")]
 
 
-@pytest.mark.parametrize("case", ["dpo lora", "kto pairs", "kto marked", "orpo", "reward"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "dpo lora",
+        "kto marked",
+        "reward",
+        *(pytest.param(case, marks=pytest.mark.slow) for case in ("kto pairs", "orpo")),
+    ],
+)
 def test_eight_micro_batches_of_one_are_one_of_eight(case: str, tmp_path: Path) -> None:
     curves, told = [], []
     # 19 rows are two whole steps and one of three, which two rows at once cut unevenly.
@@ -61,7 +69,7 @@ def test_eight_micro_batches_of_one_are_one_of_eight(case: str, tmp_path: Path) 
             assert 0 <= ours["reward_accuracy"] <= 1
 
 
-@pytest.mark.parametrize("case", ["dpo full", "kto marked", "reward"])
+@pytest.mark.parametrize("case", ["dpo full", "reward", pytest.param("kto marked", marks=pytest.mark.slow)])
 def test_a_run_that_was_stopped_goes_on_as_if_nothing_had_happened(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

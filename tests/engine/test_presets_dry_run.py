@@ -178,7 +178,26 @@ def check_results(run: RunDirectory, plan: Plan) -> None:
     assert len(list(run.checkpoints_folder.glob("step-*"))) == min(2, recipe.training.keep_checkpoints)
 
 
+# One of each trainer; the others are planned here and run by `make test-slow`.
+EVERY_TIME = {"quickstart", "classify", "prefer", "gsm8k-grpo", "summarise-t5"}
+RUN = [
+    pytest.param(preset, id=preset.name, marks=[] if preset.name in EVERY_TIME else [pytest.mark.slow])
+    for preset in SHIPPED
+]
+
+
+def test_the_presets_that_are_always_run_are_shipped() -> None:
+    assert {preset.name for preset in SHIPPED} >= EVERY_TIME
+
+
 @pytest.mark.parametrize("preset", SHIPPED, ids=lambda preset: preset.name)
+def test_a_shipped_preset_is_planned(preset: Preset, tmp_path: Path) -> None:
+    home = HomeFolders(tmp_path / "runs", tmp_path / "cache", tmp_path / "drafts")
+    typed = filled(preset, tmp_path)
+    check_plan(preset, typed, planned(preset, typed, home))
+
+
+@pytest.mark.parametrize("preset", RUN)
 def test_a_shipped_preset_runs_from_its_recipe_to_its_report(preset: Preset, tmp_path: Path) -> None:
     home = HomeFolders(tmp_path / "runs", tmp_path / "cache", tmp_path / "drafts")
     typed = filled(preset, tmp_path)
