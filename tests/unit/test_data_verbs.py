@@ -417,7 +417,7 @@ def test_an_empty_order_is_said_and_no_error(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_real_command_reads_in_its_helper_and_ends_with_130_on_ctrl_c(tmp_path: Path) -> None:
     source = tmp_path / "rows.jsonl"
     os.mkfifo(tmp_path / "log")
-    write_rows(source, ROWS * 400)
+    write_rows(source, ROWS * 4000)
     environment = {**os.environ, "FTWIZARD_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "tui.cli", "data", "clean", str(source), "--out", str(tmp_path / "clean.jsonl")]
     root = Path(__file__).parents[2]
