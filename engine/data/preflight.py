@@ -87,7 +87,7 @@ def _unsuited(task: Task) -> frozenset[str]:
     """Return the checks that say nothing of a task."""
     if task.head == "masked-lm":
         # Nobody asks such a model to go on; what it may learn is looked at all the same.
-        return _OF_WRITING - {"P1"}
+        return _OF_WRITING - {"P1", "P3"}
     return frozenset() if task.signal in ("answers", "text") else _OF_WRITING
 
 
