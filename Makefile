@@ -20,7 +20,7 @@ install: $(STAMP) ## set up .venv with the tested versions
 quickstart: $(STAMP) ## fine-tune the starter model on the built-in data and see it learn
 	$(BIN)/ftwizard run quickstart
 
-test: $(STAMP) lint ## lint and pass the tests (about eight minutes on 2 cores)
+test: $(STAMP) lint ## lint and pass the tests
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" tests
 
 test-slow: $(STAMP) ## the tests that take minutes each
