@@ -17,8 +17,9 @@ from engine.data.row_encoders import encode_words
 from engine.data.shapes_tags import OUTSIDE
 from engine.data.words import word_spans
 from engine.deployment.adapter import with_adapter
+from engine.deployment.chosen import Which, choose, load_whole, place_of
 from engine.evaluation.generation import context_length
-from engine.models.heads import AUTO_CLASSES, head_named, is_new
+from engine.models.heads import head_named, is_new
 from engine.models.hub import resolve_model
 from engine.models.loading import load_model
 from engine.models.tokenizers import faithful_tokenizer
@@ -62,14 +63,13 @@ class AskSession:
 
     converses = False
 
-    def __init__(self, folder: Path, device: str | None = None, *, which: str = "auto") -> None:
+    def __init__(self, folder: Path, device: str | None = None, *, which: Which = "auto") -> None:
         run = RunDirectory(folder)
-        place = device or (_place_of(run) if is_run(run) else "cpu")
-        asked = _of_run(run, place, which) if is_run(run) else _of_folder(folder)
+        asked = _of_run(run, device, which) if is_run(run) else _of_folder(folder, device or "cpu")
         self.which, self.does = asked.which, DOES[asked.head]
         self.stop_reason, self.num_tokens = "stop", 0
         self._head, self._tokenizer = asked.head, asked.tokenizer
-        self._model = asked.model.to(torch.device(place)).eval()
+        self._model = asked.model.eval()
         self.context_length = min(_longest_text(self._model), asked.max_length or 1_000_000)
 
     @property
@@ -148,10 +148,6 @@ class AskSession:
         return "\n".join(lines)
 
 
-def _place_of(run: RunDirectory) -> str:
-    return "cuda:0" if run.read_plan().device.kind == "cuda" and torch.cuda.is_available() else "cpu"
-
-
 def _longest_text(model: PreTrainedModel) -> int:
     """Return how many tokens the model has positions for; some families count them from the padding token on."""
     padding = getattr(model.get_input_embeddings(), "padding_idx", None)
@@ -188,37 +184,28 @@ def head_in(folder: Path, *, trust: bool = False) -> Head:
     return head_named(str(named[0]), writes_anew=bool(config.is_encoder_decoder))
 
 
-def _of_run(run: RunDirectory, device: str, which: str) -> Asked:
+def _of_run(run: RunDirectory, device: str | None, which: Which) -> Asked:
     plan = run.read_plan()
+    place, head = place_of(plan, device), plan.task.head
     trust, max_length = plan.recipe.model.trust_remote_code, plan.recipe.row_tokens
-    if which == "base" and is_new(plan.task.head):
+    if which == "base" and is_new(head):
         message = "The untouched base model has no such head: what it says would be chance."
         raise ProblemError(Problem("chat.no_base", message, "Leave out --base."))
-    if which in ("auto", "merged") and run.merged_folder.is_dir():
-        return replace(_of_folder(run.merged_folder, trust=trust), max_length=max_length)
-    wanted = run.merged_folder if which == "merged" else run.adapter_folder
-    if which != "base" and not wanted.is_dir():
-        what = {"merged": "merged model", "adapter": "adapter"}.get(which, "model")
-        message = f"Run {clean_line(run.folder_name)} has no {what}."
-        fix = "Wait until it is finished, or `ftwizard resume` it; `ftwizard export` merges an adapter."
-        raise ProblemError(Problem("chat.no_model", message, fix))
-    model = load_model(plan.recipe, device, bits=None, task=plan.task)
-    base = resolve_model(plan.recipe.model.base, plan.recipe.model.revision, allow_code=trust).folder
-    if which == "base":
-        return Asked(model, faithful_tokenizer(base, [], trust=trust), "base", plan.task.head, max_length)
+    chosen = choose(run, which)
+    if chosen == "merged":
+        return replace(_of_folder(run.merged_folder, place, trust=trust), max_length=max_length)
+    model = load_model(plan.recipe, place, bits=None, task=plan.task)
+    if chosen == "base":
+        base = resolve_model(plan.recipe.model.base, plan.recipe.model.revision, allow_code=trust).folder
+        return Asked(model, faithful_tokenizer(base, [], trust=trust), chosen, head, max_length)
     tokenizer = faithful_tokenizer(run.adapter_folder, [], trust=trust)
-    adapted: Any = with_adapter(model, tokenizer, run.adapter_folder)
-    return Asked(adapted, tokenizer, "adapter", plan.task.head, max_length)
+    adapted: Any = with_adapter(model, tokenizer, run.adapter_folder).to(torch.device(place))
+    return Asked(adapted, tokenizer, chosen, head, max_length)
 
 
-def _of_folder(folder: Path, *, trust: bool = False) -> Asked:
+def _of_folder(folder: Path, device: str, *, trust: bool = False) -> Asked:
     head = head_in(folder, trust=trust)
-    try:
-        model = AUTO_CLASSES[head].from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=trust
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise _not_loaded(folder, error) from error
+    model = load_whole(folder, head, device, trust=trust)
     return Asked(model, faithful_tokenizer(folder, [], trust=trust), "merged", head)
 
 

@@ -14,12 +14,12 @@ from engine.catalog.tasks import Task
 from engine.data.chat_template import TemplateRefusedError
 from engine.data.rendering import Renderer
 from engine.deployment.adapter import with_adapter
+from engine.deployment.chosen import Which, choose, load_whole, place_of
 from engine.evaluation.generation import context_length
 from engine.evaluation.scoring import causal_model
 from engine.evaluation.stopping import stop_token_ids
 from engine.methods.new_tokens import make_room
 from engine.methods.virtual_tokens import start_cache
-from engine.models.heads import AUTO_CLASSES
 from engine.models.hub import resolve_model
 from engine.models.tokenizers import faithful_tokenizer, kind_in, load_tokenizer
 from engine.objectives.source_batches import start_id
@@ -28,7 +28,6 @@ from engine.recipe.problems import Problem, ProblemError
 from engine.runs.directory import RunDirectory, is_run
 from engine.text import clean_line
 
-Which = Literal["auto", "merged", "adapter", "base"]
 Message = Mapping[str, str]
 StopReason = Literal["stop", "length", "context"]
 
@@ -232,8 +231,7 @@ class TextStream:
 
 def _load_from_run(run: RunDirectory, device: str | None, which: Which) -> Loaded:
     plan = run.read_plan()
-    place = device or ("cuda:0" if plan.device.kind == "cuda" and torch.cuda.is_available() else "cpu")
-    chosen, task = _choose(run, which), plan.task
+    place, chosen, task = place_of(plan, device), choose(run, which), plan.task
     if not task.writes:
         message = f"Run {clean_line(run.folder_name)} trained a model that writes nothing: {task.head}."
         raise ProblemError(Problem("chat.does_not_write", message, "Its model card shows how to call it."))
@@ -248,26 +246,12 @@ def _load_from_run(run: RunDirectory, device: str | None, which: Which) -> Loade
     return Loaded(model, tokenizer, chosen, converses, plan.recipe.data.system_prompt, task)
 
 
-def _choose(run: RunDirectory, which: Which) -> str:
-    folders = {"merged": run.merged_folder, "adapter": run.adapter_folder}
-    there = [name for name, folder in folders.items() if folder.is_dir()]
-    if which == "base":
-        return which
-    if which == "auto" and there:
-        return there[0]
-    if which in there:
-        return which
-    wanted = "model" if which == "auto" else f"{which} model"
-    message = f"Run {clean_line(run.folder_name)} has left no {wanted} yet."
-    raise ProblemError(Problem("chat.no_model", message, "Wait until it is finished, or `ftwizard resume` it."))
-
-
 def _load_base(run: RunDirectory, plan: Plan, device: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return the base model of a run with the run's own tokenizer, as both sides of a comparison should read alike."""
     source = plan.recipe.model
     revision = plan.model.revision or source.revision
     resolved = resolve_model(source.base, revision, allow_code=source.trust_remote_code)
-    model = _load_weights(resolved.folder, device, trust=source.trust_remote_code)
+    model = load_whole(resolved.folder, _head_in(resolved.folder), device, trust=source.trust_remote_code)
     for folder in (run.adapter_folder, run.merged_folder):
         if folder.is_dir():
             tokenizer = faithful_tokenizer(folder, [], trust=source.trust_remote_code)
@@ -280,22 +264,12 @@ def _load_folder(folder: Path, device: str, *, trust: bool = False) -> Loaded:
     if not (folder / "config.json").is_file():
         message = f"{clean_line(folder)} holds neither a run nor a whole model."
         raise ProblemError(Problem("chat.no_model", message, "Name a run (`ftwizard runs`) or a model folder."))
-    model = _load_weights(folder, device, trust=trust)
+    head = _head_in(folder)
+    model = load_whole(folder, head, device, trust=trust)
     tokenizer = faithful_tokenizer(folder, [], trust=trust)
-    task = Task(head="seq2seq-lm" if kind_in(folder) == "encoder-decoder" else "causal-lm")
+    task = Task(head=head)
     return Loaded(model, tokenizer, "merged", bool(tokenizer.chat_template) and kind_in(folder) == "decoder", task=task)
 
 
-def _load_weights(folder: Path, device: str, *, trust: bool) -> PreTrainedModel:
-    try:
-        model: PreTrainedModel = AUTO_CLASSES[
-            "seq2seq-lm" if kind_in(folder) == "encoder-decoder" else "causal-lm"
-        ].from_pretrained(str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=trust)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = clean_line(str(error).split("\n", 1)[0], max_chars=300)
-        message = f"The model in {clean_line(folder)} cannot be loaded: {reason}"
-        raise ProblemError(Problem("chat.not_loaded", message, "Export it again with `ftwizard resume`.")) from error
-    if device == "cpu" and model.dtype == torch.float16:
-        # Half precision is not implemented for every operation of a CPU, and slow for the others.
-        model = model.float()
-    return model.to(torch.device(device))
+def _head_in(folder: Path) -> Head:
+    return "seq2seq-lm" if kind_in(folder) == "encoder-decoder" else "causal-lm"

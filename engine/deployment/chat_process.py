@@ -90,9 +90,11 @@ def _requests() -> "queue.SimpleQueue[dict[str, Any]]":
 
 def _load(folder: Path, which: str) -> "Session":
     from engine.deployment.asking import AskSession, asks
-    from engine.deployment.chat import ChatSession, Which
+    from engine.deployment.chat import ChatSession
+    from engine.deployment.chosen import Which
 
-    return AskSession(folder, which=which) if asks(folder) else ChatSession(folder, which=cast(Which, which))
+    chosen = cast(Which, which)
+    return AskSession(folder, which=chosen) if asks(folder) else ChatSession(folder, which=chosen)
 
 
 def _reply(
