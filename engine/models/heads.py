@@ -96,6 +96,30 @@ def head_modules(model: PreTrainedModel) -> list[str]:
     return [*beside, *poolers]
 
 
+def keeps_brought_head(folder: str, task: Task, *, trust: bool) -> bool:
+    """Return whether a head in the files of a model is for this task: the same names for the same numbers.
+
+    As many classes are not the same classes: a head for moods would start a run on topics with what it knows of moods.
+    A reward has no names.
+    """
+    if not task.labels:
+        return True
+    config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
+    names = {int(number): str(name).casefold() for number, name in (config.id2label or {}).items()}
+    return names == {number: label.casefold() for number, label in enumerate(task.labels)}
+
+
+def start_head_anew(model: PreTrainedModel) -> None:
+    """Give a loaded model's new head random weights by its own rule; its pooler, which pre-training gave, is kept."""
+    beside = [name for name in head_modules(model) if not name.startswith(f"{model.base_model_prefix}.")]
+    for module in (part for name in beside for part in model.get_submodule(name).modules()):
+        # transformers leaves alone what is marked as loaded.
+        for owner in (module, *module.parameters(recurse=False)):
+            owner._is_hf_initialized = False
+        with torch.no_grad():
+            model._init_weights(module)
+
+
 def _has_weights(module: torch.nn.Module) -> bool:
     return any(True for _ in module.parameters())
 

@@ -23,7 +23,9 @@ from engine.models.heads import (
     head_settings,
     is_new,
     is_of_head,
+    keeps_brought_head,
     new_modules_of,
+    start_head_anew,
     stray_of_another_head,
 )
 from engine.models.hub import resolve_model
@@ -148,7 +150,7 @@ def quantization(recipe: Recipe, bits: Bits, whole: Sequence[str] = ()) -> "Bits
 
 def _from_files(folder: Path, recipe: Recipe, placement: dict[str, Any], task: Task) -> PreTrainedModel:
     if is_new(task.head):
-        # The head of a model that was trained for other classes is of no use here.
+        # A head for another number of classes does not fit; one for as many others is started anew below.
         placement = {**placement, **head_settings(task), "ignore_mismatched_sizes": True}
     try:
         model, info = AUTO_CLASSES[task.head].from_pretrained(
@@ -168,6 +170,8 @@ def _from_files(folder: Path, recipe: Recipe, placement: dict[str, Any], task: T
         raise _not_loaded(folder, error) from error
     if is_new(task.head):
         _fill_tied_embedding(model, folder, info)
+        if not keeps_brought_head(str(folder), task, trust=recipe.model.trust_remote_code):
+            start_head_anew(model)
         info = _of_base(info, model)
     _check_keys(folder, info)
     loaded: PreTrainedModel = model
