@@ -132,20 +132,23 @@ def _remarks(files: Sequence[SourceFile], checked: Collection[str]) -> list[Find
 
 
 def example(row: Row) -> dict[str, str]:
-    """Return a row as a person reads it: `{"prompt", "completion"}`, `{"text"}` or `{"text", "label"}`."""
+    """Return a row as a person reads it: each of its parts by the role that it has, in the order of reading."""
     if "text" in row:
         names = {"label": ", ".join(names_in(row))} if "label" in row or "labels" in row else {}
         return {"text": row["text"], **names}
     if "tokens" in row:
         return {"text": " ".join(row["tokens"]), "entities": ", ".join(entity_words(row["tokens"], row["tags"]))}
-    if "prompt" in row and "chosen" not in row:
-        return {"prompt": _asked(row["prompt"]), "completion": str(row.get("answer", ""))}
-    return {"prompt": _asked(turns(row)[:-1]), "completion": last_answer(row)}
+    if "messages" in row:
+        return {"prompt": _said(turns(row)[:-1]), "completion": last_answer(row)}
+    shown = {role: _said(row[role]) for role in ("prompt", "chosen", "rejected", "completion") if role in row}
+    if "label" in row:
+        shown["judged"] = "good" if row["label"] else "bad"
+    return shown | {role: str(row[role]) for role in ("answer", "reward") if role in row}
 
 
-def _asked(before: Sequence[dict[str, Any]]) -> str:
-    lines = [f"{turn['role']}: {spoken_text(turn)}" for turn in before]
-    return str(before[0]["content"]) if len(before) == 1 else "\n".join(lines)
+def _said(spoken: Sequence[dict[str, Any]]) -> str:
+    lines = [f"{turn['role']}: {spoken_text(turn)}" for turn in spoken]
+    return spoken_text(spoken[0]) if len(spoken) == 1 else "\n".join(lines)
 
 
 def _findings(num_rows: int, train: Sequence[Row], dropped: Tally, changed: Tally) -> list[Finding]:

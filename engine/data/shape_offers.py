@@ -1,6 +1,6 @@
 """The ways to read rows, from the first of them: what a mapping screen offers before a large file was read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -82,21 +82,14 @@ def _example(rows: Sequence[RawRow], shape: Format, mapping: dict[str, str]) -> 
 
 
 def _offer(found: Candidate) -> dict[str, Any]:
+    as_read = example(found.example) if found.example else {}
     return {
         "format": found.format,
         "mapping": found.mapping,
         "evidence": found.evidence,
         "confidence": found.confidence,
-        "example": {role: clean_line(text, max_chars=_SHOWN_CHARS) for role, text in _as_read(found.example).items()},
+        "example": {role: clean_line(text, max_chars=_SHOWN_CHARS) for role, text in as_read.items()},
     }
-
-
-def _as_read(row: Row) -> Mapping[str, Any]:
-    if not row:
-        return {}
-    if "messages" in row or "text" in row:
-        return example(row)
-    return {role: value for role, value in row.items() if role != "id"}
 
 
 def _first_cell(rows: Sequence[RawRow], column: str) -> str:
