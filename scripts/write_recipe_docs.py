@@ -41,6 +41,9 @@ settings that the chosen path does not read, such as `method.rank` with `method.
 `--set PATH=VALUE` takes the same values: `--set training.epochs=2`, `--set data.mapping.prompt=question`,
 `--set evaluation.metrics=perplexity,rouge`. Text is taken as it stands; nothing after the `=`, or `null`, empties a
 value. What you set wins over a preset, and a preset over the defaults.
+
+A relative path is looked up where you stand, then beside the recipe file, and written into the run as an absolute one;
+a folder that is to be written (`delivery.output`) belongs where you stand. `~` is your home folder.
 """
 
 

@@ -315,9 +315,9 @@ def _local_profile(base: str, revision: str | None) -> "ModelProfile | None":
 
 
 def _absolute(tree: Mapping[str, Any]) -> dict[str, Any]:
-    from tui.preparation import absolute_sources
+    from engine.recipe.places import absolute_places
 
-    return absolute_sources(tree, (Path.cwd(),))
+    return absolute_places(tree, (Path.cwd(),))
 
 
 def with_stand_ins(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from engine.paths import typed_path
+from engine.recipe.places import absolute_places
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema_data import source_paths
 from engine.text import clean, clean_line, human_bytes
@@ -22,7 +23,7 @@ from tui.plain_model import SEARCH, first_choice, offer_details, offer_summary, 
 from tui.plain_plan import HEADERS, PlainOption, plain_options
 from tui.plain_xray import PLAIN_LEGEND, page_lines, read_page
 from tui.plan_text import WIDTH, length_line
-from tui.preparation import Prepared, absolute_sources, deepened, model_profile, prepare, worth_rehearsing
+from tui.preparation import Prepared, deepened, model_profile, prepare, worth_rehearsing
 from tui.verbs.output import print_problems, print_table
 from tui.verbs.recipes import print_plan
 from tui.wizard.draft import STEP_TITLES, Draft, StepName, forget_draft, new_draft, newest_draft, save_draft
@@ -201,7 +202,7 @@ def _ask_shape(draft: Draft, error: ProblemError, helper: "InspectionHelper") ->
     """Let one of the ways to read unclear rows be chosen by its number; None when none was, or it cannot be read."""
     if not any(problem.code == "data.shape_unsure" for problem in error.problems):
         return None
-    tree = absolute_sources(draft.layered.tree, (Path.cwd(),))
+    tree = absolute_places(draft.layered.tree, (Path.cwd(),))
     try:
         offers = helper.call_blocking("shape_offers", recipe=tree)["offers"]
         print_offers(offers)
@@ -238,7 +239,7 @@ _DATA_HELP = (
 def _profile(draft: Draft, helper: "InspectionHelper") -> "DataProfile":
     from engine.planning.profiles import DataProfile
 
-    tree = absolute_sources(draft.layered.tree, (Path.cwd(),))
+    tree = absolute_places(draft.layered.tree, (Path.cwd(),))
     folder = model_profile(draft.value("model.base"), draft.value("model.revision"), helper).folder
     typer.echo("Reading the data ... (ctrl+c cancels)")
     tell = PlainProgress()
@@ -248,7 +249,7 @@ def _profile(draft: Draft, helper: "InspectionHelper") -> "DataProfile":
 def _look_at_sequences(draft: Draft, helper: "InspectionHelper") -> Draft:
     """Show three sequences with marks, and ask what must be asked; errors lead back to the data."""
     folder = model_profile(draft.value("model.base"), draft.value("model.revision"), helper).folder
-    tree = absolute_sources(draft.layered.tree, (Path.cwd(),))
+    tree = absolute_places(draft.layered.tree, (Path.cwd(),))
     typer.echo("Making the sequences that the trainer will draw ... (ctrl+c cancels)")
     try:
         page = read_page(helper, tree, folder)

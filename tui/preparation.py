@@ -1,13 +1,12 @@
 """From a recipe file or a preset to a plan: the road that every headless verb and the wizard's review share."""
 
-import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.paths import typed_path
+from engine.recipe.places import absolute_places
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.sources import Layered, lay
 from engine.text import clean_line
@@ -72,50 +71,6 @@ def _read_preset(name: str) -> dict[str, Any]:
     return dict(find_preset(name).tree)
 
 
-def absolute_sources(tree: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
-    """Return the recipe with relative data and model paths made absolute against the first folder that has them.
-
-    A run outlives the folder that it was started from, so what its recipe names must not depend on it.
-    """
-    changed = {section: dict(value) if isinstance(value, Mapping) else value for section, value in tree.items()}
-    data, model, delivery = changed.get("data"), changed.get("model"), changed.get("delivery")
-    if isinstance(data, dict):
-        if isinstance(data.get("source"), str):
-            data["source"] = _absolute(data["source"], folders)
-        elif isinstance(data.get("source"), list):
-            data["source"] = [_absolute_item(source, folders) for source in data["source"]]
-        if isinstance(data.get("held_out"), str):
-            data["held_out"] = _absolute(data["held_out"], folders)
-    if isinstance(model, dict) and isinstance(model.get("base"), str):
-        model["base"] = _absolute(model["base"], folders)
-    if isinstance(model, dict) and model.get("chat_template") not in (None, "chatml"):
-        model["chat_template"] = _absolute(str(model["chat_template"]), folders)
-    if isinstance(delivery, dict) and isinstance(delivery.get("output"), str):
-        # It does not exist yet, so it belongs where the person stands.
-        delivery["output"] = str((folders[0] / typed_path(delivery["output"])).absolute())
-    return changed
-
-
-def _absolute_item(item: Any, folders: Sequence[Path]) -> Any:
-    """Return an item of a list of sources: a text, or a section with `path` and `weight`."""
-    if isinstance(item, dict) and isinstance(item.get("path"), str):
-        return {**item, "path": _absolute(item["path"], folders)}
-    return _absolute(item, folders) if isinstance(item, str) else item
-
-
-def _absolute(reference: str, folders: Sequence[Path]) -> str:
-    if reference.startswith(("builtin:", "hub:")):
-        return reference
-    for folder in folders:
-        candidate = folder / typed_path(reference)
-        if os.path.exists(candidate):
-            return str(candidate.resolve())
-        # A pattern names files that may come and go; its folder is what must not depend on where one stands.
-        if glob.has_magic(reference) and next(glob.iglob(str(candidate), recursive=True), None):
-            return str(candidate.absolute())
-    return reference
-
-
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A recipe with its plan, ready to be launched."""
@@ -151,7 +106,7 @@ def prepare(
     folders = (home.runs, home.cache, hub_cache())
     # A wrong machine is said before anything is read.
     asked = None if gpu is None else parse_machine(gpu, folders)
-    layered = Layered(absolute_sources(layered.tree, (Path.cwd(), Path(reference).parent)), layered.sources)
+    layered = Layered(absolute_places(layered.tree, (Path.cwd(), Path(reference).parent)), layered.sources)
     without_data = assume and not (layered.tree.get("data") or {}).get("source")
     tree = _with_assumed_source(layered.tree) if without_data else layered.tree
     recipe = check_recipe(tree, name=reference)

@@ -140,7 +140,9 @@ def example(row: Row) -> dict[str, str]:
         return {"text": " ".join(row["tokens"]), "entities": ", ".join(entity_words(row["tokens"], row["tags"]))}
     if "messages" in row:
         return {"prompt": _said(turns(row)[:-1]), "completion": last_answer(row)}
-    shown = {role: _said(row[role]) for role in ("prompt", "chosen", "rejected", "completion") if role in row}
+    shown: dict[str, str] = {
+        role: _said(row[role]) for role in ("prompt", "chosen", "rejected", "completion") if role in row
+    }
     if "label" in row:
         shown["judged"] = "good" if row["label"] else "bad"
     return shown | {role: str(row[role]) for role in ("answer", "reward") if role in row}

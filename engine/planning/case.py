@@ -12,6 +12,7 @@ from engine.planning.capabilities import Surroundings, is_allowed, quantization_
 from engine.planning.depth import depth_of
 from engine.planning.duration import Work, training_rate
 from engine.planning.few_shot import example_tokens
+from engine.planning.judges import judge_of
 from engine.planning.memory import Setup
 from engine.planning.plan import Device, Machine, Plan
 from engine.planning.profiles import DataProfile, ModelProfile
@@ -125,9 +126,8 @@ def _keeps_reference(values: Mapping[str, Any]) -> bool:
 
 
 def _judge_bytes(values: Mapping[str, Any]) -> int:
-    place = values["reinforcement.reward_model"]
-    judges = find_objective(values["objective"]).signal == "prompts" and "model" in values["reinforcement.rewards"]
-    return weights_bytes(place) if judges and place else 0
+    _, place = judge_of(values)
+    return weights_bytes(place) if place else 0
 
 
 def _methods(given: Collection[str], facts: Facts) -> tuple[MethodName, ...]:

@@ -107,7 +107,7 @@ class _Run:
         """Return the model as it lies there between steps."""
         model, setup = self.model, self.setup
         copy = {REFERENCE: 4 * trainable_params(model, setup) // self.shard} if setup.reference else {}
-        if setup.judge_bytes:
+        if setup.judge_bytes and setup.written:
             copy[JUDGE] = setup.judge_bytes
         if setup.full:
             return {WEIGHTS: 4 * model.num_params // self.shard, **copy}
@@ -261,6 +261,9 @@ class _Run:
         yield {**base, ACTIVATIONS: 2 * hidden, HEAD: chunk}
         if setup.generate:
             yield from (self.generation(base, prompt, setup.generate) for prompt in prompts)
+        if setup.judge_bytes and not setup.written:
+            # Loaded when the answers are written, and asked about a few of them at a time.
+            yield {**base, JUDGE: setup.judge_bytes, ACTIVATIONS: self.reading(tokens) + self.mask(), HEAD: 0}
 
     def reading(self, tokens: int) -> int:
         """Return what a block needs to read so many tokens without gradients."""

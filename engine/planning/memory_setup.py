@@ -57,7 +57,7 @@ class Setup:
         examples: Most tokens that the few-shot baseline puts in front of a question; 0 without it.
         written: Tokens of a row that the model writes itself while it learns; 0 where it only reads.
         reference: A copy is kept of the weights that learn, as they were at the start.
-        judge_bytes: Size of a reward model beside the one that learns.
+        judge_bytes: Size of a reward model: beside the one that learns from its rewards, else in evaluations alone.
         merge: The adapter is merged into the base model at the end.
         sides: Sequences of a row that learn: two of a pair.
         beside: Sequences that are read without learning, for each that learns.

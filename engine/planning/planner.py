@@ -23,6 +23,7 @@ from engine.planning.few_shot import affordable, choose_few_shot
 from engine.planning.free_space import download_free_bytes, free_bytes
 from engine.planning.head_settings import unread_findings, unread_settings
 from engine.planning.heads import with_head
+from engine.planning.judges import judge_findings, settle_judge
 from engine.planning.lengths import length_choices
 from engine.planning.memory import Setup
 from engine.planning.model_findings import model_findings
@@ -376,6 +377,7 @@ def _derive_rest(facts: _Facts) -> None:
     settings, model, data = facts.settings, facts.model, facts.data
     if facts.loss is not None:
         settings.derive("preference.beta", facts.loss.beta, facts.loss.beta_why)
+        settle_judge(settings, "preference.judge")
     base = settings["model.base"]
     settings.derive("name", derive.choose_name(settings["objective"], base, settings["data.source"]), "model and data")
     if model.from_run and model.folder:
@@ -449,6 +451,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
             *find.length_findings(recipe, facts.model),
             *find.step_findings(recipe, steps),
             *depth_findings(recipe, facts.model, steps),
+            *judge_findings(recipe),
             *reinforcement_findings(recipe, facts.data, steps.total_steps),
             *find.disk_findings(disk),
             *find.time_findings(time),

@@ -20,6 +20,7 @@ from engine.planning.plan import Plan
 from engine.planning.rehearsal import RehearsalResult
 from engine.recipe.problems import Problem, ProblemError
 from engine.runs.disk import disk_problem, private_folder, write_atomically
+from engine.runs.references import weights_bytes
 from engine.text import clean_line
 
 FOLDER = "rehearsals"
@@ -66,6 +67,7 @@ def rehearsal_key(plan: Plan) -> str:
         ),
         "evaluation": recipe.evaluation.model_dump(include={"max_rows", "generate_rows", "max_new_tokens", "few_shot"}),
         "merge": recipe.delivery.merge,
+        "judge": weights_bytes(recipe.preference.judge) if recipe.preference.judge else 0,
         "micro_batch": plan.steps.micro_batch,
         "accumulation": min(plan.steps.accumulation, _STEP_LIMIT),
         "lengths": data.lengths.model_dump() if data.lengths else None,

@@ -1,18 +1,17 @@
 """What reinforcement learning adds to a plan: its own derived values, and what can be said before the start."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from engine.catalog.objectives import find_objective
 from engine.catalog.rewards import find_reward
 from engine.paths import typed_path
 from engine.planning.derive import Reasoned, choose_completion
+from engine.planning.judges import settle_judge
 from engine.planning.profiles import DataProfile, Finding, ModelProfile
 from engine.planning.settings import Settings
-from engine.recipe.problems import ProblemError
+from engine.recipe.places import function_of
 from engine.recipe.schema import Recipe
-from engine.runs.references import settled
 from engine.text import clean_line
 
 BETAS = {"grpo": 0.04, "rloo": 0.05}
@@ -46,26 +45,12 @@ def _settle(settings: Settings) -> None:
     if settings.is_set("reinforcement.reward_file"):
         file = settings["reinforcement.reward_file"]
         settings.pin("reinforcement.reward_file", str(typed_path(file).absolute()))
-    if settings.is_set("reinforcement.reward_model"):
-        with suppress(ProblemError):
-            # What is not there is a finding of the plan.
-            place = settled(settings["reinforcement.reward_model"], "")
-            settings.pin("reinforcement.reward_model", place)
+    settle_judge(settings, "reinforcement.reward_model")
 
 
-def judge_findings(recipe: Recipe) -> Iterator[Finding]:
-    """Yield why a reward model or a reward file cannot be had."""
+def _file_findings(recipe: Recipe) -> Iterator[Finding]:
+    """Yield why a reward file cannot be had."""
     section = recipe.reinforcement
-    if recipe.goal.signal != "prompts":
-        return
-    if "model" in section.rewards and section.reward_model:
-        try:
-            settled(section.reward_model, "reinforcement.reward_model")
-        except ProblemError as error:
-            for problem in error.problems:
-                yield Finding(
-                    code=problem.code, message=problem.message, fix=problem.fix, path="reinforcement.reward_model"
-                )
     if "file" in section.rewards and section.reward_file and not reward_file(section.reward_file).is_file():
         message = f"The reward file {clean_line(section.reward_file, max_chars=160)} does not exist."
         yield Finding(
@@ -75,8 +60,7 @@ def judge_findings(recipe: Recipe) -> Iterator[Finding]:
 
 def reward_file(reference: str) -> Path:
     """Return the file that `FILE.py` or `FILE.py:NAME` names."""
-    file, colon, name = reference.rpartition(":")
-    return typed_path(file if colon and name.isidentifier() else reference)
+    return typed_path(function_of(reference)[0])
 
 
 def calmer(rate: float, reason: str) -> tuple[float, str]:
@@ -88,7 +72,7 @@ def reinforcement_findings(recipe: Recipe, data: DataProfile, total_steps: int) 
     """Yield what makes a run from rewards unlikely to learn."""
     if recipe.goal.signal != "prompts":
         return
-    yield from judge_findings(recipe)
+    yield from _file_findings(recipe)
     section = recipe.reinforcement
     comparing = [name for name in dict.fromkeys(section.rewards) if find_reward(name).compares]
     if comparing and data.num_train and data.answer_lengths is None:

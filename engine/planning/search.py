@@ -44,7 +44,7 @@ class Space:
         examples: Most tokens that the few-shot baseline puts in front of a question; 0 without it.
         written: Tokens of a row that the model writes itself while it learns; 0 where it only reads.
         reference: A copy is kept of the weights that learn, as they were at the start.
-        judge_bytes: Size of a reward model beside the one that learns.
+        judge_bytes: Size of a reward model that the run asks.
         merge: An adapter is merged at the end.
         sides: Sequences of a row, and what is read beside them.
         depth: Where in the model it trains, for methods that train a part of it.

@@ -19,6 +19,7 @@ from engine.catalog.objectives import OBJECTIVE_SETTINGS, OBJECTIVES, find_objec
 from engine.catalog.preference_losses import LOSS_SETTINGS, find_loss, losses_reading
 from engine.recipe.check import ACCESS_TOKEN
 from engine.recipe.fields import fields_by_path
+from engine.recipe.places import PLACES
 from engine.recipe.problems import Problem
 from engine.recipe.rules_model import model_rules
 from engine.recipe.rules_reinforcement import reinforcement_rules
@@ -41,7 +42,6 @@ _WHY_UNREAD: dict[str, str] = {
     "evaluation.sample_prompts": "answers no prompts",
     "training.packing": "gives each row a sequence of its own",
 }
-_PATH_FIELDS = ("model.base", "model.chat_template", "data.source", "data.held_out", "delivery.output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,7 +448,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _expansion(facts: _Facts) -> Iterator[Problem]:
-    for path in _PATH_FIELDS:
+    for path in PLACES:
         if any("${" in text for text in _texts(facts.values[path])):
             message = f"{path} holds ${{...}}, and variables are not filled in."
             yield Problem("recipe.no_expansion", message, "Write the value out.", path)

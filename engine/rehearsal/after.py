@@ -25,6 +25,7 @@ from engine.rehearsal.models import build_model
 from engine.rehearsal.rows import longest_lengths
 from engine.rehearsal.step import Rehearsed
 from engine.rehearsal.tracer import Tracer
+from engine.runs.references import weights_bytes
 from engine.training.checkpoints import learnt_tensors
 
 PARITY_ROWS = 4
@@ -42,6 +43,9 @@ def evaluate(rehearsed: Rehearsed, mode: HollowMode, tracer: Tracer) -> None:
             _score(rehearsed)
         with tracer.part("generation and its cache"):
             _answer(rehearsed, mode)
+    if judge := rehearsed.recipe.preference.judge:
+        with tracer.part("reward model"):
+            _read_judge(rehearsed, weights_bytes(judge))
 
 
 def _micro_batch_tokens(rehearsed: Rehearsed) -> int:
@@ -72,6 +76,14 @@ def _score(rehearsed: Rehearsed) -> None:
     if examples := _example_tokens(plan):
         longest = min(lengths[0] + examples, context_length(rehearsed.model))
         scorer.score([TokenRow([1] * longest, [0] * (longest - 2) + [1] * 2)])
+
+
+def _read_judge(rehearsed: Rehearsed, num_bytes: int) -> None:
+    """Have the weights of the reward model there that compares the answers; it reads as the model itself does."""
+    judge = torch.empty(num_bytes, dtype=torch.uint8)
+    with undisturbed(rehearsed.model):
+        _score(rehearsed)
+    del judge
 
 
 def _answer(rehearsed: Rehearsed, mode: HollowMode) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.paths import typed_path
+from engine.recipe.places import function_of
 from engine.recipe.problems import Problem, ProblemError
 from engine.rewards.rules import Judged, Rule
 from engine.text import clean_line
@@ -17,10 +18,8 @@ _SHAPE = "def reward(prompt: str, completion: str, answer: str) -> float"
 
 def parted(reference: str) -> tuple[Path, str]:
     """Return file and function that `FILE.py` or `FILE.py:NAME` names."""
-    file, colon, name = reference.rpartition(":")
-    if colon and name.isidentifier():
-        return typed_path(file), name
-    return typed_path(reference), DEFAULT_NAME
+    file, name = function_of(reference)
+    return typed_path(file), name or DEFAULT_NAME
 
 
 def load_rule(reference: str, *, trusted: bool) -> Rule:

@@ -1,12 +1,13 @@
 """Finished runs as the start of others: `run:ID` stands for the model that a run has left."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import NamedTuple
 
 from engine.paths import typed_path
 from engine.recipe.problems import Problem, ProblemError
-from engine.runs.directory import RunDirectory, find_run
+from engine.runs.directory import RunDirectory, find_run, is_run
 from engine.runs.home import home_folders
 from engine.text import clean_line
 
@@ -36,7 +37,7 @@ def is_run_reference(base: str) -> bool:
 
 
 def settled(reference: str, path: str) -> str:
-    """Return what a folder or `run:ID` stands for today: an absolute path, or the run's whole id.
+    """Return what a folder, `run:ID` or the name of a run stands for today: an absolute path.
 
     The worker of a run starts in another folder, and by then `run:latest` is that run itself.
 
@@ -52,21 +53,45 @@ def settled(reference: str, path: str) -> str:
         return f"{PREFIX}{run.path}"
     folder = typed_path(reference).absolute()
     if not folder.is_dir():
+        if named := _run_called(reference):
+            return f"{PREFIX}{named.path}"
         message = f"There is no folder {clean_line(reference, max_chars=160)}."
         raise ProblemError(Problem("model.folder_missing", message, "Check the path, or name run:ID.", path))
     return str(folder)
 
 
+def _run_called(name: str) -> RunDirectory | None:
+    if not name or os.sep in name:
+        return None
+    try:
+        return find_run(home_folders(), name)
+    except ProblemError:
+        return None
+
+
 def weights_bytes(reference: str) -> int:
-    """Return the size of the weights that a folder or `run:ID` holds; 0 when there is none to be found."""
+    """Return the size of the weights that a folder or `run:ID` holds; 0 when there is none to be found.
+
+    An adapter that a run has left alone counts with the base model that it is put on.
+    """
     try:
         place = settled(reference, "")
     except ProblemError:
         return 0
     folder = Path(place.removeprefix(PREFIX))
-    whole = RunDirectory(folder).merged_folder
-    files = (whole if whole.is_dir() else folder).glob("*.safetensors")
-    return sum(file.stat().st_size for file in files)
+    run = RunDirectory(folder)
+    if not is_run(run):
+        return _files_bytes(folder)
+    if run.merged_folder.is_dir():
+        return _files_bytes(run.merged_folder)
+    try:
+        return _files_bytes(run.adapter_folder) + run.read_plan().model.weights_bytes
+    except ProblemError:
+        return 0
+
+
+def _files_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def run_model(base: str, path: str = "model.base") -> RunModel:

@@ -169,6 +169,19 @@ def test_examples_of_the_baseline_are_rehearsed(llama):
     assert shown.peaks["training"] == plain.peaks["training"]
 
 
+def test_the_judge_of_a_preference_is_rehearsed_with_its_evaluation(llama, tmp_path):
+    size = 50_000_000
+    with open(tmp_path / "model.safetensors", "wb") as file:
+        file.truncate(size)
+    plain, judged = (
+        rehearsed_on("cuda", llama, method="lora", longest=64, objective="preference", preference={"judge": judge})
+        for judge in (None, str(tmp_path))
+    )
+    assert judged.peaks["evaluation"] > judged.peaks["training"]
+    assert judged.components["reward model"] == size
+    assert judged.peaks["training"] == plain.peaks["training"]
+
+
 def test_kernel_that_fails_gives_its_memory_back():
     tracer = Tracer()
     with pytest.raises(ZeroDivisionError), tracer.held(100):

@@ -14,10 +14,10 @@ from engine.data.rows import Tally
 from engine.data.sources import expand, read_sources
 from engine.data.weights import weigh_rows
 from engine.planning.derive import choose_name
+from engine.recipe.places import absolute_places
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.read import check_recipe
 from engine.recipe.schema_data import WeightedSource
-from tui.preparation import absolute_sources
 
 
 def write_rows(path: Path, count: int = 3, word: str = "x") -> Path:
@@ -121,7 +121,7 @@ class TestPatterns:
     def test_patterns_and_weighted_files_do_not_depend_on_where_one_stands(self, tmp_path):
         write_rows(tmp_path / "rows.jsonl")
         tree = {"data": {"source": ["ro*.jsonl", {"path": "rows.jsonl", "weight": 2}, "hub:made/rows"]}}
-        assert absolute_sources(tree, [tmp_path])["data"]["source"] == [
+        assert absolute_places(tree, [tmp_path])["data"]["source"] == [
             str(tmp_path / "ro*.jsonl"),
             {"path": str(tmp_path / "rows.jsonl"), "weight": 2},
             "hub:made/rows",

@@ -7,10 +7,11 @@ import pytest
 
 from engine.paths import typed_path
 from engine.planning.model_profile import hub_cache, is_hub_id, read_model_profile
+from engine.recipe.places import absolute_places
 from engine.recipe.problems import ProblemError
 from engine.runs.home import home_folders
 from tests.unit.made_plans import codes, plan
-from tui.preparation import absolute_sources, read_reference
+from tui.preparation import read_reference
 from tui.widgets.path_input import complete_path, looks_like_path
 from tui.wizard.data import typed_source
 from tui.wizard.model import typed_base
@@ -38,7 +39,7 @@ def test_what_is_typed_on_the_way_to_a_path_is_no_error(text: str) -> None:
 @pytest.mark.parametrize("text", NONE, ids=range(len(NONE)))
 def test_recipes_with_such_paths_have_problems(text: str) -> None:
     tree: dict[str, Any] = {"model": {"base": text}, "data": {"source": text, "held_out": text}}
-    assert absolute_sources(tree, (Path("/nowhere"),)) == tree
+    assert absolute_places(tree, (Path("/nowhere"),)) == tree
     assert not is_hub_id(text)
     with pytest.raises(ProblemError):
         read_model_profile(text)

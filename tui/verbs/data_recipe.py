@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine.catalog.builtin import BUILTIN_MODEL
 from engine.helper import InspectionHelper
+from engine.recipe.places import absolute_places
 from engine.recipe.problems import Problem, ProblemError
-from tui.preparation import absolute_sources, model_profile
+from tui.preparation import model_profile
 from tui.verbs.data_fixes import with_options
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def recipe_of(wish: DataWish) -> dict[str, Any]:
     if wish.objective is not None:
         own["objective"] = wish.objective
     laid = lay(_over(tree, own), preset=wish.defaults).tree
-    return absolute_sources(laid, (Path.cwd(),))
+    return absolute_places(laid, (Path.cwd(),))
 
 
 def _over(tree: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
