@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from engine.catalog.tasks import Task
 from engine.data.pipeline import PreparedData
 from engine.data.preflight_case import UNCUT_LENGTH, PreflightCase, Verdict
+from engine.data.preflight_cuts import check_truncation
 from engine.data.preflight_masks import check_mask
 from engine.data.preflight_pairs import check_preferences
 from engine.data.preflight_rows import check_leaks, check_repeats
 from engine.data.preflight_serving import check_first_token, check_prefix, check_serving
-from engine.data.preflight_tokens import check_ends, check_ids, check_padding, check_truncation
+from engine.data.preflight_tokens import check_ends, check_ids, check_padding
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendering import Renderer
 from engine.data.rows import Row

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from engine.data.progress import NOBODY, WorkWatch
 from engine.data.rendered import Rendered, RenderedRows
@@ -27,6 +27,7 @@ DRAWN_ROWS = 400
 DRAWN_CHARS = 2 << 20
 """Rows, and characters in them, that are rendered again for a check; of more rows that many are drawn with the seed."""
 LEAST_DRAWN = 20
+Status: TypeAlias = Literal["passed", "warning", "blocked", "skipped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Verdict:
         measured: Named figures behind the verdict.
     """
 
-    status: Literal["passed", "warning", "blocked", "skipped"]
+    status: Status
     message: str
     fix: str = ""
     rows: Sequence[str] = ()

@@ -143,7 +143,8 @@ def _chat_verdict(
     if lossy := _lossy_verdict(case, found, measured):
         return lossy
     drawn = len(case.drawn)
-    said = f"{percent(share)} of all tokens are trained: the answers and the ends of turns"
+    what = "the texts to write with their ends" if case.renderer.frame.pairs else "the answers and the ends of turns"
+    said = f"{percent(share)} of all tokens are trained: {what}"
     if len(found.rewritten) > FEW_SHARE * drawn:
         return Verdict(
             "warning",

@@ -173,7 +173,23 @@ def check_repeats(case: PreflightCase) -> Verdict:
             names,
             measured,
         )
-    return Verdict("passed", f"{num_rows:,} different rows with {num_answers:,} different answers.", measured=measured)
+    return Verdict("passed", _different(case, num_rows, num_answers), measured=measured)
+
+
+def _different(case: PreflightCase, num_rows: int, num_answers: int) -> str:
+    """Return how many rows differ, and how many of their answers where there are any to count."""
+    rows = counted(num_rows, "different row", "different rows")
+    row, signal = case.train_rows[0], case.renderer.task.signal
+    # What is compared of a row is not always an answer; of a marked one it is good or bad, which P24 counts.
+    nouns = {"labels": ("class", "classes"), "tags": ("series of tags", "series of tags")}
+    one, several = nouns.get(signal, ("answer", "answers"))
+    if "chosen" in row:
+        one, several = "pair of answers", "pairs of answers"
+    elif signal not in nouns and "messages" not in row and not row.get("answer"):
+        return f"{rows}."
+    if row.get("labels") is not None:
+        one, several = "set of classes", "sets of classes"
+    return f"{rows} with {counted(num_answers, f'different {one}', f'different {several}')}."
 
 
 def _names(case: PreflightCase, places: np.ndarray) -> list[str]:

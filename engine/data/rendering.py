@@ -146,7 +146,7 @@ class Renderer:
             ProblemError: The chat template refuses the row.
         """
         sequences = self.render_all(row)
-        return replace(sequences[0], cut=len(sequences) > 1) if self._is_text(row) else sequences[-1]
+        return replace(sequences[0], cut=len(sequences) > 1) if self.is_text(row) else sequences[-1]
 
     def render_all(self, row: Row) -> list[Rendered]:
         """Return every sequence of a row, so that each of its trained tokens is trained once.
@@ -206,6 +206,10 @@ class Renderer:
             if ahead is not None:
                 yield from ahead.result()
 
+    def is_text(self, row: Row) -> bool:
+        """Return whether a row is plain text, which is cut into windows instead of losing its end."""
+        return self.task.signal == "text" or (self.task.signal == "answers" and "text" in row)
+
     def spelled(self, row: Row) -> list[str]:
         """Return the special tokens that the text of a row spells, which the tokenizer reads as those tokens."""
         return sorted(set(self._control.findall(_spoken(row))))
@@ -255,7 +259,7 @@ class Renderer:
         num_chars = 0
         with shared_alarm():
             for number, row in numbered:
-                uncut = UncutRow(row, number, is_text=self._is_text(row))
+                uncut = UncutRow(row, number, is_text=self.is_text(row))
                 if self.frame.pairs and not is_one_turn(row):
                     uncut.refused, uncut.reason = "several turns", "not_one_turn"
                 marked = self._marked(uncut) if self._encode_rows is None and not uncut.is_text else []
@@ -283,9 +287,6 @@ class Renderer:
             self.template, {key: row[key] for key in ("prompt", "tools") if key in row}, self.system_prompt
         )
         return marked
-
-    def _is_text(self, row: Row) -> bool:
-        return self.task.signal == "text" or (self.task.signal == "answers" and "text" in row)
 
     def _encoded(self, batch: Sequence[tuple[UncutRow, list[Marked]]]) -> list[UncutRow]:
         if self._encode_rows is not None:
