@@ -21,13 +21,13 @@ quickstart: $(STAMP) ## fine-tune the starter model on the built-in data and see
 	$(BIN)/ftwizard run quickstart
 
 test: $(STAMP) lint ## lint and pass the tests
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow" tests
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests
 
 test-slow: $(STAMP) ## the tests that take minutes each
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow tests
 
 test-all: $(STAMP) lint ## lint and pass every test, each objective with each method among them
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests
 
 lint: $(STAMP) ## style, types and import walls
 	$(BIN)/ruff check .

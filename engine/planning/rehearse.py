@@ -1,6 +1,7 @@
 """Asks for rehearsals: starts the process, keeps what it found, never waits for what nobody wants. Light."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -235,10 +236,12 @@ class _Rehearsal:
     def _ask(self, request: bytes) -> bytes:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        # One that ended without reading may have said why before.
+        with contextlib.suppress(OSError):
             # Its end would end the process, so that it stays open until the answer is there.
             self._process.stdin.write(request)
             self._process.stdin.flush()
+        try:
             return self._process.stdout.readline()
         except OSError:
             return b""

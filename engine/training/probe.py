@@ -4,6 +4,7 @@ What is measured replaces the estimate. What does not fit is found in the first 
 effective batch stays, and the probe begins again, down to one row.
 """
 
+import contextlib
 import heapq
 import json
 import shutil
@@ -294,7 +295,9 @@ def _run(request: ProbeRequest, desk: RequestDesk, *, ends: float, clock: Callab
             process.kill()
             process.wait()
         if process.stdin is not None:
-            process.stdin.close()
+            # A process that is gone has nobody to flush to.
+            with contextlib.suppress(OSError):
+                process.stdin.close()
 
 
 def _ask(process: "subprocess.Popen[bytes]", request: ProbeRequest) -> None:

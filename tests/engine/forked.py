@@ -4,13 +4,13 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import engine.stages  # noqa: F401 - imported before the first fork
 from engine import worker
 from engine.runs.directory import RunDirectory
+from tests.forks import fork
 
 DEADLINE_S = 120.0
 
@@ -26,9 +26,7 @@ class ForkedWorker:
     def __init__(self, run: RunDirectory, inject: Callable[[], None] | None = None) -> None:
         self.run = run
         self.exit_code: int | None = None
-        self.pid = os.fork()
-        if self.pid == 0:
-            _child(run, inject)
+        self.pid = fork(lambda: _carry(run, inject))
 
     def poll(self) -> int | None:
         """Return the exit code, negative for a signal; None while it lives."""
@@ -71,22 +69,13 @@ def carry(run: RunDirectory, inject: Callable[[], None] | None = None, deadline_
     return ForkedWorker(run, inject).wait(deadline_s)
 
 
-def _child(run: RunDirectory, inject: Callable[[], None] | None) -> None:
-    code = 1
-    try:
-        os.setsid()
-        _redirect(run.log_file)
-        os.chdir(run.path)
-        if inject is not None:
-            inject()
-        code = worker.main([str(run.path)])
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # Not through pytest's own exit handlers.
-        os._exit(code)
+def _carry(run: RunDirectory, inject: Callable[[], None] | None) -> int:
+    os.setsid()
+    _redirect(run.log_file)
+    os.chdir(run.path)
+    if inject is not None:
+        inject()
+    return worker.main([str(run.path)])
 
 
 def _redirect(path: Path) -> None:
@@ -95,5 +84,6 @@ def _redirect(path: Path) -> None:
     os.dup2(nowhere, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    sys.stdout = os.fdopen(1, "w", closefd=False)
-    sys.stderr = os.fdopen(2, "w", closefd=False)
+    # Nothing waits in them: the child ends without flushing.
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)

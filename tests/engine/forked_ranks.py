@@ -3,9 +3,7 @@
 import os
 import signal
 import subprocess
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +13,7 @@ import engine.worker
 from engine.runs.directory import RunDirectory
 from engine.training import rank_process, ranks
 from tests.engine.forked import ForkedWorker
+from tests.forks import fork
 
 STARTS_OVER = 99
 
@@ -39,9 +38,7 @@ class ForkedRank:
     def __init__(self, notes: int, inject: Callable[[], None]) -> None:
         read_end, write_end = os.pipe()
         self.returncode: int | None = None
-        self.pid = os.fork()
-        if self.pid == 0:
-            _rank(read_end, notes, inject)
+        self.pid = fork(lambda: _rank(read_end, notes, inject))
         os.close(read_end)
         self.stdin = os.fdopen(write_end, "wb")
 
@@ -63,20 +60,13 @@ class ForkedRank:
         os.kill(self.pid, signal.SIGKILL)
 
 
-def _rank(read_end: int, notes: int, inject: Callable[[], None]) -> None:
-    code = 1
-    try:
-        os.dup2(read_end, 0)
-        # As a program of its own would: neither the worker's lock nor its ends of pipes stay open here.
-        os.closerange(3, notes)
-        os.closerange(notes + 1, 1024)
-        inject()
-        code = rank_process.main([str(notes)])
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+def _rank(read_end: int, notes: int, inject: Callable[[], None]) -> int:
+    os.dup2(read_end, 0)
+    # As a program of its own would: neither the worker's lock nor its ends of pipes stay open here.
+    os.closerange(3, notes)
+    os.closerange(notes + 1, 1024)
+    inject()
+    return rank_process.main([str(notes)])
 
 
 def fork_ranks(in_worker: Callable[[], None], in_rank: Callable[[], None]) -> Callable[[], None]:

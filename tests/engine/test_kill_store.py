@@ -19,6 +19,7 @@ import pytest
 from engine.recipe.problems import ProblemError
 from engine.runs import checkpoints
 from engine.runs.checkpoints import MANIFEST_NAME, CheckpointStore
+from tests.forks import fork
 
 RUN_ID = "20260101-000000-test-aaaa"
 CONTENT = {"weights.safetensors": 7_000, "optimizer.bin": 13_000, "state/trainer.json": 300, "state/empty": 0}
@@ -255,13 +256,7 @@ def test_only_plain_files_are_committed(folder, tmp_path, odd):
 
 def in_child(work):
     """Run work in a forked child and return its wait status."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.waitpid(child, 0)[1]
+    return os.waitpid(fork(work), 0)[1]
 
 
 def kill_before(number):
@@ -298,8 +293,9 @@ def test_a_kill_before_any_step_of_a_save_and_a_removal_loses_nothing(folder):
             save(store, 30)
             store.prune()
 
-        if os.WIFSIGNALED(in_child(work)):
-            kills += 1
+        ended = in_child(work)
+        assert os.WIFSIGNALED(ended) or ended == 0, number
+        kills += os.WIFSIGNALED(ended)
         store = store_in(trial)
         found = store.newest_whole()
         assert found.step in (20, 30), number
@@ -318,6 +314,13 @@ def test_a_kill_before_any_step_of_a_save_and_a_removal_loses_nothing(folder):
     assert outcomes == {20, 30}
 
 
+def keep_saving(folder, start):
+    mine = store_in(folder)
+    for step in range(start, start + 10_000):
+        save(mine, step)
+        mine.prune()
+
+
 def test_twenty_kills_at_random_moments_lose_nothing(folder):
     dice = random.Random(7)
     store = store_in(folder)
@@ -326,13 +329,7 @@ def test_twenty_kills_at_random_moments_lose_nothing(folder):
     inside = 0
     for _ in range(20):
         start = store_in(folder).newest_whole().step + 1
-        child = os.fork()
-        if child == 0:
-            mine = store_in(folder)
-            for step in range(start, start + 10_000):
-                save(mine, step)
-                mine.prune()
-            os._exit(0)
+        child = fork(lambda start=start: keep_saving(folder, start))
         time.sleep(dice.uniform(0.005, 0.06))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -78,6 +78,8 @@ async def test_the_schedule_is_drawn_beside_what_shapes_it_and_moves_with_it(bac
 async def go_looking(pilot: Running) -> RateScreen:
     await walk_to(pilot, "settings")
     await choose_setting(pilot, "training.learning_rate")
+    # Behind the sweep the settings are seen: a rehearsal that ends meanwhile would change the picture.
+    await wait_for(pilot, lambda: "simulated" in shown(pilot) and "◌" not in shown(pilot), "the end of the rehearsal")
     await pilot.press("f")
     await wait_for(pilot, lambda: isinstance(pilot.app.screen, RateScreen))
     screen = pilot.app.screen

@@ -16,6 +16,7 @@ from engine.runs.directory import RunDirectory
 from engine.runs.listing import summarize
 from engine.runs.liveness import acquire, is_alive, read_exit, status, terminate, write_exit
 from engine.runs.picture import PictureWriter
+from tests.forks import fork
 from tests.unit.runs_support import made_run, wait_for
 
 HOLD = """
@@ -94,15 +95,13 @@ def test_a_killed_worker_leaves_a_free_lock(run, holder):
 def test_a_forked_child_neither_keeps_nor_frees_the_lock(run):
     read_end, write_end = os.pipe()
     lock = acquire(run)
-    child = os.fork()
-    if child == 0:
+
+    def wait_for_the_end():
         os.close(write_end)
         os.read(read_end, 1)
-        os._exit(0)
-    other = os.fork()
-    if other == 0:
-        os._exit(0)
-    os.waitpid(other, 0)
+
+    child = fork(wait_for_the_end)
+    os.waitpid(fork(lambda: None), 0)
     assert liveness._is_locked(run)
     lock.release()
     try:
@@ -369,9 +368,7 @@ def test_nobody_to_signal_is_a_problem(run):
 
 
 def test_a_zombie_does_not_live():
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
+    child = fork(lambda: None)
     wait_for(lambda: liveness.process_start_time(child) is None)
     os.waitpid(child, 0)
 
