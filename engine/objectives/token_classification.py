@@ -69,6 +69,9 @@ class TagTrainer(StepTrainer):
 def tagged_row(segments: Sequence[Segment]) -> dict[str, Any]:
     """Return a row with the tag of each word on the word's first token; words beyond the cut have no token here."""
     (segment,) = segments
-    tags = iter(segment.targets)
-    labels = [IGNORED if label == IGNORED else next(tags) for label in segment.labels]
+    first_tokens = [place for place, label in enumerate(segment.labels) if label != IGNORED]
+    labels = [IGNORED] * len(segment.labels)
+    # Strict: a row with too few tags must never pass for the end of the rows, as a StopIteration would.
+    for place, tag in zip(first_tokens, segment.targets[: len(first_tokens)], strict=True):
+        labels[place] = tag
     return {"input_ids": segment.input_ids, "labels": labels}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 from peft import PeftModel
-from transformers import DynamicCache
+from transformers import DynamicCache, EncoderDecoderCache
 
 from engine.deployment.adapter import merge
 from engine.deployment.parity import MAX_PROMPT_TOKENS, prompt_logits
@@ -14,6 +14,7 @@ from engine.evaluation.isolation import undisturbed
 from engine.evaluation.job import DEFAULT_MAX_LENGTH
 from engine.evaluation.prompts import CONTINUATION_TOKENS
 from engine.evaluation.scoring import TokenRow, TokenScorer, autocast_like_training, causal_model
+from engine.evaluation.target_scoring import TargetScorer
 from engine.evaluation.texts import DEFAULT_NEW_TOKENS, NUM_SAMPLES
 from engine.methods import lora
 from engine.models.loading import compute_dtype
@@ -22,7 +23,7 @@ from engine.planning.few_shot import example_tokens
 from engine.planning.plan import Plan
 from engine.rehearsal.hollow import HollowMode
 from engine.rehearsal.models import build_model
-from engine.rehearsal.rows import longest_lengths
+from engine.rehearsal.rows import longest_lengths, longest_targets
 from engine.rehearsal.step import Rehearsed
 from engine.rehearsal.tracer import Tracer
 from engine.runs.references import weights_bytes
@@ -68,6 +69,9 @@ def _read(rehearsed: Rehearsed) -> None:
 
 def _score(rehearsed: Rehearsed) -> None:
     plan = rehearsed.plan
+    if plan.task.head == "seq2seq-lm":
+        _score_pairs(rehearsed)
+        return
     available = min(MAX_ROWS, plan.recipe.evaluation.max_rows, max(1, plan.data.num_held_out))
     lengths = longest_lengths(plan, available)
     rows = max(1, min(available, _micro_batch_tokens(rehearsed) // lengths[0]))
@@ -86,6 +90,19 @@ def _read_judge(rehearsed: Rehearsed, num_bytes: int) -> None:
     del judge
 
 
+def _score_pairs(rehearsed: Rehearsed) -> None:
+    """Score the longest sources with the longest texts to write."""
+    plan = rehearsed.plan
+    available = min(MAX_ROWS, plan.recipe.evaluation.max_rows, max(1, plan.data.num_held_out))
+    sources, targets = longest_lengths(plan, available), longest_targets(plan, available)
+    count = max(1, min(available, _micro_batch_tokens(rehearsed) // (sources[0] + targets[0])))
+    rows = [
+        TokenRow([1] * (source + target), [0] * source + [1] * target)
+        for source, target in zip(sources[:count], targets[:count], strict=True)
+    ]
+    TargetScorer(rehearsed.model, rehearsed.tokenizer, precision=compute_dtype(rehearsed.recipe)).score(rows)
+
+
 def _answer(rehearsed: Rehearsed, mode: HollowMode) -> None:
     """Answer the longest prompts, and the longest one behind the examples of the few-shot baseline."""
     longest = longest_lengths(rehearsed.plan, 1)[0]
@@ -101,7 +118,8 @@ def _answer_prompts(rehearsed: Rehearsed, mode: HollowMode, prompt: int) -> None
     new_tokens = min(_max_new_tokens(rehearsed), context_length(model) - prompt)
     share = generation_share(model, activation_checkpointing=bool(plan.recipe.training.activation_checkpointing))
     asked = min(plan.recipe.evaluation.generate_rows + NUM_SAMPLES, max(1, plan.data.num_held_out))
-    rows = min(asked, answered_rows(_micro_batch_tokens(rehearsed), prompt, new_tokens, share))
+    beams = plan.recipe.text_to_text.num_beams
+    rows = min(asked, max(1, answered_rows(_micro_batch_tokens(rehearsed), prompt, new_tokens, share) // beams))
     decoded = min(_DECODED_TOKENS, new_tokens)
     precision = compute_dtype(rehearsed.recipe)
     answerer = Answerer(
@@ -113,7 +131,10 @@ def _answer_prompts(rehearsed: Rehearsed, mode: HollowMode, prompt: int) -> None
     )
     answerer.answer([[1] * prompt] * rows, lambda number: None)
     with autocast_like_training(causal_model(model), precision)():
-        _write_last_token(rehearsed, mode, rows, prompt + new_tokens)
+        if plan.task.head == "seq2seq-lm":
+            _write_last_of_target(rehearsed, mode, (rows * beams, prompt), new_tokens)
+        else:
+            _write_last_token(rehearsed, mode, rows * beams, prompt + new_tokens)
 
 
 def _max_new_tokens(rehearsed: Rehearsed) -> int:
@@ -127,12 +148,29 @@ def _write_last_token(rehearsed: Rehearsed, mode: HollowMode, rows: int, length:
     cache = DynamicCache(config=model.config)
     ids = torch.ones((rows, 1), dtype=torch.int64)
     model(input_ids=ids, past_key_values=cache, use_cache=True)
-    for place, layer in enumerate(cache.layers):
-        _, heads, _, width = layer.keys.shape
-        before = (rows, heads, length - 2, width)
-        cache.update(mode.hollow(before, layer.keys.dtype), mode.hollow(before, layer.keys.dtype), place)
+    _fill(cache, mode, length - 2)
     everything = torch.ones((rows, length), dtype=torch.int64)
     model(input_ids=ids, attention_mask=everything, past_key_values=cache, use_cache=True)
+
+
+def _write_last_of_target(rehearsed: Rehearsed, mode: HollowMode, source: tuple[int, int], length: int) -> None:
+    """Compute the last of `length` tokens beside an encoder that has read a source of this shape."""
+    model = causal_model(rehearsed.model)
+    cache = EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
+    ids = torch.ones(source, dtype=torch.int64)
+    encoded = model.get_encoder()(input_ids=ids, attention_mask=ids)
+    given = {"encoder_outputs": encoded, "attention_mask": ids, "past_key_values": cache, "use_cache": True}
+    model(decoder_input_ids=ids[:, :1], **given)
+    _fill(cache.self_attention_cache, mode, max(1, length - 2))
+    model(decoder_input_ids=ids[:, :1], **given)
+
+
+def _fill(cache: DynamicCache, mode: HollowMode, length: int) -> None:
+    """Put keys and values of `length` more tokens into each layer."""
+    for place, layer in enumerate(cache.layers):
+        rows, heads, _, width = layer.keys.shape
+        before = (rows, heads, length, width)
+        cache.update(mode.hollow(before, layer.keys.dtype), mode.hollow(before, layer.keys.dtype), place)
 
 
 def save(rehearsed: Rehearsed, mode: HollowMode, tracer: Tracer) -> None:

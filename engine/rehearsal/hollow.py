@@ -337,6 +337,9 @@ def _index(mode: HollowMode, func: OpOverload, args: Any, kwargs: Any) -> Any:
             places += list(index.nonzero().unbind(1))
     if func in (_ATEN.index_put_.default, _ATEN._index_put_impl_.default):
         return args[0]
+    if func is _ATEN.index_put.default and (args[3:] == (True,) or kwargs.get("accumulate")):
+        # The gradient of `x[mask]` is added up in place, and out of place only under a dispatch mode such as this one.
+        return args[0]
     return mode.by_shape(func, (args[0], places, *args[2:]), kwargs)
 
 

@@ -17,6 +17,7 @@ from transformers import (
 from transformers.quantizers.auto import AutoHfQuantizer
 
 from engine.catalog.methods import Bits, Method
+from engine.models.encoder_decoder import settle_encoder_decoder
 from engine.models.heads import AUTO_CLASSES, head_modules, head_settings
 from engine.models.loading import attention_of, quantization, settle, weights_dtype
 from engine.planning.plan import Plan
@@ -103,6 +104,8 @@ def build_model(plan: Plan, config: PretrainedConfig, mode: HollowMode) -> PreTr
         model.hf_quantizer = quantizer
         quantizer.postprocess_model(model)
     settle(model, bits=bits)
+    if task.head == "seq2seq-lm":
+        settle_encoder_decoder(model, recipe)
     return model
 
 
@@ -158,7 +161,8 @@ def _constants(state: Any) -> list[torch.Tensor]:
 
 
 def stand_in_tokenizer() -> PreTrainedTokenizerBase:
-    """Return a tokenizer of two words: the trainer insists on one, and no text is read."""
-    words = {"<pad>": 0, "<end>": 1}
-    backend = Tokenizer(models.WordLevel(words, unk_token="<end>"))
-    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<end>")
+    """Return a tokenizer of a few words: the trainer insists on one, and no text is read."""
+    # Hiding words takes a mask, and a word that is no special token to stand in for another.
+    words = {"<pad>": 0, "<end>": 1, "<mask>": 2, "word": 3}
+    backend = Tokenizer(models.WordLevel(words, unk_token="word"))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<end>", mask_token="<mask>")

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 
+from engine.catalog.tasks import Signal
 from engine.evaluation.job import DEFAULT_MAX_LENGTH
 from engine.objectives.build import objective_of
 from engine.objectives.sequences import Segment, Sequences, make_segment
@@ -17,10 +18,19 @@ _TOKEN = 1
 def longest_lengths(plan: Plan, count: int) -> list[int]:
     """Return the lengths of the `count` longest rows after cutting, longest first.
 
-    Where only quantiles are known, lengths between two of them are taken to lie on a line.
+    Of a source and what is made of it, these are the sources. Where only quantiles are known, lengths between two of
+    them are taken to lie on a line.
     """
-    limit = plan.recipe.training.max_length or DEFAULT_MAX_LENGTH
-    lengths = plan.data.lengths
+    return _longest(plan.data.cut_lengths, plan.recipe.training.max_length, count)
+
+
+def longest_targets(plan: Plan, count: int) -> list[int]:
+    """Return the lengths of the `count` longest texts that a decoder beside an encoder learns to write."""
+    return _longest(plan.data.answer_lengths, plan.recipe.text_to_text.max_target_length, count)
+
+
+def _longest(lengths: LengthProfile | None, limit: int | None, count: int) -> list[int]:
+    limit = limit or DEFAULT_MAX_LENGTH
     if lengths is None or lengths.count == 0:
         return [limit] * count
     return [max(2, min(limit, _at_rank(lengths, rank))) for rank in range(count)]
@@ -53,12 +63,13 @@ def training_sequences(plan: Plan, micro_batch: int, accumulation: int, num_step
     gathered = objective_of(plan.recipe, plan.task).gathered
     if plan.recipe.training.packing:
         return gathered([_packed(plan) for _ in range(rows * num_steps)])
+    if plan.task.head == "seq2seq-lm":
+        pairs = zip(longest_lengths(plan, rows), longest_targets(plan, rows), strict=True)
+        return gathered([[_pair(source, target)] for source, target in pairs] * num_steps)
     trained = _longest_trained(plan)
     sides = sides_of(flatten(plan.recipe.model_dump(mode="json")), plan.data).count
     lengths = longest_lengths(plan, rows * sides)
-    # A class for a text; other tasks learn from the tokens, or from which side is which.
-    targets = (0,) if plan.task.signal == "labels" else ()
-    segments = [_segment(length, trained, targets) for length in lengths]
+    segments = [_segment(length, trained, plan.task.signal) for length in lengths]
     return gathered([segments[at : at + sides] for at in range(0, len(segments), sides)] * num_steps)
 
 
@@ -67,9 +78,15 @@ def _longest_trained(plan: Plan) -> int:
     return answers.longest if answers is not None and answers.count else 1 << 40
 
 
-def _segment(length: int, trained: int, targets: tuple[int, ...] = ()) -> Segment:
+def _segment(length: int, trained: int, signal: Signal = "text") -> Segment:
     learnt = min(length - 1, trained)
+    # A class for a text, a tag for each word; other tasks learn from the tokens, or from which side is which.
+    targets = {"labels": (0,), "tags": (0,) * learnt}.get(signal, ())
     return make_segment("rehearsed", [_TOKEN] * length, [0] * (length - learnt) + [1] * learnt, targets)
+
+
+def _pair(source: int, target: int) -> Segment:
+    return make_segment("rehearsed", [_TOKEN] * (source + target), [0] * source + [1] * target)
 
 
 def _packed(plan: Plan) -> list[Segment]:

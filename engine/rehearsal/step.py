@@ -21,7 +21,7 @@ from engine.methods.apply import apply_method
 from engine.objectives.build import make_trainer
 from engine.planning.plan import Device, Plan
 from engine.recipe.schema import Recipe
-from engine.rehearsal.hollow import HollowMode
+from engine.rehearsal.hollow import CannotRehearseError, HollowMode
 from engine.rehearsal.models import build_model, stand_in_tokenizer, weight_components
 from engine.rehearsal.rows import training_sequences
 from engine.rehearsal.tracer import Tracer
@@ -101,6 +101,9 @@ def train(plan: Plan, config: PretrainedConfig, mode: HollowMode, tracer: Tracer
     _watch(trainer, tracer)
     tracer.phase("training")
     trainer.train()
+    if trainer.state.global_step < NUM_STEPS:
+        # A trainer that finds no rows ends without a word, and its peak would be that of the weights alone.
+        raise CannotRehearseError("training", f"{trainer.state.global_step} of {NUM_STEPS} steps were taken")
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     return Rehearsed(plan, recipe, config, model, trainer, tokenizer)
 

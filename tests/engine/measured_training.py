@@ -79,7 +79,7 @@ def allocator_peak(profiler):
 def measured_training_peak(plan):
     """Train two steps for real and return the peak of tensors, in bytes."""
     recipe, batching = rehearsed_recipe(plan)
-    model = load_model(recipe, "cpu", bits=recipe.method.facts.bits)
+    model = load_model(recipe, "cpu", bits=recipe.method.facts.bits, task=plan.task)
     model = apply_method(model, recipe)
     standing = standing_bytes(model)
     sequences = training_sequences(plan, batching.micro_batch, batching.accumulation, NUM_STEPS)

@@ -11,9 +11,12 @@ from engine.planning.rehearse import Rehearsals
 from engine.recipe.problems import ProblemError
 from engine.rehearsal import step
 from engine.rehearsal.hollow import CannotRehearseError, HollowMode
+from engine.rehearsal.rows import training_sequences
 from engine.rehearsal.run import rehearse
 from engine.rehearsal.tracer import Tracer
-from tests.engine.measured_training import measured_training_peak, plan_of, save_model
+from engine.training.trainer import RunTrainer
+from tests.engine.measured_training import length_profile, measured_training_peak, plan_of, save_model
+from tests.engine.tiny_kinds import save_encoder, save_pair_model
 
 LARGEST_ERROR = 0.005
 BF16 = {"precision": "bfloat16"}
@@ -61,6 +64,58 @@ def test_rehearsed_peak_is_the_measured_peak(tmp_path, family, setup):
     rehearsed = rehearse(plan, "key").peaks["training"]
     measured = measured_training_peak(plan)
     assert abs(rehearsed / measured - 1) < LARGEST_ERROR, (rehearsed, measured)
+
+
+KINDS = [
+    ("token-classification", {"labels": ["O", "B-X", "I-X"]}),
+    ("classification", {"labels": ["good", "bad"]}),
+    ("classification", {"labels": ["good", "bad"], "multi_label": True}),
+    ("domain-adaptation", {}),
+]
+
+
+@pytest.mark.parametrize(("objective", "labels"), KINDS, ids=lambda part: part if isinstance(part, str) else "")
+def test_every_kind_of_head_is_rehearsed_as_it_trains(tmp_path, objective, labels):
+    plan = plan_of(save_encoder(tmp_path / "model"), method="full", longest=48, objective=objective)
+    plan = plan.model_copy(update={"data": plan.data.model_copy(update=labels)})
+    result = rehearse(plan, "key")
+    measured = measured_training_peak(plan)
+    assert not result.notes
+    assert result.peaks["training"] > 3 * result.components["model weights"]
+    assert abs(result.peaks["training"] / measured - 1) < 0.02, (result.peaks, measured)
+
+
+def pairs_plan(folder, *, sources, targets, beams=1):
+    recipe = {"text_to_text": {"max_target_length": 64, "num_beams": beams}}
+    plan = plan_of(save_pair_model(folder), method="full", longest=96, objective="text-to-text", **recipe)
+    lengths = {"lengths": sources + targets, "source_lengths": sources, "answer_lengths": targets}
+    data = plan.data.model_copy(update={name: length_profile(longest) for name, longest in lengths.items()})
+    return plan.model_copy(update={"data": data})
+
+
+def test_a_source_takes_its_whole_length_beside_its_target(tmp_path):
+    result = rehearse(plan := pairs_plan(tmp_path, sources=200, targets=90), "key")
+    (segment,) = training_sequences(plan, 1, 1, 1).segments[0]
+    assert (len(segment.input_ids), segment.num_trained) == (96 + 64, 64)
+    assert not result.notes
+    assert abs(result.peaks["training"] / measured_training_peak(plan) - 1) < 0.02
+
+
+def test_beams_are_rehearsed(tmp_path):
+    one, four = (pairs_plan(tmp_path, sources=40, targets=20, beams=beams) for beams in (1, 4))
+    notes = [note for plan in (one, four) for note in rehearse(plan, "key").notes]
+    assert not notes
+
+
+def _ends_without_a_word(self, *_):
+    self.control.should_training_stop = True
+    return torch.zeros(())
+
+
+def test_a_rehearsal_without_steps_is_none(llama, monkeypatch):
+    monkeypatch.setattr(RunTrainer, "training_step", _ends_without_a_word)
+    with pytest.raises(ProblemError, match="0 of 2 steps"):
+        rehearsed_on("cpu", llama, method="lora")
 
 
 def rehearsed_on(device, folder, **setup):
