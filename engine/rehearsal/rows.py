@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 
-from engine.catalog.tasks import Signal
+from engine.catalog.objectives import Signal
 from engine.evaluation.job import DEFAULT_MAX_LENGTH
 from engine.objectives.build import objective_of
 from engine.objectives.sequences import Segment, Sequences, make_segment
