@@ -210,6 +210,7 @@ class XrayPage:
         packed: Whether several rows share a sequence.
         problems: What blocks or warns, with rows.
         learnt: What is learnt, as a sentence, where that is more than the trained tokens.
+        answers: What the trained texts are called.
     """
 
     sequences: tuple[XraySequence, ...]
@@ -228,6 +229,7 @@ class XrayPage:
     packed: bool
     problems: tuple[Problem, ...] = ()
     learnt: str = ""
+    answers: str = "answers"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from engine.helper import InspectionHelper
 
 NUM_SEQUENCES = 3
-PLAIN_LEGEND = f"Marks: {LEGEND}. The model learns to write what is trained; the rest it only reads."
+PLAIN_LEGEND = f"Marks: {LEGEND}."
+WRITES = "The model learns to write what is trained; the rest it only reads."
 
 
 def read_page(helper: "InspectionHelper", tree: Mapping[str, Any], folder: str | None) -> XrayPage:
@@ -36,7 +37,8 @@ def read_page(helper: "InspectionHelper", tree: Mapping[str, Any], folder: str |
 def page_lines(page: XrayPage) -> Iterator[str]:
     """Yield the headline, the legend and the sequences."""
     yield headline(page)
-    yield PLAIN_LEGEND
+    # Where more than tokens is learnt, the headline says what.
+    yield PLAIN_LEGEND if page.learnt else f"{PLAIN_LEGEND} {WRITES}"
     for sequence in page.sequences:
         yield from _sequence_lines(sequence)
 
@@ -45,6 +47,8 @@ def _sequence_lines(sequence: XraySequence) -> Iterator[str]:
     ids = ", ".join(clean_line(row_id, max_chars=60) for row_id in sequence.row_ids[:2])
     more = f" and {len(sequence.row_ids) - 2:,} more" if len(sequence.row_ids) > 2 else ""
     trained = f"{sequence.num_trained:,} of {sequence.num_tokens:,} tokens trained"
+    if sequence.learns:
+        trained = f"→ {clean_line(sequence.learns, max_chars=120)}"
     yield f"\nSequence {sequence.number + 1:,}, {ids}{more}, {trained}"
     for reason in sequence.reasons:
         yield f"! {clean_line(reason)}"

@@ -194,4 +194,4 @@ def _print_places(run: RunDirectory, report: dict[str, Any]) -> None:
     typer.echo()
     for kind, place in model_places(run, report):
         typer.echo(typer.style(f"{kind:<10}", dim=True) + place)
-    typer.echo(typer.style(f"{'try it':<10}", dim=True) + f" ftwizard chat {clean_line(run.reference)}")
+    typer.echo(typer.style(f"{'try it':<10}", dim=True) + f"ftwizard chat {clean_line(run.reference)}")

@@ -25,6 +25,7 @@ def xray_page(answer: Mapping[str, Any]) -> XrayPage:
         length_from=answer["length_from"],
         packed=answer["packed"],
         learnt=answer["learnt"],
+        answers=answer["answers"],
         problems=tuple(Problem(**problem) for problem in answer["problems"]),
     )
 

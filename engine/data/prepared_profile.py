@@ -26,6 +26,9 @@ SMALL_DATA_ROWS = 50
 MANY_DROPPED_SHARE = 0.2
 _SAID_BY = {"data.control_characters": "hidden_characters", "data.double_encoded": "double_encoding"}
 """Remarks of the readers about raw files, and the check that says the same of rows."""
+NOTHING = "none"
+"""Shown where a row has no class or no entity: a text of its own, where an empty cell would look forgotten."""
+_PART_NAMES = {"source_target": {"prompt": "source", "completion": "target"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def profile_of(
         traits=traits_of(train),
         sha256=hash_of(files),
         bytes=sum(file.num_bytes for file in files),
-        examples=examples_of(train),
+        examples=examples_of(train, shape.format),
         # A class that only rows to be judged on have is numbered too: the model is judged by it.
         labels=ordered({*counts, *count_names(held), *count_names(test)}),
         label_counts=dict(counts),
@@ -113,13 +116,13 @@ def profile_of(
     )
 
 
-def examples_of(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Return the first rows as a person reads them, without those that hold secrets or personal data.
+def examples_of(rows: Sequence[Row], shape: str | None = None) -> list[dict[str, str]]:
+    """Return the first rows of a shape as a person reads them, without those that hold secrets or personal data.
 
     Examples are written into plans and reports, which are copied and sent around. Where no other row is near, the
     secrets are hidden.
     """
-    near = [example(row) for row in rows[:EXAMPLES_AMONG]]
+    near = [example(row, shape) for row in rows[:EXAMPLES_AMONG]]
     plain = [shown for shown in near if with_texts(shown, hide) == shown]
     chosen = plain[:NUM_EXAMPLES] if len(plain) >= min(NUM_EXAMPLES, len(near)) else near[:NUM_EXAMPLES]
     return [{key: hide(text) for key, text in shown.items()} for shown in chosen]
@@ -131,13 +134,24 @@ def _remarks(files: Sequence[SourceFile], checked: Collection[str]) -> list[Find
     return [Finding(**problem.to_json()) for problem in problems]
 
 
-def example(row: Row) -> dict[str, str]:
-    """Return a row as a person reads it: each of its parts by the role that it has, in the order of reading."""
+def example(row: Row, shape: str | None = None) -> dict[str, str]:
+    """Return a row as a person reads it: each of its parts by the role that it has, in the order of reading.
+
+    Args:
+        row: In its canonical form.
+        shape: How the row was read, so that its parts have the names that this shape gives them.
+    """
+    named = _PART_NAMES.get(shape or "", {})
+    return {named.get(role, role): text for role, text in _parts(row).items()}
+
+
+def _parts(row: Row) -> dict[str, str]:
     if "text" in row:
-        names = {"label": ", ".join(names_in(row))} if "label" in row or "labels" in row else {}
+        names = {"label": ", ".join(names_in(row)) or NOTHING} if "label" in row or "labels" in row else {}
         return {"text": row["text"], **names}
     if "tokens" in row:
-        return {"text": " ".join(row["tokens"]), "entities": ", ".join(entity_words(row["tokens"], row["tags"]))}
+        entities = ", ".join(entity_words(row["tokens"], row["tags"])) or NOTHING
+        return {"text": " ".join(row["tokens"]), "entities": entities}
     if "messages" in row:
         return {"prompt": _said(turns(row)[:-1]), "completion": last_answer(row)}
     shown: dict[str, str] = {

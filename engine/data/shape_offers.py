@@ -82,7 +82,7 @@ def _example(rows: Sequence[RawRow], shape: Format, mapping: dict[str, str]) -> 
 
 
 def _offer(found: Candidate) -> dict[str, Any]:
-    as_read = example(found.example) if found.example else {}
+    as_read = example(found.example, found.format) if found.example else {}
     return {
         "format": found.format,
         "mapping": found.mapping,

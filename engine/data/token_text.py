@@ -6,6 +6,8 @@ from transformers import PreTrainedTokenizerBase
 
 PIECE = "⋯"
 """Text of a token that continues a character begun by an earlier one."""
+GOES_ON = "##"
+"""Mark in front of a WordPiece token that goes on with the word before it; others begin one."""
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 _MAX_PIECES = 16
 """Tokens that one character may take; a family emoji is several characters, each of at most four bytes."""
@@ -22,6 +24,8 @@ class TokenTexts:
         self._tokenizer = tokenizer
         self.special_ids = frozenset(tokenizer.added_tokens_decoder) | frozenset(tokenizer.all_special_ids)
         self._known: dict[int, str] = {}
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        self._word_pieces = backend is not None and type(backend.model).__name__ == "WordPiece"
 
     def of(self, ids: Sequence[int]) -> list[str]:
         """Return the text of each token; a character of several tokens stands at the first, `PIECE` at the others."""
@@ -29,6 +33,8 @@ class TokenTexts:
         at = 0
         while at < len(ids):
             alone = self._alone(ids[at])
+            if self._word_pieces and ids[at] not in self.special_ids:
+                alone = self._as_piece(alone, begins=at == 0 or ids[at - 1] in self.special_ids)
             if _BROKEN not in alone or ids[at] in self.special_ids:
                 texts.append(alone)
                 at += 1
@@ -37,6 +43,12 @@ class TokenTexts:
             texts += [text, *[PIECE] * (taken - 1)]
             at += taken
         return texts
+
+    def _as_piece(self, text: str, *, begins: bool) -> str:
+        """Return a piece of a word with the space that such tokenizers drop, and without the mark of what goes on."""
+        if text.startswith(GOES_ON):
+            return text.removeprefix(GOES_ON)
+        return text if begins else f" {text}"
 
     def _together(self, ids: Sequence[int], at: int) -> tuple[str, int]:
         """Return what a broken token and those after it spell together, and how many that takes."""

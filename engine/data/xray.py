@@ -279,6 +279,7 @@ def _make_view(recipe: Recipe, folder: str, prepared: PreparedData, cache: Path 
         "length_from": length_from,
         "packed": packed,
         "learnt": whole_words(task),
+        "answers": "targets" if recipe.objective == "text-to-text" else "answers",
         "problems": [problem.to_json() for problem in [*cut.problems(), *problems_of(checks)]],
     }
     return _View(renderer, cut.sequences, bins, packed, marks, orders, facts, masker)

@@ -134,7 +134,7 @@ class CutRow:
 
 def cut_rows(profile: DataProfile) -> list[CutRow]:
     """Return what sequence lengths would cut: measured where a tokenizer was there, else from the lengths of rows."""
-    lengths = profile.lengths
+    lengths = profile.cut_lengths
     if lengths is None:
         return []
     if profile.cuts:

@@ -80,19 +80,20 @@ def choose_length(
     wanted = lengths.longest if lengths.longest <= 1.25 * lengths.p99 + 8 else lengths.p99
     length = max(8, math.ceil(wanted / 8) * 8)
     about = "about " if lengths.estimated else ""
+    what = "row" if data.source_lengths is None else "source"
     if length > context:
-        return context, f"the model's context; the longest row has {about}{lengths.longest} tokens"
+        return context, f"the model's context; the longest {what} has {about}{lengths.longest:,} tokens"
     if lengths.longest <= length:
-        return length, f"the longest row has {about}{lengths.longest} tokens"
-    return length, f"99 % of the rows have at most {about}{lengths.p99} tokens, the longest {lengths.longest}"
+        return length, f"the longest {what} has {about}{lengths.longest:,} tokens"
+    return length, f"99 % of the {what}s have at most {about}{lengths.p99:,} tokens, the longest {lengths.longest:,}"
 
 
 def _length_with_answers(context: int, data: DataProfile, written: int) -> Reasoned:
     longest = data.lengths.longest if data.lengths is not None and data.lengths.count else DEFAULT_LENGTH
     length = max(8, math.ceil((longest + written) / 8) * 8)
     if length > context:
-        return context, f"the model's context; the longest prompt has {longest} tokens, an answer up to {written}"
-    return length, f"the longest prompt has {longest} tokens, an answer up to {written}"
+        return context, f"the model's context; the longest prompt has {longest:,} tokens, an answer up to {written}"
+    return length, f"the longest prompt has {longest:,} tokens, an answer up to {written}"
 
 
 def _packed_length(context: int, total_tokens: int, effective_batch: int, words: str) -> Reasoned:

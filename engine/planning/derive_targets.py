@@ -44,7 +44,13 @@ def choose_target(model: ModelProfile, targets: LengthProfile | None) -> tuple[i
     length = max(8, math.ceil(wanted / 8) * 8)
     about = "about " if targets.estimated else ""
     if length > model.context_length:
-        return model.context_length, f"the model's context; the longest text to write has {about}{targets.longest}"
+        return (
+            model.context_length,
+            f"the model's context; the longest text to write has {about}{targets.longest:,} tokens",
+        )
     if targets.longest <= length:
-        return length, f"the longest text to write has {about}{targets.longest} tokens"
-    return length, f"99 % of the texts to write have at most {about}{targets.p99} tokens, the longest {targets.longest}"
+        return length, f"the longest text to write has {about}{targets.longest:,} tokens"
+    return (
+        length,
+        f"99 % of the texts to write have at most {about}{targets.p99:,} tokens, the longest {targets.longest:,}",
+    )

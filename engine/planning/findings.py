@@ -135,8 +135,8 @@ def _cut_targets(recipe: Recipe, data: DataProfile) -> Iterator[Finding]:
     share = cut / targets.count
     yield _finding(
         "data.targets_cut",
-        f"About {cut} of {targets.count} texts to write ({share:.1%}) are longer than {length} tokens and lose their "
-        f"end; the longest has {targets.longest}.",
+        f"About {cut:,} of {targets.count:,} texts to write ({share:.1%}) are longer than {length:,} tokens and lose "
+        f"their end; the longest has {targets.longest:,}.",
         "Raise text_to_text.max_target_length, or shorten those texts." if share > MANY_CUT else "",
         path="text_to_text.max_target_length",
         severity="warning" if share > MANY_CUT else "note",

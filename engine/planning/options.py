@@ -115,7 +115,7 @@ def _eight_bit(case: Case, taken: PlanOption) -> Iterator[_Row]:
 
 def _packed(case: Case, taken: PlanOption) -> Iterator[_Row]:
     """Yield packing for conversations; plain text is packed as it is."""
-    reads = "training.packing" in case.plan.recipe.goal.settings
+    reads = "training.packing" in case.plan.recipe.goal.settings_of(case.plan.model.kind)
     if case.space.work.text or case.plan.data.lengths is None or not reads:
         return
     space = case.space.changed(methods=(taken.method,), packed=not taken.packing, demand_comfort=False)

@@ -27,6 +27,7 @@ from engine.planning.judges import judge_findings, settle_judge
 from engine.planning.lengths import length_choices
 from engine.planning.memory import Setup
 from engine.planning.model_findings import model_findings
+from engine.planning.named_memory import with_named_memory
 from engine.planning.options import make_options
 from engine.planning.pins import with_commits
 from engine.planning.plan import Device, Machine, MemoryEstimate, OtherGpu, Plan, Steps
@@ -102,7 +103,8 @@ def with_memory(plan: Plan, estimate: MemoryEstimate) -> Plan:
         plan: A plan, of whatever depth.
         estimate: What its run needs, such as a rehearsal found out.
     """
-    plan = plan.model_copy(update={"memory": estimate})
+    sources = with_named_memory(plan.sources, plan.memory, estimate)
+    plan = plan.model_copy(update={"memory": estimate, "sources": sources})
     case = case_of(plan)
     ways = [] if find.fits(estimate) else ways_that_fit(case, smaller=lambda: _smaller_models(plan))
     others = [finding for finding in plan.findings if finding.code not in find.MEMORY_CODES]

@@ -199,7 +199,7 @@ class DataSection(Section):
     )
     allow_all_trained: bool = Field(
         False,
-        title="Allow training on everything",
+        title="Train on everything",
         description="Start also where every token of the conversations is trained, so that no question stands before.",
         json_schema_extra=why("A chat learns answers to questions; without any, something is wrong.", level="advanced"),
     )

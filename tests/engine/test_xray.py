@@ -11,6 +11,7 @@ from engine.data.token_text import PIECE, TokenTexts
 from engine.data.xray import runs_of, xray_page
 from engine.recipe.schema import Recipe
 from tests.engine.chat_templates import CHATML, sentencepiece_tokenizer
+from tests.engine.tiny_encoders import wordpiece_tokenizer
 from tests.engine.tiny_models import save_tiny_model, tiny_tokenizer
 
 
@@ -142,6 +143,13 @@ def test_characters_of_several_tokens_are_readable(make: Any) -> None:
     assert "\ufffd" not in "".join(texts)
     if make is tiny_tokenizer:
         assert "".join(text for text in texts if text != PIECE) == "Yes 😀字é so"
+
+
+def test_words_of_wordpiece_stand_apart() -> None:
+    tokenizer = wordpiece_tokenizer(["the lamp is on", "lamps a red door"], vocab_size=60)
+    ids = tokenizer("the doors a lamp")["input_ids"]
+    assert any(token.startswith("##") for token in tokenizer.convert_ids_to_tokens(ids))
+    assert "".join(TokenTexts(tokenizer).of(ids)) == "[CLS]the doors a lamp[SEP]"
 
 
 def test_a_broken_character_stays_one_token() -> None:

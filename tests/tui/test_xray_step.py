@@ -387,6 +387,7 @@ def test_an_answer_of_the_helper_becomes_a_page() -> None:
         "max_length": 8,
         "length_from": "you",
         "packed": False,
+        "answers": "targets",
         "learnt": "",
     }
     problem = {"code": "a", "message": "b", "fix": "c", "path": "d", "severity": "warning"}

@@ -28,7 +28,7 @@ CASES = {
         {"prompt": "system: Be kind.\nuser: Tea?", "completion": "Yes."},
     ),
     "alpaca": ({"instruction": "Tea?", "output": "Yes."}, {"prompt": "Tea?", "completion": "Yes."}),
-    "source_target": ({"source": "Long.", "target": "L."}, {"prompt": "Long.", "completion": "L."}),
+    "source_target": ({"source": "Long.", "target": "L."}, {"source": "Long.", "target": "L."}),
     "word_tags": (
         {"tokens": ["Mia", "runs"], "tags": ["B-PER", "O"]},
         {"text": "Mia runs", "entities": "Mia (PER)"},
@@ -49,4 +49,9 @@ def test_a_row_is_shown_with_all_of_its_parts(shape: str) -> None:
     cells, expected = CASES[shape]
     mapping = {name: name for name in cells}
     rows = canonical_rows([RawRow("rows.jsonl:1", cells)], Shape(shape, mapping, ""), Tally(), Tally())
-    assert example(rows[0]) == expected
+    assert example(rows[0], shape) == expected
+
+
+def test_no_class_and_no_entity_are_words_and_no_empty_cells() -> None:
+    assert example({"id": "a:1", "tokens": ["Hi"], "tags": ["O"]}) == {"text": "Hi", "entities": "none"}
+    assert example({"id": "a:1", "text": "Hi", "labels": []}) == {"text": "Hi", "label": "none"}

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.catalog.base_models import find_base_model
 from engine.catalog.methods import AUTOMATIC, METHOD_NAMES
 from engine.hardware.devices import Hardware
 from engine.planning.calibration import Calibration, MachineKey
@@ -18,6 +19,7 @@ from engine.planning.planner import make_plan, with_memory
 from engine.recipe.read import set_value
 from engine.recipe.sources import lay, unflatten
 from engine.recipe.values import change_words
+from engine.text import human_bytes
 from tests.unit.made_plans import (
     CPU,
     DATA,
@@ -236,6 +238,25 @@ def test_a_deeper_estimate_that_fits_lifts_the_block() -> None:
     assert not deeper.blocked
     assert deeper.ways == []
     assert with_memory(deeper, found.memory) == found
+
+
+def test_the_reasons_name_the_memory_of_the_deeper_estimate() -> None:
+    found = plan({}, hardware=with_gpus(gpu(24)), model=hub_model("Qwen/Qwen3-0.6B"))
+    deeper = with_memory(found, estimate(found, 4.0, 4.2, 4.5))
+    before, after = human_bytes(found.memory.expected_bytes), human_bytes(deeper.memory.expected_bytes)
+    for path in ("method.name", "training.micro_batch"):
+        assert before in found.sources[path].detail
+        assert after in deeper.sources[path].detail
+        assert before not in deeper.sources[path].detail
+
+
+def test_rows_are_not_packed_where_an_encoder_reads_them() -> None:
+    card = find_base_model("google/flan-t5-small")
+    assert card is not None
+    asked = {"objective": "text-to-text", "method": {"name": "lora"}}
+    for model, packs in ((card.profile, False), (hub_model("Qwen/Qwen3-0.6B"), True)):
+        titles = [row.title for row in plan(asked, hardware=CPU, model=model).options]
+        assert any("packed" in title for title in titles) == packs
 
 
 def test_thinking_a_plan_over_with_its_own_estimate_changes_nothing() -> None:

@@ -45,6 +45,8 @@ def test_every_place_of_the_model_is_told(printed, tmp_path):
     assert places["copy"] == "/srv/models/commands"
     assert places["report"].endswith("report.html")
     assert "ftwizard chat " in places["try"]
+    (line,) = (line for line in lines if line.startswith("try it"))
+    assert line.index("ftwizard") == 10
 
 
 def test_text_from_data_and_models_cannot_act_on_the_terminal(printed):

@@ -15,6 +15,8 @@ from tui.wizard.draft import STEP_TITLES, STEPS, Draft, FoundDraft
 
 EntryAction = Literal["", "new", "draft", "preset", "run"]
 NAME_WIDTH = 24
+MOST_NAME_WIDTH = 36
+"""Of a preset's name; a longer one is cut, so that its title still has room at 80 columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,7 @@ def home_entries(
     if found.draft is not None:
         entries.append(_draft(found.draft, now))
     entries += _section("Runs", "runs", [_run(run, now) for run in runs], _no_runs(reading, error))
-    entries += _section(
-        "Presets", "presets", [_preset(preset) for preset in presets], "Reading…" if reading else "None found."
-    )
+    entries += _section("Presets", "presets", _presets(presets), "Reading…" if reading else "None found.")
     return entries
 
 
@@ -103,8 +103,17 @@ def _draft(draft: Draft, now: float) -> Entry:
     return Entry("draft", content, Explanation("Continue your draft", f"{answers}. Delete forgets it."), "draft")
 
 
-def _preset(preset: PresetRow) -> Entry:
-    content = Content.assemble("   ", safe(fit(clean_line(preset.name), NAME_WIDTH)), muted(clean_line(preset.title)))
+def _presets(presets: Iterable[PresetRow]) -> list[Entry]:
+    """Return the presets, their titles below each other and apart from the longest name."""
+    listed = list(presets)
+    longest = max((len(clean_line(preset.name)) for preset in listed), default=0)
+    width = min(MOST_NAME_WIDTH, max(NAME_WIDTH, longest + 1))
+    return [_preset(preset, width) for preset in listed]
+
+
+def _preset(preset: PresetRow, width: int) -> Entry:
+    name = safe(fit(clean_line(preset.name), width - 1) + " ")
+    content = Content.assemble("   ", name, muted(clean_line(preset.title)))
     why = f" Needs: {preset.needs.rstrip('.')}." if preset.needs else ""
     return Entry(
         f"preset-{preset.name}", content, Explanation(preset.title, preset.summary + why), "preset", preset.name

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from engine.catalog.objectives import OBJECTIVES
 from tui.verbs.output import run_verb
 
 data_app = typer.Typer(
@@ -23,9 +24,10 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Change one setting of data, such as data.max_rows=1000."),
 ]
+_OBJECTIVES = ", ".join(objective.name for objective in OBJECTIVES)
 Objective = Annotated[
     str | None,
-    typer.Option("--objective", metavar="NAME", help="chat or domain-adaptation; found from the rows if left out."),
+    typer.Option("--objective", metavar="NAME", help=f"{_OBJECTIVES}; found from the rows if left out."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 

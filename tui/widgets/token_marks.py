@@ -10,9 +10,8 @@ from tui.backend import XrayToken
 OPEN_TRAINED, CLOSE_TRAINED = "«", "»"
 OPEN_SPECIAL, CLOSE_SPECIAL = "⟦", "⟧"
 LINE_FEED = "⏎"
-LEGEND = (
-    f"{OPEN_TRAINED}trained{CLOSE_TRAINED}  context  {OPEN_SPECIAL}special token{CLOSE_SPECIAL}  {LINE_FEED} line feed"
-)
+UNTRAINED_LEGEND = f"context  {OPEN_SPECIAL}special token{CLOSE_SPECIAL}  {LINE_FEED} line feed"
+LEGEND = f"{OPEN_TRAINED}trained{CLOSE_TRAINED}  {UNTRAINED_LEGEND}"
 
 Part = Literal["trained", "context", "special", "trained special", "mark"]
 

@@ -20,7 +20,15 @@ from tui.widgets.path_input import PathSuggester
 from tui.widgets.pick_list import PickList, PickRow
 from tui.widgets.segments import Segments
 from tui.wizard.columns import ColumnsView, reading_of
-from tui.wizard.data_sources import DATA_SUFFIXES, HELP, files_here, picker_rows, source_text, typed_source
+from tui.wizard.data_sources import (
+    DATA_SUFFIXES,
+    HELP,
+    builtin_for,
+    files_here,
+    picker_rows,
+    source_text,
+    typed_source,
+)
 from tui.wizard.data_text import CERTAIN, rows_content, rows_line, summary_content, work_content, work_words
 from tui.wizard.facts import data_key, data_ready, step_problems
 from tui.wizard.lengths import LengthsView
@@ -67,6 +75,7 @@ class DataStep(StepView):
         """Offer files, or show what is known of the data that was chosen."""
         self._files = files_here()
         self._recent: list[str] = []
+        self._builtin = builtin_for(self.backend.builtin_data(), str(self.draft.value("objective") or ""))
         self._picking = not self.draft.value("data.source")
         self._by_hand = False
         self._shown = ""
@@ -281,7 +290,7 @@ class DataStep(StepView):
         typed = picker.text.strip()
         rows = [] if typed else [_setting_row(number, setting) for number, setting in enumerate(self._offered())]
         rows += [_again_row(self._source)] if self._mode == "failed" and not typed else []
-        rows += picker_rows(typed, self.backend.builtin_data(), self._recent, self._files)
+        rows += picker_rows(typed, self._builtin, self._recent, self._files)
         picker.set_rows(rows)
 
     @on(PickList.TextChanged)
@@ -295,7 +304,7 @@ class DataStep(StepView):
         text = HELP
         kind, _, number = event.row_id.partition("-")
         if kind == "builtin":
-            text = self.backend.builtin_data()[int(number)].summary
+            text = self._builtin[int(number)].summary
         elif kind == "setting" and int(number) < len(offered := self._offered()):
             text = f"Enter sets {setting_words(offered[int(number)])} and reads the data again."
         elif kind == AGAIN:
@@ -322,7 +331,7 @@ class DataStep(StepView):
 
     def _picked_source(self, kind: str, number: str) -> str | list[str]:
         if kind == "builtin":
-            return self.backend.builtin_data()[int(number)].name
+            return self._builtin[int(number)].name
         if kind == "recent":
             return self._recent[int(number)]
         if kind == "file":

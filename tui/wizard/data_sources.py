@@ -7,6 +7,7 @@ from typing import Any
 
 from textual.content import Content
 
+from engine.catalog.objectives import OBJECTIVES
 from engine.paths import typed_path
 from engine.recipe.schema_data import source_paths
 from engine.text import clean_line
@@ -18,10 +19,7 @@ from tui.widgets.pick_list import PickRow
 DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt", ".md", ".jsonl.gz", ".jsonl.zst")
 MAX_LISTED_FILES = 12
 TYPED = "typed"
-HELP = (
-    "A file, a folder of files of one kind, a pattern (data/*.jsonl), hub:OWNER/NAME@REVISION#SPLIT, or the built-in "
-    "data; several are split by commas. Tab completes a path."
-)
+HELP = "A file, a folder, a pattern (data/*.jsonl) or hub:OWNER/NAME@REVISION#SPLIT; several are split by commas."
 
 
 def picker_rows(typed: str, builtin: Sequence[Choice], recent: Sequence[str], files: Sequence[Path]) -> list[PickRow]:
@@ -38,6 +36,12 @@ def picker_rows(typed: str, builtin: Sequence[Choice], recent: Sequence[str], fi
     names = [(f"file-{i}", clean_line(name, max_chars=60)) for i, name in _fitting(typed, [f.name for f in files])]
     rows += _section("here", "In this folder", tail(Path.cwd(), 56), names)
     return rows or [take]
+
+
+def builtin_for(builtin: Sequence[Choice], objective: str) -> list[Choice]:
+    """Return the data sets that ship with ftwizard and that an objective can learn from: they are conversations."""
+    goal = next((goal for goal in OBJECTIVES if goal.name == objective), None)
+    return list(builtin) if goal is None or "messages" in goal.formats else []
 
 
 def _fitting(typed: str, names: Sequence[str]) -> list[tuple[int, str]]:

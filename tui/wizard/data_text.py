@@ -89,8 +89,16 @@ def _lengths_line(profile: DataProfile) -> Content:
         return Content.styled("  Lengths are not known.", "$text-muted")
     return Content.assemble(
         (f"  {_lengths('tokens', profile.lengths)}", "$text-muted"),
-        (f"  answers: median {profile.answer_lengths.p50:,}" if profile.answer_lengths else "", "$text-muted"),
+        (
+            f"  {answers_word(profile)}: median {profile.answer_lengths.p50:,}" if profile.answer_lengths else "",
+            "$text-muted",
+        ),
     )
+
+
+def answers_word(profile: DataProfile) -> str:
+    """Return what the texts are called that are learnt of these rows."""
+    return "targets" if profile.format == "source_target" or profile.source_lengths is not None else "answers"
 
 
 def _lengths(unit: str, lengths: LengthProfile) -> str:

@@ -77,7 +77,7 @@ class LengthsView(Vertical):
 
     @property
     def _estimated(self) -> bool:
-        return self._profile is None or self._profile.lengths is None or self._profile.lengths.estimated
+        return self._profile is None or self._profile.cut_lengths is None or self._profile.cut_lengths.estimated
 
     @property
     def _cursor(self) -> int:
@@ -123,9 +123,10 @@ def planned_length(draft: Draft, model: ModelProfile | None, profile: DataProfil
 def offered_lengths(profile: DataProfile, planned: int) -> list[CutRow]:
     """Return what each length would cut, the shortest first, the planned one among them."""
     rows = cut_rows(profile)
-    if planned and profile.lengths is not None and planned not in {row.length for row in rows}:
-        num_cut = rows_cut(profile.lengths, planned)
-        rows.append(CutRow(planned, num_cut, num_cut / max(1, profile.lengths.count)))
+    lengths = profile.cut_lengths
+    if planned and lengths is not None and planned not in {row.length for row in rows}:
+        num_cut = rows_cut(lengths, planned)
+        rows.append(CutRow(planned, num_cut, num_cut / max(1, lengths.count)))
     return sorted(rows, key=lambda row: row.length)
 
 
@@ -164,11 +165,11 @@ def _lose(count: int) -> str:
 
 def chart_content(profile: DataProfile, planned: int, cursor: int, *, width: int, rows: int) -> Content:
     """Return the histogram with its legend."""
-    lengths = profile.lengths
+    lengths = profile.cut_lengths
     if lengths is None:
         return Content.styled("The lengths of the rows are not known.", "$text-muted")
     bins = length_bins(lengths)
-    legend = _legend(lengths, planned)
+    legend = _legend(lengths, planned, "" if profile.source_lengths is None else "sources: ")
     if not bins:
         return legend
     marks = [Mark(_bin_of(bins, cursor), "▲", "bold $primary")]
@@ -186,9 +187,9 @@ def _bin_of(bins: list[LengthBin], length: int) -> int:
     return next((number for number, each in enumerate(bins) if length <= each.up_to), len(bins) - 1)
 
 
-def _legend(lengths: LengthProfile, planned: int) -> Content:
+def _legend(lengths: LengthProfile, planned: int, what: str) -> Content:
     about = "~" if lengths.estimated else ""
-    text = f"m median {about}{lengths.p50:,}  9 p99 {about}{lengths.p99:,}  L longest {about}{lengths.longest:,}"
+    text = f"{what}m median {about}{lengths.p50:,}  9 p99 {about}{lengths.p99:,}  L longest {about}{lengths.longest:,}"
     text += f"  P plan {planned:,}" if planned else ""
     text += "  ~ estimated" if lengths.estimated else ""
     return Content.styled(text, "$text-muted")

@@ -9,7 +9,9 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Static
 
+from engine.catalog.objectives import OBJECTIVES
 from engine.paths import typed_path
+from engine.planning.profiles import ModelProfile
 from engine.text import clean_line, human_bytes, human_count
 from tui.backend import ModelOffer
 from tui.widgets.help_line import Explanation
@@ -116,8 +118,8 @@ class ModelStep(StepView):
     def _rows(self, text: str) -> list[PickRow]:
         wanted = text.strip()
         rows: list[PickRow] = []
-        if looks_like_path(wanted) or wanted.count("/") == 1:
-            kind = "Use the folder" if looks_like_path(wanted) else "Use the hub model"
+        if is_folder(wanted) or wanted.count("/") == 1:
+            kind = "Use the folder" if is_folder(wanted) else "Use the hub model"
             rows.append(
                 PickRow(TYPED, Content.assemble((f" → {kind} ", "bold $success"), (clean_line(wanted), "bold")))
             )
@@ -130,7 +132,7 @@ class ModelStep(StepView):
             if asked if wanted else not offer.unsuited:
                 rows.append(PickRow(f"offer-{index}", self._offer_row(offer)))
         if not rows:
-            hint = "   Not in the catalogue. F5 searches the hub; or type a folder or a hub id (owner/name)."
+            hint = "   Not in the catalogue. F5 searches the hub, or type a folder or a hub id."
             rows.append(PickRow("none", Content.styled(hint, "$text-muted"), pickable=False))
         return rows
 
@@ -187,13 +189,13 @@ class ModelStep(StepView):
         model = self.facts.model
         if model is None:
             return Content.styled("Enter takes the model under the cursor. F5 searches the model hub.", "$text-muted")
-        template = "brings a chat template" if model.has_chat_template else "no chat template of its own"
+        objective = str(self.draft.value("objective") or "")
         where = "on this machine" if model.folder and not model.download_bytes else "to be downloaded"
         return Content.assemble(
             ("✓ ", "bold $success"),
             (tail(model.base, 40), "bold"),
             (f"  {clean_line(model.architecture)} · {human_count(model.num_params)} weights", ""),
-            (f" · context {model.context_length:,} tokens · {template} · {where}", "$text-muted"),
+            (f" · context {model.context_length:,} tokens{template_words(objective, model)} · {where}", "$text-muted"),
         )
 
     @on(PickList.TextChanged)
@@ -264,9 +266,24 @@ def _explained(offer: ModelOffer) -> Explanation:
     return Explanation(offer.reference, text)
 
 
+def is_folder(text: str) -> bool:
+    """Whether what was typed is a folder: a path, or the name of a folder here that holds a model."""
+    return looks_like_path(text) or (
+        bool(text) and "/" not in text and os.path.isfile(typed_path(text) / "config.json")
+    )
+
+
 def typed_base(text: str) -> str:
     """Return what a person typed as a base model; folders become absolute, so that a draft can move."""
-    if not looks_like_path(text):
+    if not is_folder(text):
         return text
     folder = typed_path(text)
     return str(folder.resolve()) if os.path.isdir(folder) else str(folder)
+
+
+def template_words(objective: str, model: ModelProfile) -> str:
+    """Return whether there is a chat template, for objectives that write conversations with it; else nothing."""
+    goal = next((goal for goal in OBJECTIVES if goal.name == objective), None)
+    if goal is not None and "model.chat_template" not in goal.settings_of(model.kind):
+        return ""
+    return " · brings a chat template" if model.has_chat_template else " · no chat template of its own"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LABEL_WIDTH = 9
 KEY_WIDTH = 22
 VALUE_WIDTH = 24
+_XRAY_KEY = "x\N{NO-BREAK SPACE}looks"
+"""Never wrapped between the key and what it does."""
 
 
 def _line(label: str, *parts: Content | str | tuple[str, str]) -> Content:
@@ -40,7 +42,8 @@ def plan_content(plan: "Plan", problems: list[Problem], width: int, *, xray: str
     lines = [problem_label(problem) for problem in problems if problem.severity != "note"]
     if not lines:
         lines.append(Content.styled("✓ Ready. Nothing speaks against this run.", "$success"))
-    seen = [_line("X-ray", xray, ("  x looks", "$text-muted"))] if xray else []
+    words = hanging(f"{xray}  {_XRAY_KEY}", LABEL_WIDTH, width - 1).lstrip()
+    seen = [_line("X-ray", words.removesuffix(_XRAY_KEY), (_XRAY_KEY, "$text-muted"))] if xray else []
     lines += [*gap, *_what_lines(plan), *seen, *_effort_lines(plan), *gap, *_memory_lines(plan, width)]
     return Content("\n").join([*lines, *gap, *notes] if notes else lines)
 
@@ -110,7 +113,7 @@ def _recipe_line(path: str, value: Any, plan: "Plan", width: int) -> Content:
     origin = ""
     if source is not None:
         origin = f"{kind}: {source.detail}" if kind == "derived" else f"{kind} {source.detail}".strip()
-    text = "none" if value is None else value_text(value)
+    text = value_text(value, planned=True)
     key = path.rpartition(".")[2]
     indent = 2 + KEY_WIDTH + VALUE_WIDTH + 2
     where = hanging(origin, indent, width).lstrip()

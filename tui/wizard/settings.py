@@ -28,6 +28,8 @@ from tui.wizard.settings_rows import (
     FOLD,
     SettingRow,
     editable_fields,
+    fitting_metrics,
+    model_kind,
     resolved_value,
     setting_rows,
     source_text,
@@ -36,6 +38,7 @@ from tui.wizard.settings_rows import (
 from tui.wizard.step_view import Answered, Explained, StepView
 
 if TYPE_CHECKING:
+    from engine.catalog.objectives import ModelKind
     from engine.recipe.fields import RecipeField
 
 _UNKNOWN = object()
@@ -188,7 +191,7 @@ class SettingsStep(StepView):
         if field.accepts == ("bool",):
             values = [False, True]
         elif field.accepts == ("choice",):
-            values = best_values(self.draft) if path == BEST_PATH else list(field.choices)
+            values = best_values(self.draft, model_kind(self.facts)) if path == BEST_PATH else list(field.choices)
         else:
             return False
         current = resolved_value(field, self.draft, self.facts)
@@ -235,8 +238,8 @@ class SettingsStep(StepView):
         self._editing = path
         value = self.draft.you.get(path, _UNKNOWN)
         line = self.query_one("#editor-input", Input)
-        line.value = "" if value is _UNKNOWN or value is None else value_text(value)
-        shown = value_text(resolved_value(field, self.draft, self.facts))
+        line.value = "" if value is _UNKNOWN or value in (None, [], {}) else value_text(value)
+        shown = value_text(resolved_value(field, self.draft, self.facts), planned=self.facts.plan is not None)
         line.placeholder = f"{shown}   (enter sets, empty resets, esc leaves)"
         self.query_one("#editor-title", Static).update(Content(f" {field.title} "))
         self.query_one("#editor").display = True
@@ -268,11 +271,11 @@ class SettingsStep(StepView):
         self.post_message(answer)
 
 
-def best_values(draft: Draft) -> list[str]:
+def best_values(draft: Draft, kind: "ModelKind | None" = None) -> list[str]:
     """Return the metrics that can say which step is best with the objective, and `last`, which compares nothing."""
     objective = str(draft.value("objective") or "")
     known = next((entry for entry in OBJECTIVES if entry.name == objective), None)
-    return [*best_choices(known.metrics if known is not None else ()), "last"]
+    return [*best_choices(fitting_metrics(objective, kind) if known is not None else ()), "last"]
 
 
 def memory_line(facts: Facts, width: int) -> Content:

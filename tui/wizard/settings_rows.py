@@ -15,10 +15,11 @@ from tui.wizard.draft import Draft, step_of
 from tui.wizard.facts import Facts, step_problems
 
 if TYPE_CHECKING:
+    from engine.catalog.objectives import ModelKind
     from engine.recipe.fields import RecipeField
 
 RowKind = Literal["heading", "field", "choice", "fold"]
-TITLE_WIDTH = 24
+TITLE_WIDTH = 25
 VALUE_WIDTH = 22
 SECTION_TITLES = {
     "": "Run",
@@ -29,12 +30,17 @@ SECTION_TITLES = {
     "data.split": "Split",
     "training": "Training",
     "evaluation": "Evaluation",
+    "domain_adaptation": "Domain adaptation",
+    "text_to_text": "Text to text",
     "classification": "Classification",
     "token_classification": "Token classification",
+    "preference": "Preference",
+    "reward_model": "Reward model",
     "reinforcement": "Rewards",
     "delivery": "Delivery",
 }
 FOLD = "fold"
+NOTHING = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +63,10 @@ def editable_fields(fields: "tuple[RecipeField, ...]", draft: Draft, facts: Fact
     """Return the fields that this step shows: those no other step asks for and that method and objective read."""
     method = draft.value("method.name") or (facts.plan.recipe.method.name if facts.plan is not None else None)
     read = find_method(method).settings if method in METHOD_NAMES else METHOD_SETTINGS
-    hidden = {path for path in METHOD_SETTINGS if path not in read} | unread_settings(
-        str(draft.value("objective") or "")
-    )
+    objective = str(draft.value("objective") or "")
+    hidden = {path for path in METHOD_SETTINGS if path not in read} | unread_settings(objective, model_kind(facts))
+    if facts.data is not None and facts.data.format not in (None, "text"):
+        hidden.add("data.text_unit")  # Nothing but text files is read by it.
     return [
         field
         for field in fields
@@ -67,12 +74,29 @@ def editable_fields(fields: "tuple[RecipeField, ...]", draft: Draft, facts: Fact
     ]
 
 
-def unread_settings(objective: str) -> set[str]:
-    """Return the recipe paths that an objective does not read; none for a name that is no objective's."""
+def model_kind(facts: Facts) -> "ModelKind | None":
+    """Return the kind of the base model; None before it was read."""
+    return facts.model.kind if facts.model is not None else None
+
+
+def unread_settings(objective: str, kind: "ModelKind | None" = None) -> set[str]:
+    """Return the recipe paths that an objective does not read with a kind of model.
+
+    Args:
+        objective: Nothing is known to be unread for a name that is no objective's.
+        kind: None for what no kind reads.
+    """
     goal = next((entry for entry in OBJECTIVES if entry.name == objective), None)
     if goal is None:
         return set()
-    return {path for path in OBJECTIVE_SETTINGS if path not in goal.settings} | set(goal.unread)
+    read = goal.settings if kind is None else goal.settings_of(kind)
+    return {path for path in OBJECTIVE_SETTINGS if path not in read} | set(goal.unread)
+
+
+def fitting_metrics(objective: str, kind: "ModelKind | None") -> tuple[str, ...]:
+    """Return the metrics of an objective that are measured with a kind of model."""
+    goal = find_objective(objective)
+    return goal.metrics if kind is None else goal.metrics_of(kind)
 
 
 def resolved_value(field: "RecipeField", draft: Draft, facts: Facts) -> Any:
@@ -106,11 +130,18 @@ def source_text(path: str, draft: Draft, facts: Facts) -> str:
     return str(draft.source(path))
 
 
-def value_text(value: Any) -> str:
-    """Return a value as people write it in a recipe."""
+def value_text(value: Any, *, planned: bool = False) -> str:
+    """Return a value as people write it in a recipe.
+
+    Args:
+        value: None, or empty, where there is none.
+        planned: The plan is there: what has no value then stays without one.
+    """
     match value:
         case None:
-            return "decided by the plan"
+            return NOTHING if planned else "decided by the plan"
+        case list() | Mapping() if not value:
+            return NOTHING
         case bool():
             return "yes" if value else "no"
         case float():
@@ -182,11 +213,11 @@ class _RowMaker:
     def field(self, field: "RecipeField") -> SettingRow:
         value = resolved_value(field, self.draft, self.facts)
         source = source_text(field.path, self.draft, self.facts)
-        style = "bold" if source == "you" else "$text-muted" if value is None else "$success"
+        style = "bold" if source == "you" else "$text-muted" if value in (None, [], {}) else "$success"
         room = max(8, self.width - 3 - TITLE_WIDTH - VALUE_WIDTH - 4)
         parts: list[Content | tuple[str, str]] = [
-            (f"   {fit(field.title, TITLE_WIDTH)}", ""),
-            (fit(value_text(value), VALUE_WIDTH) + "  ", style),
+            (f"   {fit(field.title, TITLE_WIDTH - 1)} ", ""),
+            (fit(value_text(value, planned=self.facts.plan is not None), VALUE_WIDTH) + "  ", style),
             (clean_line(source, max_chars=room), "$accent" if source == "you" else "$text-muted"),
         ]
         for problem in self.problems.get(field.path, [])[:1]:
@@ -208,5 +239,5 @@ class _RowMaker:
         """Return the choices worth showing: of metrics those of the objective, and what is chosen in any case."""
         if field.path != "evaluation.metrics":
             return list(field.choices)
-        fitting = find_objective(str(self.draft.value("objective", "chat"))).metrics
+        fitting = fitting_metrics(str(self.draft.value("objective", "chat")), model_kind(self.facts))
         return [option for option in field.choices if option in fitting or option in chosen]

@@ -8,6 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Input, Static
 
+from engine.catalog.objectives import OBJECTIVES
 from engine.text import clean_line
 from tui.backend import XrayOrder, XrayPage, XraySequence
 from tui.widgets.confirm import ConfirmScreen, Option
@@ -17,13 +18,16 @@ from tui.widgets.token_view import TokenView
 from tui.wizard.facts import ALLOW_ALL_TRAINED, all_trained_problem, step_problems, xray_ready
 from tui.wizard.step_view import Advanced, Answered, Asked, Explained, PageWanted, StepView
 from tui.wizard.xray_readings import PAGE_COUNT
-from tui.wizard.xray_text import NONE_OF, heading_content, legend_content, summary_content, work_content
-
-_HELP = Explanation(
-    "X-ray",
-    "What the trainer will draw: the model learns to write what is trained and only reads the rest. "
-    "n p turn, g a number, f file order, j k scroll.",
+from tui.wizard.xray_text import (
+    HIDDEN_WORDS,
+    NONE_OF,
+    heading_content,
+    help_words,
+    legend_content,
+    summary_content,
+    work_content,
 )
+
 _WHY_ASKED = "A chat learns answers to questions. Train on everything although no question stands before an answer?"
 
 
@@ -56,7 +60,8 @@ class XrayStep(StepView):
         self._place = 0
         self._shown_key = ""
         self.query_one("#xray-number").display = False
-        self.query_one("#xray-legend", Static).update(legend_content(marked=self.app.native_ansi_color))
+        legend = legend_content(marked=self.app.native_ansi_color, trained=self._learnt != "labels")
+        self.query_one("#xray-legend", Static).update(legend)
         self.show()
 
     # --- what shows --------------------------------------------------------------------------------------------------
@@ -115,7 +120,16 @@ class XrayStep(StepView):
     def focus_start(self) -> None:
         """Focus the tokens."""
         self.query_one("#xray-tokens").focus()
-        self.post_message(Explained(_HELP))
+        self.post_message(Explained(Explanation("X-ray", help_words(self._learnt))))
+
+    @property
+    def _learnt(self) -> str:
+        """What the loss is taken from, hidden words told apart from text that goes on."""
+        goal = next((goal for goal in OBJECTIVES if goal.name == self.draft.value("objective")), None)
+        if goal is None:
+            return "answers"
+        model = self.facts.model
+        return HIDDEN_WORDS if model is not None and goal.head_of(model.kind) == "masked-lm" else goal.signal
 
     def leave_transient(self) -> bool:
         """Leave the line for a number, or cancel the reading."""

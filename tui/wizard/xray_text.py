@@ -9,7 +9,7 @@ from engine.recipe.problems import Problem
 from engine.text import clean_line
 from tui.backend import WorkProgress, XrayOrder, XrayPage, XraySequence
 from tui.widgets.labels import problem_label, tail
-from tui.widgets.token_marks import LEGEND, LINE_FEED
+from tui.widgets.token_marks import LEGEND, LINE_FEED, UNTRAINED_LEGEND
 
 ORDER_WORDS: dict[XrayOrder, str] = {
     "file": "in file order",
@@ -26,6 +26,17 @@ NONE_OF: dict[XrayOrder, str] = {
 MAX_ERROR_CHARS = 150
 """Two lines of 80 columns."""
 MAX_PROBLEMS = 2
+_ENDS = {"targets": ("their ends", "end of its target", "the end of it")}
+"""How ends are told of trained texts that are no answers: of all, of none, of some."""
+HIDDEN_WORDS = "hidden words"
+_READS: dict[str, str] = {
+    "labels": "the model reads all of it and learns the class behind the arrow.",
+    "tags": "the model reads all of it and learns the tag of each word, on the token that is marked.",
+    "preferences": "the model learns to find the better text likelier than the worse one.",
+    "rewards": "the model reads all of it and learns a number, higher for the better text.",
+    HIDDEN_WORDS: "the model guesses the words that are marked; most of them are hidden behind a mask.",
+}
+_KEYS = "n p turn, g a number, f file order, j k scroll."
 MAX_REASONS = 2
 
 
@@ -53,11 +64,13 @@ def _trained_words(page: XrayPage) -> str:
     if page.all_trained:
         # The first token of a sequence has nothing before it that could predict it.
         return "all of the text" if page.trained_share >= 1 else "the text, all but the token that begins a row"
+    # A text that is made of another is no turn of a talk.
+    ends, end, last = _ENDS.get(page.answers, ("the ends of turns", "end of its turn", "the end of the last turn"))
     if page.num_ended == page.num_rows:
-        return "the answers and the ends of turns"
+        return f"the {page.answers} and {ends}"
     if not page.num_ended:
-        return "the answers; no row ends with a trained end of its turn"
-    return f"the answers, and the end of the last turn in {page.num_ended:,} of {page.num_rows:,} rows"
+        return f"the {page.answers}; no row ends with a trained {end}"
+    return f"the {page.answers}, and {last} in {page.num_ended:,} of {page.num_rows:,} rows"
 
 
 def _cut_words(page: XrayPage) -> str:
@@ -72,6 +85,16 @@ def _cut_words(page: XrayPage) -> str:
     odd = f"{page.num_odd:,} {'stands' if page.num_odd == 1 else 'stand'} out" if page.num_odd else "none stands out"
     gone = f", {page.num_dropped:,} row{'' if page.num_dropped == 1 else 's'} left out" if page.num_dropped else ""
     return f"{cut}, {odd}{gone}"
+
+
+def help_words(learnt: str) -> str:
+    """Return what a sequence shows, and the keys.
+
+    Args:
+        learnt: What the loss is taken from, as an objective's `signal` says, or `HIDDEN_WORDS`.
+    """
+    reads = _READS.get(learnt, "the model learns to write what is trained and only reads the rest.")
+    return f"What the trainer will draw: {reads} {_KEYS}"
 
 
 def short_headline(page: XrayPage) -> str:
@@ -106,13 +129,19 @@ def _finding(problem: Problem) -> Content:
     return Content.assemble(problem_label(short), "\n", (f"  → {clean_line(problem.fix)}", "bold"))
 
 
-def legend_content(*, marked: bool) -> Content:
-    """Return how the kinds of tokens are told apart, in one line."""
+def legend_content(*, marked: bool, trained: bool = True) -> Content:
+    """Return how the kinds of tokens are told apart, in one line.
+
+    Args:
+        marked: By marks, where there are no colours.
+        trained: Some tokens are trained; where a class is learnt, none of the text is.
+    """
     if marked:
-        return Content(LEGEND)
+        return Content(LEGEND if trained else UNTRAINED_LEGEND)
+    mark = (("trained", "underline $success on $trained-background"), ("  ", "")) if trained else ()
     return Content.assemble(
-        ("trained", "underline $success on $trained-background"),
-        ("  context  ", ""),
+        *mark,
+        ("context  ", ""),
         ("special token", "bold $secondary"),
         (f"  {LINE_FEED} line feed", "$text-muted"),
     )

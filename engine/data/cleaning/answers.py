@@ -78,8 +78,10 @@ def tell_contradictions(
                 outcome.found(id_of(data, row))
     if not torn:
         return
-    questions = "1 question has" if len(torn) == 1 else f"{len(torn):,} questions have"
-    what = "different labels or choices" if choice else "different answers"
+    labelled = not {"text", "tokens"}.isdisjoint(data[next(iter(torn.values()))[0]])
+    asked = "text" if labelled else "question"
+    questions = f"1 {asked} has" if len(torn) == 1 else f"{len(torn):,} {asked}s have"
+    what = "different labels" if labelled else "different labels or choices" if choice else "different answers"
     alarm = choice or outcome.count > _MANY_CONTRADICTIONS * total
     outcome.say(
         f"{questions} {what} in {rows(outcome.count)}",
