@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from engine.planning.data_words import account, cut_rows, reason_words
+from engine.planning.data_words import (
+    account,
+    answers_words,
+    cut_heads,
+    cut_rows,
+    lost_in,
+    measured_words,
+    reason_words,
+)
 from engine.text import clean_line, human_bytes
 from tui.verbs.output import print_problems, print_table
 
@@ -70,19 +78,23 @@ def _print_lengths(profile: "DataProfile") -> None:
         return
     about = "about " if lengths.estimated else ""
     typer.echo(
-        f"Tokens per row: {about}{lengths.p50} in the middle, {lengths.p99} for 99 of 100, {lengths.longest} at most."
+        f"Tokens per {measured_words(profile)}: {about}{lengths.p50} in the middle, "
+        f"{lengths.p99} for 99 of 100, {lengths.longest} at most."
     )
+    if words := answers_words(profile):
+        typer.echo(f"{words.capitalize()}.")
     rows = [
         (
             f"{row.length:,}",
             f"{row.num_cut:,} ({row.share:.1%})",
-            _or_unknown(row.num_answers_lost),
+            _or_unknown(lost_in(profile, row)),
             _or_unknown(row.lost_tokens),
         )
         for row in cut_rows(profile)
     ]
     if rows:
-        print_table(("length", "rows cut", "answers lost", "tokens lost"), rows)
+        cut_head, _, lost_head = cut_heads(profile)
+        print_table(("length", cut_head, lost_head, "tokens lost"), rows)
 
 
 def _or_unknown(number: int | None) -> str:

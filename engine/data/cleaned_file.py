@@ -113,7 +113,7 @@ def clean_rows(
         if not usable.rows:
             raise _nothing_left(dropped)
         found = Found(files, shape, dropped, changed, merged(usable.outcomes), [], len(usable.rows), 0)
-        profile = profile_of(found, usable.rows, (), (), watch)
+        profile = profile_of(found, usable.rows, (), (), watch, prompts=False)
         written: dict[str, Any] = _write_cleaned(out, usable.rows, kind, watch)
         if dropped_out is not None:
             lines = LineFile(dropped_out)

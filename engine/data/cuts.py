@@ -201,7 +201,12 @@ def length_cut(store: TokenStore, length: int, frame: Frame | None = None) -> Le
         over = np.maximum(0, source_lengths(store) - length)
         lost = int(over.sum())
         return LengthCut(
-            length=length, num_cut=int((over > 0).sum()), num_answers_cut=0, num_answers_lost=0, lost_tokens=lost
+            length=length,
+            num_cut=int((over > 0).sum()),
+            num_answers_cut=0,
+            num_answers_lost=0,
+            lost_tokens=lost,
+            num_sequences=len(store),
         )
     chat = np.flatnonzero(~store.is_text)
     whole = store.lengths[chat]
@@ -214,6 +219,7 @@ def length_cut(store: TokenStore, length: int, frame: Frame | None = None) -> Le
         num_answers_cut=int((after < before).sum()),
         num_answers_lost=int(((after == 0) & (before > 0)).sum()),
         lost_tokens=int((whole - ends).sum()),
+        num_sequences=len(store),
     )
 
 

@@ -66,13 +66,24 @@ def percentile(ordered: Sequence[int] | npt.NDArray[np.int64], share: float) -> 
     return int(ordered[max(0, rank - 1)])
 
 
-def estimate_lengths(rows: Iterable[Row]) -> tuple[LengthProfile | None, LengthProfile | None]:
+_ASKED = ("prompt", "tools", "answer")
+
+
+def estimate_lengths(
+    rows: Iterable[Row], *, prompts: bool = False
+) -> tuple[LengthProfile | None, LengthProfile | None]:
     """Return lengths of sequences and of their answers (None for plain text), from characters.
 
     A row is one sequence; where answers are compared it is one for each answer, with the prompt.
+
+    Args:
+        rows: Canonical rows.
+        prompts: The model answers the rows itself: a sequence is the prompt alone.
     """
     whole, answers = array("q"), array("q")
     for row in rows:
+        if prompts:
+            row = {key: value for key, value in asked(row).items() if key in _ASKED}
         if "chosen" in row or "completion" in row:
             for length, answered in _side_lengths(row):
                 whole.append(length)

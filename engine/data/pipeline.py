@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from engine.catalog.objectives import OBJECTIVES
 from engine.data.balance import find_balance
 from engine.data.cleaning.clean import merged
 from engine.data.cleaning.personal import hide
@@ -142,7 +143,9 @@ def _make(sources: _Sources, files: RowFiles, watch: WorkWatch) -> None:
         write_rows(files.held_out, held, watch, "Writing held-out rows")
         write_rows(files.test, split.test, watch, "Writing test rows")
     train, held_out, test = (RowStore(path) for path in (files.train, files.held_out, files.test))
-    files.write_profile(profile_of(found, train, held_out, test, watch), train_sha256)
+    # Rows are divided for no objective, too.
+    prompts = any(each.name == sources.recipe.objective and each.signal == "prompts" for each in OBJECTIVES)
+    files.write_profile(profile_of(found, train, held_out, test, watch, prompts=prompts), train_sha256)
 
 
 def _divided(sources: _Sources, folder: Path, watch: WorkWatch) -> tuple[Found, SplitRows, Sequence[Row], RowStore]:

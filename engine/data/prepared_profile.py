@@ -65,7 +65,7 @@ def dropped_sentences(dropped: Tally) -> str:
 
 
 def profile_of(
-    found: Found, train: Sequence[Row], held: Sequence[Row], test: Sequence[Row], watch: WorkWatch
+    found: Found, train: Sequence[Row], held: Sequence[Row], test: Sequence[Row], watch: WorkWatch, *, prompts: bool
 ) -> DataProfile:
     """Return the profile of prepared rows.
 
@@ -75,11 +75,12 @@ def profile_of(
         held: Rows to be judged on.
         test: Rows put aside.
         watch: Told how far the measuring is.
+        prompts: The model answers the rows itself while it learns.
     """
     files, shape, dropped = found.files, found.shape, found.dropped
     num_rows = sum(file.num_rows for file in files)
-    lengths, answers = estimate_lengths(watch.each("Measuring the rows", train))
-    held_answers = estimate_lengths(held)[1]
+    lengths, answers = estimate_lengths(watch.each("Measuring the rows", train), prompts=prompts)
+    held_answers = estimate_lengths(held, prompts=prompts)[1]
     counts = count_names(train)
     told = [finding for outcome in found.outcomes if (finding := outcome.finding())]
     return DataProfile(

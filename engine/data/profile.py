@@ -115,9 +115,11 @@ class _Measured:
 
     def cuts(self, planned: int) -> list[LengthCut]:
         """Return what sequence lengths take from all rows, that of the plan among them."""
-        counts = ("num_cut", "num_answers_cut", "num_answers_lost", "lost_tokens")
+        counts = [name for name in LengthCut.model_fields if name.startswith(("num_", "lost_"))]
         return [
-            cut.model_copy(update={name: round(getattr(cut, name) * self.scale) for name in counts})
+            cut.model_copy(
+                update={name: round(getattr(cut, name) * self.scale) for name in counts} | {"sampled": self.scale != 1}
+            )
             for cut in self.tokens.cuts(planned)
         ]
 

@@ -13,7 +13,17 @@ from typing import Any
 from engine.data.report_html import html_page
 from engine.evaluation.markup import code_block, escape_markdown, inline_code
 from engine.evaluation.measurement import write_text
-from engine.planning.data_words import CutRow, account, cut_rows, length_bins, reason_words
+from engine.planning.data_words import (
+    CutRow,
+    account,
+    answers_words,
+    cut_heads,
+    cut_rows,
+    length_bins,
+    lost_in,
+    measured_words,
+    reason_words,
+)
 from engine.planning.profiles import CheckResult, DataProfile, LengthProfile, PreflightCheck
 from engine.recipe.schema import Recipe
 from engine.recipe.schema_data import DataSection
@@ -205,26 +215,28 @@ def _lengths(subject: ReportSubject, profile: DataProfile) -> str:
         f"{each.num_rows:,}"
         for each in length_bins(lengths)
     )
-    parts = ["## Lengths", "", quantile_words(subject, lengths)]
+    parts = ["## Lengths", "", quantile_words(subject, profile, lengths)]
     drawn = "\n".join(bars)
     if drawn:
         parts += ["", code_block(drawn)]
     if cuts := cut_rows(profile):
-        parts += ["", _cuts(cuts)]
+        parts += ["", _cuts(profile, cuts)]
     return "\n".join(parts)
 
 
-def quantile_words(subject: ReportSubject, lengths: LengthProfile) -> str:
-    """Return the lengths of rows as a sentence, and how they are known."""
+def quantile_words(subject: ReportSubject, profile: DataProfile, lengths: LengthProfile) -> str:
+    """Return the lengths of rows and of their answers as sentences, and how they are known."""
     how = "estimated from characters" if lengths.estimated else f"counted with the tokenizer of {subject.model}"
     words = (
-        f"Median {lengths.p50:,} tokens, 99 % of the rows at most {lengths.p99:,}, longest {lengths.longest:,}; "
-        f"{lengths.total:,} tokens in all, {escape_markdown(how)}."
+        f"Tokens per {measured_words(profile)}: median {lengths.p50:,}, 99 % at most {lengths.p99:,}, "
+        f"longest {lengths.longest:,}; {lengths.total:,} tokens in all, {escape_markdown(how)}."
     )
+    if answers := answers_words(profile):
+        words = f"{words} {answers.capitalize()}."
     return f"{words} The sequence length is {subject.max_length:,}." if subject.max_length else words
 
 
-def _cuts(cuts: Sequence[CutRow]) -> str:
+def _cuts(profile: DataProfile, cuts: Sequence[CutRow]) -> str:
     def number(value: int | None) -> str:
         return "n/a" if value is None else f"{value:,}"
 
@@ -233,12 +245,12 @@ def _cuts(cuts: Sequence[CutRow]) -> str:
             f"{cut.length:,}",
             f"{cut.num_cut:,} ({100 * cut.share:.1f} %)",
             number(cut.num_answers_cut),
-            number(cut.num_answers_lost),
+            number(lost_in(profile, cut)),
             number(cut.lost_tokens),
         )
         for cut in cuts
     )
-    heads = ("Sequence length", "Rows cut", "Answers cut", "Answers lost", "Tokens lost")
+    heads = ("Sequence length", *(head.capitalize() for head in cut_heads(profile)), "Tokens lost")
     return _table(heads, rows, right=(0, 1, 2, 3, 4))
 
 

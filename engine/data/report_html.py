@@ -5,7 +5,17 @@ from importlib import metadata, resources
 from typing import TYPE_CHECKING
 
 from engine.evaluation.markup import escape_html
-from engine.planning.data_words import CutRow, account, cut_rows, length_bins, reason_words
+from engine.planning.data_words import (
+    CutRow,
+    account,
+    answers_words,
+    cut_heads,
+    cut_rows,
+    length_bins,
+    lost_in,
+    measured_words,
+    reason_words,
+)
 from engine.planning.profiles import CheckResult, DataProfile, LengthProfile, PreflightCheck
 from engine.text import clean_line, human_bytes, human_count
 
@@ -105,7 +115,8 @@ def _facts(profile: DataProfile) -> str:
     ]
     if lengths is not None:
         about = "about " if lengths.estimated else ""
-        facts.append(("Tokens", f"{about}{human_count(lengths.total)}", f"median {lengths.p50:,} a row"))
+        note = f"median {lengths.p50:,} per {measured_words(profile)}"
+        facts.append(("Tokens", f"{about}{human_count(lengths.total)}", note))
     cells = "".join(
         f"<div><dt>{name}</dt><dd>{escape_html(value)}<small>{escape_html(note)}</small></dd></div>"
         for name, value, note in facts
@@ -199,12 +210,14 @@ def _lengths(subject: "ReportSubject", profile: DataProfile) -> str:
     if lengths is None:
         return ""
     how = "estimated from characters" if lengths.estimated else f"counted with the tokenizer of {_line(subject.model)}"
-    words = f"Median {lengths.p50:,}, 99 % of the rows at most {lengths.p99:,}, longest {lengths.longest:,}; {how}."
+    words = f"Median {lengths.p50:,}, 99 % at most {lengths.p99:,}, longest {lengths.longest:,}; {how}."
+    if answers := answers_words(profile):
+        words = f"{words} {answers.capitalize()}."
     chosen = f" The sequence length of this run is {subject.max_length:,}." if subject.max_length else ""
     chart = histogram(lengths, subject.max_length)
-    drawn = f'<div class="card"><h3>Tokens per row</h3>{chart}</div>' if chart else ""
+    drawn = f'<div class="card"><h3>Tokens per {measured_words(profile)}</h3>{chart}</div>' if chart else ""
     cuts = cut_rows(profile)
-    table = f"<h3>What a sequence length cuts</h3>\n{_cuts(cuts, subject.max_length)}" if cuts else ""
+    table = f"<h3>What a sequence length cuts</h3>\n{_cuts(profile, cuts, subject.max_length)}" if cuts else ""
     return f'<h2>Lengths</h2>\n<p class="soft">{words}{chosen}</p>\n{drawn}\n{table}'
 
 
@@ -247,17 +260,18 @@ def _tick(x: float, y: float, words: str) -> str:
     return f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{escape_html(words)}</text>'
 
 
-def _cuts(cuts: Sequence[CutRow], max_length: int | None) -> str:
+def _cuts(profile: DataProfile, cuts: Sequence[CutRow], max_length: int | None) -> str:
     def number(value: int | None) -> str:
         return '<td class="number soft">n/a</td>' if value is None else f'<td class="number">{value:,}</td>'
 
     rows = [
         f'<tr{_chosen(cut, max_length)}><td class="number">{cut.length:,}</td><td class="number">{cut.num_cut:,}</td>'
-        f'<td class="number">{_percent_of(cut.share)}</td>{number(cut.num_answers_cut)}{number(cut.num_answers_lost)}'
+        f'<td class="number">{_percent_of(cut.share)}</td>{number(cut.num_answers_cut)}{number(lost_in(profile, cut))}'
         f"{number(cut.lost_tokens)}</tr>"
         for cut in cuts
     ]
-    heads = ("Length", "Rows cut", "Share", "Answers cut", "Answers lost", "Tokens lost")
+    cut_head, *others = (head.capitalize() for head in cut_heads(profile))
+    heads = ("Length", cut_head, "Share", *others, "Tokens lost")
     return _table(heads, rows, numbers=range(6), kind="wide")
 
 

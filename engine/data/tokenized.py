@@ -134,11 +134,7 @@ class TokenizedRows:
             max_target: Longest target of a pair; None cuts none.
         """
         rows = cut_rows(self._store, max_length, self._frame, max_target)
-        teaches = (rows.lengths if self._learns_rows else rows.num_learnt) > 0
-        if self._keeps_rows_whole:
-            teaches &= ~np.isin(rows.row_numbers, rows.row_numbers[~teaches])
-        if self._drops_cut_rows:
-            teaches = ~rows.is_cut
+        teaches = self._teaches(rows)
         kept = rows.only(np.flatnonzero(teaches))
         return RenderedRows(
             sequences=kept,
@@ -147,6 +143,15 @@ class TokenizedRows:
             num_targets_cut=kept.num_targets_cut if self._frame.pairs else 0,
             spelled=copy.deepcopy(self._spelled),
         )
+
+    def _teaches(self, rows: CutRows) -> Any:
+        """Return which sequences the run keeps, an array."""
+        if self._drops_cut_rows:
+            return ~rows.is_cut
+        teaches = (rows.lengths if self._learns_rows else rows.num_learnt) > 0
+        if self._keeps_rows_whole:
+            teaches &= ~np.isin(rows.row_numbers, rows.row_numbers[~teaches])
+        return teaches
 
     def _dropped(self, lost: CutRows) -> Tally:
         """Return what is dropped in the order of rows, sequences without anything to learn among it."""
@@ -170,7 +175,18 @@ class TokenizedRows:
 
     def cut_at(self, length: int) -> LengthCut:
         """Return what one sequence length would take."""
-        return length_cut(self._store, length, self._frame)
+        found = length_cut(self._store, length, self._frame)
+        if not found.num_cut:
+            return found.model_copy(update={"num_kept": 0, "num_left_out": 0})
+        rows = cut_rows(self._store, length, self._frame)
+        kept = rows.only(np.flatnonzero(self._teaches(rows)))
+        taught = self._whole.row_numbers[self._teaches(self._whole)]
+        counted = {
+            "num_kept": int(kept.is_cut.sum()),
+            "num_left_out": len(np.setdiff1d(taught, kept.row_numbers)),
+        }
+        # A class is learnt of whatever is left of its text.
+        return found.model_copy(update=counted | ({"num_answers_cut": 0} if self._learns_rows else {}))
 
     def cuts(self, *others: int) -> list[LengthCut]:
         """Return what a few sequence lengths would take, growing; up to the one that cuts nothing, and `others`."""

@@ -96,6 +96,23 @@ def account(profile: DataProfile) -> Accounting:
     )
 
 
+def measured_words(profile: DataProfile) -> str:
+    """Return what each length of a profile is the length of."""
+    if profile.source_lengths is not None:
+        return "row, source and target together"
+    return "answer with its prompt" if profile.compared else "row"
+
+
+def answers_words(profile: DataProfile) -> str:
+    """Return the lengths of the answers alone, with their ends; empty where there are none, or nobody looked."""
+    answers = profile.answer_lengths
+    if answers is None:
+        return ""
+    each = "answers" if profile.compared or profile.format != "messages" else "answers of a row together"
+    about = "about " if answers.estimated else ""
+    return f"{each}: median {about}{answers.p50:,}, longest {answers.longest:,}"
+
+
 @dataclass(frozen=True, slots=True)
 class LengthBin:
     """Rows whose length lies above `over` and is at most `up_to` tokens."""
@@ -130,6 +147,25 @@ class CutRow:
     num_answers_cut: int | None = None
     num_answers_lost: int | None = None
     lost_tokens: int | None = None
+    num_left_out: int | None = None
+    num_kept: int | None = None
+
+    @property
+    def only_left_out(self) -> bool:
+        """Whether no row is cut and trained: rows that are too long are left out, as prompts are."""
+        return bool(self.num_left_out) and self.num_kept == 0
+
+
+def cut_heads(profile: DataProfile) -> tuple[str, str, str]:
+    """Return what is counted of a length, as heads of a table: cut, cut in an answer, lost."""
+    if profile.compared:
+        return "answers cut", "ends lost", "rows left out"
+    return "rows cut", "answers cut", "answers lost"
+
+
+def lost_in(profile: DataProfile, cut: CutRow) -> int | None:
+    """Return what a length loses, of the kind that `cut_heads` names last."""
+    return cut.num_left_out if profile.compared else cut.num_answers_lost
 
 
 def cut_rows(profile: DataProfile) -> list[CutRow]:
@@ -142,10 +178,12 @@ def cut_rows(profile: DataProfile) -> list[CutRow]:
             CutRow(
                 cut.length,
                 cut.num_cut,
-                cut.num_cut / max(1, lengths.count),
+                cut.num_cut / max(1, cut.num_sequences or lengths.count),
                 cut.num_answers_cut,
                 cut.num_answers_lost,
                 cut.lost_tokens,
+                cut.num_left_out,
+                cut.num_kept,
             )
             for cut in profile.cuts
         ]

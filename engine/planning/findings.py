@@ -14,7 +14,7 @@ from engine.hardware.readings import Unavailable, known, shown
 from engine.planning.capabilities import Capability, Surroundings, native_precision, quantization_of, reason_against
 from engine.planning.memory import adapted_shapes, linear_params
 from engine.planning.plan import DiskEstimate, MemoryEstimate, Steps, TimeEstimate, Way
-from engine.planning.profiles import DataProfile, Finding, ModelProfile
+from engine.planning.profiles import DataProfile, Finding, LengthCut, LengthProfile, ModelProfile
 from engine.planning.steps import rows_cut
 from engine.planning.virtual_prompt import num_virtual_tokens, text_context
 from engine.recipe.schema import Recipe
@@ -144,22 +144,49 @@ def _cut_targets(recipe: Recipe, data: DataProfile) -> Iterator[Finding]:
 
 
 def _cut_rows(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterator[Finding]:
-    length = recipe.training.max_length
+    length = recipe.row_tokens
     lengths = data.cut_lengths
-    if lengths is None or length is None or not (cut := rows_cut(lengths, length)):
+    if lengths is None or length is None or not (cut := _rows_cut(data, lengths, length)):
         return
-    share = cut / lengths.count
-    rows = "answers with their prompts" if recipe.goal.signal in ("preferences", "rewards") else "rows"
+    share = cut.num_cut / cut.num_sequences
     full = length >= text_context(model, recipe.method)
     longer = "Choose a model with a longer context" if full else "Raise training.max_length"
+    about = "About " if lengths.estimated or cut.sampled else ""
     yield _finding(
         "data.rows_cut",
-        f"About {cut} of {lengths.count} {rows} ({share:.1%}) are longer than {length} tokens and will be cut; "
-        f"the longest has {lengths.longest}.",
+        f"{about}{cut.num_cut:,} of {cut.num_sequences:,} {_cut_words(recipe, data, cut, share)}; "
+        f"the longest has {lengths.longest:,}.",
         f"{longer}, or shorten those rows." if share > MANY_CUT else "",
         path="training.max_length",
         severity="warning" if share > MANY_CUT else "note",
     )
+
+
+def _rows_cut(data: DataProfile, lengths: LengthProfile, length: int) -> LengthCut | None:
+    """Return what a length cuts: as counted, else guessed from the shares of a few lengths; None for nothing."""
+    counted = data.cut_at(length)
+    if counted is not None and counted.num_sequences:
+        return counted if counted.num_cut else None
+    guessed = rows_cut(lengths, length)
+    nothing = {"num_answers_cut": 0, "num_answers_lost": 0, "lost_tokens": 0}
+    guess = LengthCut(length=length, num_cut=guessed, num_sequences=lengths.count, sampled=True, **nothing)
+    return guess if guessed else None
+
+
+def _cut_words(recipe: Recipe, data: DataProfile, cut: LengthCut, share: float) -> str:
+    """Return what becomes of rows that are too long: cut and left out are two things, and told apart where counted."""
+    if recipe.goal.signal == "prompts":
+        room = f"have more than {cut.length:,} tokens, which leaves no room for an answer, and will be left out"
+        return f"prompts ({share:.1%}) {room}"
+    rows = "answers with their prompts" if data.compared else "rows"
+    words = f"{rows} ({share:.1%}) are longer than {cut.length:,} tokens"
+    lost = "nothing is left of an answer" if data.compared else "nothing of them is left to learn"
+    if not cut.num_left_out:
+        unknown = data.compared and cut.num_left_out is None
+        return f"{words} and will be cut{f', or left out where {lost}' if unknown else ''}"
+    left_out = f"{cut.num_left_out:,} {'row is' if cut.num_left_out == 1 else 'rows are'} left out"
+    kept = f"{cut.num_kept:,} will be cut, and " if cut.num_kept else ""
+    return f"{words}: {kept}{left_out}, because {lost}"
 
 
 def length_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:

@@ -160,8 +160,13 @@ class LengthCut(Profile):
         length: Sequence length in tokens.
         num_cut: Sequences that are longer; plain text is never cut, it goes on in the next window.
         num_answers_cut: Sequences that lose a part of what is trained, or all of it.
-        num_answers_lost: Sequences that lose all of it, which the run leaves out.
+        num_answers_lost: Sequences that lose all of it.
         lost_tokens: Tokens beyond the length.
+        num_sequences: Sequences in all; 0 when nobody counted.
+        num_kept: Sequences that are cut and trained; None when nobody counted.
+        num_left_out: Rows that the run leaves out because of this length: nothing is left to learn of a row, or of one
+            of its answers where they are compared, or no room for one; None when nobody counted.
+        sampled: The numbers are scaled up from a sample of the rows.
     """
 
     length: int
@@ -169,6 +174,10 @@ class LengthCut(Profile):
     num_answers_cut: int
     num_answers_lost: int
     lost_tokens: int
+    num_sequences: int = 0
+    num_kept: int | None = None
+    num_left_out: int | None = None
+    sampled: bool = False
 
 
 class PreflightCheck(Profile):
@@ -279,6 +288,15 @@ class DataProfile(Profile):
     label_counts: dict[str, int] = Field(default_factory=dict)
     multi_label: bool = False
     findings: list[Finding] = Field(default_factory=list)
+
+    @property
+    def compared(self) -> bool:
+        """Whether each length is that of an answer with its prompt: those of a pair, or one marked good or bad."""
+        return self.format in ("preference", "unpaired_preference")
+
+    def cut_at(self, max_length: int) -> LengthCut | None:
+        """Return what was counted of a sequence length; None where nobody counted just this one."""
+        return next((cut for cut in self.cuts if cut.length == max_length), None)
 
     @property
     def cut_lengths(self) -> LengthProfile | None:

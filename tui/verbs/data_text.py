@@ -106,19 +106,20 @@ def check_lines(checks: "Sequence[CheckResult]") -> list[str]:
 
 def length_lines(profile: "DataProfile") -> list[str]:
     """Return quantiles, a histogram and what each sequence length would cut."""
-    from engine.planning.data_words import length_bins
+    from engine.planning.data_words import answers_words, length_bins, measured_words
 
     lengths = profile.lengths
     if lengths is None:
         return []
     about = "estimated from characters; --model counts them" if lengths.estimated else "counted"
     lines = textwrap.wrap(
-        f"tokens per row: median {lengths.p50:,}, 99 % at most {lengths.p99:,}, longest {lengths.longest:,}; "
-        f"{human_count(lengths.total)} in all ({about})",
+        f"tokens per {measured_words(profile)}: median {lengths.p50:,}, 99 % at most {lengths.p99:,}, "
+        f"longest {lengths.longest:,}; {human_count(lengths.total)} in all ({about})",
         WIDTH,
         initial_indent="  ",
         subsequent_indent="  ",
     )
+    lines += [f"  {words}" for words in [answers_words(profile)] if words]
     bins = length_bins(lengths)
     most = max((each.num_rows for each in bins), default=1)
     for each in bins:
@@ -130,20 +131,21 @@ def length_lines(profile: "DataProfile") -> list[str]:
 
 
 def _cut_lines(profile: "DataProfile") -> Iterator[str]:
-    from engine.planning.data_words import cut_rows
+    from engine.planning.data_words import cut_heads, cut_rows, lost_in
 
     cuts = cut_rows(profile)
     if not cuts:
         return
+    cut_head, ended_head, lost_head = cut_heads(profile)
     yield ""
-    yield "  a length of    cuts rows     share  answers cut  answers lost  tokens lost"
+    yield f"  {'length':>9}  {cut_head:>11}     share  {ended_head:>11}  {lost_head:>13}  tokens lost"
     for cut in cuts:
-        known = (cut.num_answers_cut, cut.num_answers_lost, cut.lost_tokens)
+        known = (cut.num_answers_cut, lost_in(profile, cut), cut.lost_tokens)
         others = "  ".join(
             f"{'n/a' if number is None else f'{number:,}':>{width}}"
-            for number, width in zip(known, (11, 12, 11), strict=True)
+            for number, width in zip(known, (11, 13, 11), strict=True)
         )
-        yield f"  {cut.length:>11,}  {cut.num_cut:>11,}  {100 * cut.share:>6.1f} %  {others}"
+        yield f"  {cut.length:>9,}  {cut.num_cut:>11,}  {100 * cut.share:>6.1f} %  {others}"
 
 
 def preflight_lines(checks: "Sequence[PreflightCheck]") -> list[str]:

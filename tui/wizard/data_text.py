@@ -87,8 +87,9 @@ def _dropped_lines(profile: DataProfile) -> list[Content]:
 def _lengths_line(profile: DataProfile) -> Content:
     if profile.lengths is None:
         return Content.styled("  Lengths are not known.", "$text-muted")
+    unit = "prompt + answer" if profile.compared else "tokens per row"
     return Content.assemble(
-        (f"  {_lengths('tokens', profile.lengths)}", "$text-muted"),
+        (f"  {_lengths(unit, profile.lengths)}", "$text-muted"),
         (
             f"  {answers_word(profile)}: median {profile.answer_lengths.p50:,}" if profile.answer_lengths else "",
             "$text-muted",
@@ -103,7 +104,7 @@ def answers_word(profile: DataProfile) -> str:
 
 def _lengths(unit: str, lengths: LengthProfile) -> str:
     about = "about " if lengths.estimated else ""
-    return f"{unit} per row: median {about}{lengths.p50:,} · p99 {lengths.p99:,} · longest {lengths.longest:,}"
+    return f"{unit}: median {about}{lengths.p50:,} · p99 {lengths.p99:,} · longest {lengths.longest:,}"
 
 
 def rows_content(profile: DataProfile, width: int) -> Content:

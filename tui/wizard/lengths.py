@@ -100,7 +100,8 @@ class LengthsView(Vertical):
         length = int(event.option_id)
         row = next(row for row in offered_lengths(self._profile, self._planned) if row.length == length)
         reason = f" The plan takes it: {self._why}." if length == self._planned and not self._by_you else ""
-        text = f"{cut_sentence(row, self._estimated)}{reason} Enter takes this length."
+        said = cut_sentence(row, self._estimated, compared=self._profile.compared)
+        text = f"{said}{reason} Enter takes this length."
         self.post_message(Explained(Explanation(f"{length:,} tokens", text)))
 
     @on(OptionList.OptionSelected, "#data-lengths")
@@ -135,24 +136,43 @@ def cut_words(row: CutRow, estimated: bool) -> str:
     about = "about " if estimated else ""
     if not row.num_cut:
         return f"{about}nothing is cut"
+    if row.only_left_out:
+        return f"{about}{row.num_cut:,} too long ({row.share:.1%}); {_rows(row.num_left_out or 0)} left out"
     lost = f", {row.lost_tokens:,} tokens" if row.lost_tokens is not None else ""
     answers = f"; {row.num_answers_lost:,} lose their answer" if row.num_answers_lost else ""
+    if row.num_left_out:
+        answers = f"; {_rows(row.num_left_out)} left out"
     return f"{about}{row.num_cut:,} cut ({row.share:.1%}){lost}{answers}"
 
 
-def cut_sentence(row: CutRow, estimated: bool) -> str:
-    """Return what a length does to the rows, as a sentence."""
+def cut_sentence(row: CutRow, estimated: bool, *, compared: bool = False) -> str:
+    """Return what a length does to the rows, as a sentence; `compared` where answers with their prompts are counted."""
     about = "about " if estimated else ""
     guess = " Lengths are estimated from characters." if estimated else ""
     if not row.num_cut:
         return f"{about}No row is cut.".capitalize() + guess
+    counted = _answers if compared else _rows
+    if row.only_left_out:
+        left, long = row.num_left_out or 0, f"{about}{counted(row.num_cut)} ({row.share:.1%})"
+        return f"At {row.length:,}: {long} {_are(row.num_cut)} too long; {_rows(left)} {_are(left)} left out.{guess}"
     tokens = f" {row.lost_tokens:,} tokens" if row.lost_tokens is not None else " their end"
-    sentence = f"At {row.length:,}: {about}{_rows(row.num_cut)} ({row.share:.1%}) {_lose(row.num_cut)}{tokens}"
+    sentence = f"At {row.length:,}: {about}{counted(row.num_cut)} ({row.share:.1%}) {_lose(row.num_cut)}{tokens}"
     if row.num_answers_cut:
-        sentence += f"; {_rows(row.num_answers_cut)} a part of the answer"
-    if row.num_answers_lost:
+        sentence += f"; {counted(row.num_answers_cut)} a part of the answer"
+    if row.num_left_out:
+        why = "nothing is left of an answer" if compared else "nothing is left to learn"
+        sentence += f"; {_rows(row.num_left_out)} {_are(row.num_left_out)} left out, because {why}"
+    elif row.num_answers_lost:
         sentence += f"; {_rows(row.num_answers_lost)} {_lose(row.num_answers_lost)} the whole answer"
     return sentence + "." + guess
+
+
+def _answers(count: int) -> str:
+    return "1 answer with its prompt" if count == 1 else f"{count:,} answers with their prompts"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _rows(count: int) -> str:
