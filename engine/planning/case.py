@@ -94,6 +94,7 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
         rank_pattern=tuple(values["method.rank_pattern"].items()),
         virtual_tokens=values["method.virtual_tokens"] or DEFAULT_TOKENS,
         encoder_width=values["method.encoder_width"] or 0,
+        new_tokens=len(values["model.new_tokens"]),
         calibration=facts.machine.calibration,
     )
 
@@ -253,4 +254,5 @@ def setup_of(plan: Plan) -> Setup:
         encoder_width=method.encoder_width or 0,
         num_gpus=plan.steps.num_gpus,
         strategy="ddp" if plan.steps.num_gpus > 1 else "single",
+        new_tokens=len(recipe.model.new_tokens) if method.facts.learns == "low-rank" else 0,
     )

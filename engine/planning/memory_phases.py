@@ -103,6 +103,11 @@ class _Run:
     def embedding(self) -> int:
         return self.model.vocab_size * self.model.hidden_size
 
+    @property
+    def renewed(self) -> int:
+        """Return one matrix of tokens with the rows that learn put in."""
+        return _renewed(self.model, self.setup)
+
     def weights(self) -> Moment:
         """Return the model as it lies there between steps."""
         model, setup = self.model, self.setup
@@ -213,7 +218,8 @@ class _Run:
         gradients of both uses in a third tensor.
         """
         if not self.setup.full:
-            return 0
+            # Rows of new tokens pick their gradient out of one of the whole matrix.
+            return self.renewed
         if self.tied:
             return 4 * self.embedding * (3 if self.setup.accumulates else 2)
         return 4 * self.embedding if self.setup.accumulates else 0
@@ -256,9 +262,10 @@ class _Run:
         hidden = tokens * model.hidden_size * (4 if setup.full else setup.width)
         # Logits in the arithmetic's format and in float32, and their log-softmax.
         outputs = model.vocab_size if gives_words(model) else model.num_labels
-        chunk = 3 * min(EVALUATION_CHUNK_BYTES, 4 * tokens * outputs)
+        chunk = min(EVALUATION_CHUNK_BYTES, 4 * tokens * outputs)
+        renewed = self.renewed if gives_words(model) else 0
         yield {**base, ACTIVATIONS: self.reading(tokens) + self.mask(), HEAD: 0}
-        yield {**base, ACTIVATIONS: 2 * hidden, HEAD: chunk}
+        yield {**base, ACTIVATIONS: 2 * hidden, HEAD: max(3 * chunk, renewed + chunk * setup.width // 4)}
         if setup.generate:
             yield from (self.generation(base, prompt, setup.generate) for prompt in prompts)
         if setup.judge_bytes and not setup.written:
@@ -276,7 +283,9 @@ class _Run:
         length = prompt + written
         cache = 2 * model.num_layers * model.num_kv_heads * model.head_dim * setup.width * rows * length
         logits = rows * model.vocab_size * (4 + setup.width)
-        return {**base, ACTIVATIONS: self.reading(rows * prompt), CACHE: cache, HEAD: logits}
+        # The matrix of the output layer is renewed when the blocks have done their work.
+        working = max(self.reading(rows * prompt), self.renewed)
+        return {**base, ACTIVATIONS: working, CACHE: cache, HEAD: logits}
 
     def saving(self) -> Moment:
         """Return what lies there while a checkpoint is written: first the weights that learn, then the states.
@@ -295,8 +304,10 @@ class _Run:
         if setup.facts.bits is not None:
             base[WEIGHTS] += setup.width * model.num_params
         widest = max((rows * columns for _, rows, columns in model.linear_shapes), default=0)
-        # `safe_merge` works on a copy of the weight and adds a float32 product to it.
-        moment = {**base, ACTIVATIONS: (8 + setup.width) * widest, HEAD: 0}
+        # `safe_merge` works on a copy of the weight and adds a float32 product to it. A matrix with new rows is copied
+        # whole, and looked at with its absolute values and two masks.
+        checked = (2 * setup.width + 2) * self.embedding if setup.new_tokens else 0
+        moment = {**base, ACTIVATIONS: max((8 + setup.width) * widest, checked), HEAD: 0}
         if setup.device == "cpu":
             stored = min(setup.width, WIDTHS.get(model.weights_dtype, 4))
             moment[TO_DISK] = stored * model.num_params
@@ -328,6 +339,14 @@ def _head_learns(model: ModelProfile, setup: Setup) -> bool:
     return setup.full or (setup.part and not (model.tied_embeddings or setup.depth.head_is_new))
 
 
+def _renewed(model: ModelProfile, setup: Setup) -> int:
+    """Return one matrix of tokens with the rows that learn put in; 0 where no new token has rows.
+
+    PEFT 0.21 copies the whole matrix each time that it is read (`TrainableTokensLayer.get_merged_weights`).
+    """
+    return setup.width * model.vocab_size * model.hidden_size if setup.new_tokens else 0
+
+
 def _fused_head(model: ModelProfile, setup: Setup) -> _Head:
     """TRL's head: tiles of logits, made again in the backward pass (`trl.kernels.chunked_logprob`)."""
     tokens, hidden = setup.tokens, model.hidden_size
@@ -341,7 +360,11 @@ def _fused_head(model: ModelProfile, setup: Setup) -> _Head:
     if learns and setup.autocast:
         narrow = setup.width * hidden * (min(TILE_VOCAB, model.vocab_size) + min(tokens, TILE_TOKENS))
     backward = max(kept + 4 * tokens * hidden + tile + narrow, tokens * hidden * (24 if setup.autocast else 16))
-    return _Head(kept + tile + narrow, backward + gradient, gradient)
+    copied = _renewed(model, setup)
+    if copied:
+        # The gradient of the copy is summed up in float32 and then made as narrow as the copy.
+        backward += copied + 4 * model.vocab_size * hidden + (copied if setup.autocast else 0)
+    return _Head(kept + tile + narrow + copied, backward + gradient, gradient)
 
 
 def _plain_head(model: ModelProfile, setup: Setup) -> _Head:
@@ -353,4 +376,7 @@ def _plain_head(model: ModelProfile, setup: Setup) -> _Head:
     kept = tokens * hidden * (4 + (stream if setup.full or setup.part else 0) + (width if learns else 0))
     forward = logits * (8 + (width if width < 4 else 0))
     gradient = 4 * model.vocab_size * hidden if learns else 0
-    return _Head(kept + forward, kept + 12 * logits, gradient)
+    copied = _renewed(model, setup)
+    # The gradient of the copy is made when of all logits one gradient is left.
+    backward = max(12 * logits + copied, width * logits + 2 * copied) if copied else 12 * logits
+    return _Head(kept + forward + copied, kept + backward, gradient)

@@ -69,6 +69,7 @@ class Setup:
         num_gpus: GPUs that share the work.
         strategy: How they share it.
         smoothed: The loss smooths its labels, which takes all logits at once.
+        new_tokens: Rows of the embeddings that are made for new tokens and learn.
     """
 
     device: Literal["cuda", "cpu"]
@@ -100,6 +101,7 @@ class Setup:
     num_gpus: int = 1
     strategy: Strategy = "single"
     smoothed: bool = False
+    new_tokens: int = 0
 
     def changed(self, **changes: object) -> "Setup":
         """Return a copy with some values changed."""
@@ -181,11 +183,17 @@ def feeds_forward(shape: LinearShape, model: ModelProfile) -> bool:
 
 
 def adapter_params(model: ModelProfile, setup: Setup) -> int:
-    """Return the number of weights that the matrices of LoRA add, with the lengths that DoRA learns."""
+    """Return the number of weights that LoRA adds: its matrices, the lengths that DoRA learns, rows for new tokens."""
     encoders = model.encoder_layers
     in_decoder = _added(setup, adapted_shapes(model, setup.targets))
     in_encoder = _added(setup, adapted_shapes(model, setup.targets, model.encoder_shapes)) if encoders else 0
-    return (model.num_layers - encoders) * in_decoder + encoders * in_encoder
+    return (model.num_layers - encoders) * in_decoder + encoders * in_encoder + _token_rows(model, setup)
+
+
+def _token_rows(model: ModelProfile, setup: Setup) -> int:
+    """Return the weights of the rows for new tokens: in the embeddings, and in an output layer of its own."""
+    words = model.head not in ("sequence-classification", "token-classification")
+    return setup.new_tokens * model.hidden_size * (2 if words and not model.tied_embeddings else 1)
 
 
 def _added(setup: Setup, shapes: Sequence[LinearShape]) -> int:

@@ -52,6 +52,7 @@ class Space:
         rank_pattern: Ranks of layers whose name ends so, where they differ.
         virtual_tokens: Learned tokens in front of every text, for methods that add them.
         encoder_width: Inner width of the network that makes them; 0 takes the default.
+        new_tokens: Rows that are made for new tokens, for methods by which they alone learn of their matrix.
         num_gpus: GPUs that share the work; divides the effective batch.
         memory_factor: How far a deeper look at this plan was above the formula; 1 when nobody looked.
         high_factor: The same of the upper end of the range.
@@ -87,6 +88,7 @@ class Space:
     rank_pattern: tuple[tuple[str, int], ...] = ()
     virtual_tokens: int = DEFAULT_TOKENS
     encoder_width: int = 0
+    new_tokens: int = 0
     strategy: Strategy = "single"
     num_gpus: int = 1
     smoothed: bool = False
@@ -272,6 +274,7 @@ def space_setup(space: Space, method: MethodName, optimizer: Optimizer, checkpoi
         rank_pattern=space.rank_pattern if low_rank else (),
         virtual_tokens=space.virtual_tokens if facts.adds_tokens else 0,
         encoder_width=space.encoder_width if facts.adds_tokens else 0,
+        new_tokens=space.new_tokens if low_rank else 0,
         num_gpus=space.num_gpus,
         strategy=space.strategy,
         smoothed=space.smoothed,

@@ -5,9 +5,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.catalog.base_models import find_base_model
 from engine.evaluation.generation import generation_share
+from engine.planning.case import setup_of as setup_of_plan
 from engine.planning.depth import depth_of
 from engine.planning.memory import Setup, estimate_memory, memory_components
 from engine.planning.memory_phases import generation_share as rule
+from engine.planning.memory_phases import phase_peaks, size_of
 from engine.planning.model_profile import profile_folder
 from engine.planning.plan import Device
 from engine.recipe.sources import flatten
@@ -135,6 +137,14 @@ REHEARSED = [
 
 @pytest.mark.parametrize(("name", "method", "micro_batch", "checkpointing"), REHEARSED)
 def test_the_formula_meets_the_rehearsal_of_real_models_on_a_gpu(name, method, micro_batch, checkpointing):
+    plan = plan_of_real_model(name, method, micro_batch, checkpointing)
+    rehearsed = rehearse(plan, "key").peaks["training"]
+    setup = setup_of(plan, rank=plan.recipe.method.rank or 16)
+    assert sum(memory_components(plan.model, setup).values()) == pytest.approx(rehearsed, rel=0.04)
+
+
+def plan_of_real_model(name, method, micro_batch, checkpointing, **recipe):
+    """Return a plan of a real model, of which only the facts are here, on a GPU that is not."""
     training = {
         "precision": "bfloat16",
         "activation_checkpointing": checkpointing,
@@ -142,11 +152,51 @@ def test_the_formula_meets_the_rehearsal_of_real_models_on_a_gpu(name, method, m
         "effective_batch": 2 * micro_batch,
         "max_length": 1024,
     }
-    plan = made_plan(name, method=method, recipe={"training": training})
+    plan = made_plan(name, method=method, recipe={"training": training, **recipe})
     steps = plan.steps.model_copy(update={"micro_batch": micro_batch, "accumulation": 2})
     data = plan.data.model_copy(update={"lengths": length_profile(1024)})
     model = find_base_model(name).profile
-    plan = plan.model_copy(update={"steps": steps, "data": data, "model": model, "device": Device(kind="cuda")})
-    rehearsed = rehearse(plan, "key").peaks["training"]
-    setup = setup_of(plan, rank=plan.recipe.method.rank or 16)
-    assert sum(memory_components(model, setup).values()) == pytest.approx(rehearsed, rel=0.04)
+    return plan.model_copy(update={"steps": steps, "data": data, "model": model, "device": Device(kind="cuda")})
+
+
+NEW_TOKENS = {"new_tokens": ["<lamp>", "<door>"]}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("tied", "method", "precision"),
+    [
+        (True, "lora", "float32"),
+        (False, "lora", "float32"),
+        (True, "lora", "bfloat16"),
+        (False, "qlora", "bfloat16"),
+    ],
+)
+def test_rows_of_new_tokens_take_copies_of_the_whole_matrix(tmp_path, tied, method, precision, checkpointing):
+    config = AutoConfig.for_model("llama", **SIZES | {"vocab_size": 8000, "tie_word_embeddings": tied})
+    training = {"precision": precision, "activation_checkpointing": checkpointing}
+    plan = plan_of(save_model(tmp_path, config), method=method, longest=64, training=training, model=NEW_TOKENS)
+    measured = measured_training_peak(plan)
+    setup = setup_of_plan(plan)
+    assert sum(memory_components(plan.model, setup).values()) == pytest.approx(measured, rel=0.03)
+    without = sum(memory_components(plan.model, setup.changed(new_tokens=0)).values())
+    assert without < 0.95 * measured
+
+
+WITH_TOKENS = [
+    ("Qwen/Qwen3-0.6B", "qlora", 4, True),
+    ("meta-llama/Llama-3.2-1B-Instruct", "lora", 1, True),
+    ("mistralai/Mistral-7B-Instruct-v0.3", "qlora", 1, True),
+]
+
+
+@pytest.mark.parametrize(("name", "method", "micro_batch", "checkpointing"), WITH_TOKENS)
+def test_new_tokens_are_met_on_a_gpu_where_the_output_layer_gets_a_gradient(name, method, micro_batch, checkpointing):
+    plan = plan_of_real_model(name, method, micro_batch, checkpointing, model=NEW_TOKENS)
+    rehearsed = rehearse(plan, "key").peaks
+    setup = setup_of_plan(plan)
+    counted = {phase: size_of(peak) for phase, peak in phase_peaks(plan.model, setup).items()}
+    assert counted["training"] == pytest.approx(rehearsed["training"], rel=0.02)
+    assert counted["evaluation"] == pytest.approx(rehearsed["evaluation"], rel=0.08)
+    without = size_of(phase_peaks(plan.model, setup.changed(new_tokens=0))["training"])
+    assert without < 0.9 * rehearsed["training"]

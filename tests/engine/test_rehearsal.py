@@ -55,6 +55,8 @@ CASES = [
     ("gemma2", {"method": "full"}),
     ("phi3", {"method": "lora"}),
     ("llama", {"method": "lora", "training": {"attention": "eager"}, "longest": 200}),
+    ("llama", {"method": "lora", "training": BF16, "model": {"new_tokens": ["<lamp>", "<door>"]}}),
+    ("qwen3", {"method": "qlora", "training": BF16, "model": {"new_tokens": ["<lamp>"]}}),
 ]
 
 
