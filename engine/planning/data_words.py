@@ -103,12 +103,17 @@ def measured_words(profile: DataProfile) -> str:
     return "answer with its prompt" if profile.compared else "row"
 
 
+def learnt_word(profile: DataProfile) -> str:
+    """Return what the texts are called that are learnt of these rows."""
+    return "targets" if profile.format == "source_target" or profile.source_lengths is not None else "answers"
+
+
 def answers_words(profile: DataProfile) -> str:
     """Return the lengths of the answers alone, with their ends; empty where there are none, or nobody looked."""
     answers = profile.answer_lengths
     if answers is None:
         return ""
-    each = "answers" if profile.compared or profile.format != "messages" else "answers of a row together"
+    each = "answers of a row together" if profile.format == "messages" else learnt_word(profile)
     about = "about " if answers.estimated else ""
     return f"{each}: median {about}{answers.p50:,}, longest {answers.longest:,}"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from textual.content import Content
 
-from engine.planning.data_words import reason_words
+from engine.planning.data_words import learnt_word, reason_words
 from engine.planning.profiles import DataProfile, LengthProfile
 from engine.recipe.problems import Problem
 from engine.text import clean, clean_line, human_bytes, human_duration
@@ -91,15 +91,10 @@ def _lengths_line(profile: DataProfile) -> Content:
     return Content.assemble(
         (f"  {_lengths(unit, profile.lengths)}", "$text-muted"),
         (
-            f"  {answers_word(profile)}: median {profile.answer_lengths.p50:,}" if profile.answer_lengths else "",
+            f"  {learnt_word(profile)}: median {profile.answer_lengths.p50:,}" if profile.answer_lengths else "",
             "$text-muted",
         ),
     )
-
-
-def answers_word(profile: DataProfile) -> str:
-    """Return what the texts are called that are learnt of these rows."""
-    return "targets" if profile.format == "source_target" or profile.source_lengths is not None else "answers"
 
 
 def _lengths(unit: str, lengths: LengthProfile) -> str:
