@@ -122,6 +122,7 @@ def check_truncation(case: PreflightCase) -> Verdict:
     measured = {
         "rows": len(case.rendered_rows),
         "max_length": case.max_length,
+        "max_target": case.max_target or 0,
         "rows_cut": cuts.count(cuts.over),
         "sequences_cut": cuts.num_sequences,
         "answers_cut": cuts.count(cuts.shortened),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from engine.catalog.objectives import find_objective
 from engine.catalog.tasks import Task, task_of
 from engine.planning.derive import choose_completion, choose_length
 from engine.planning.derive_targets import choose_prefix, choose_target
@@ -80,6 +81,9 @@ def sequence_length(
         return longest, f"the longest row has {longest} tokens, and the model is not here yet"
     profile = DataProfile(format=None, lengths=lengths)
     reading = for_text(model, recipe.method)
+    if find_objective(recipe.objective).head_of(model.kind) == "seq2seq-lm":
+        # What the sequence length cuts are the sources, and these are their lengths.
+        profile = profile.model_copy(update={"source_lengths": lengths})
     return choose_length(recipe.objective, reading, profile, recipe.training.effective_batch, written=written)
 
 

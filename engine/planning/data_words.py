@@ -34,7 +34,7 @@ _REASONS = {
     "in_held_out": "equal to a held-out row",
     "leaked_rows": "nearly equal to a held-out row",
     "near_duplicates": "nearly equal to an earlier row",
-    "contradictions": "one question, different answers",
+    "contradictions": "contradicting another row",
     "repeated_answers": "repeated answer",
     "length_outliers": "far from the usual length",
     "other_languages": "in another language",

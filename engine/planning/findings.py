@@ -1,5 +1,6 @@
 """What the plan finds wrong, each with a stable code and the next action."""
 
+import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Literal
@@ -24,6 +25,8 @@ from engine.text import clean_line, human_bytes, human_duration
 Severity = Literal["error", "warning", "note"]
 MEMORY_CODES = frozenset({"memory.unknown", "memory.does_not_fit"})
 MANY_CUT = 0.01
+CUT_CHECK, CUT_CODE = "P7", "preflight.p7"
+"""What the checks of the rendered rows say of rows that are cut."""
 FOREIGN_BYTES = 256 * 2**20
 SLOW_S = 6 * 3600
 
@@ -92,11 +95,14 @@ def disk_findings(disk: DiskEstimate) -> Iterator[Finding]:
 
 def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterator[Finding]:
     """Yield the data's own findings, and what its size and lengths mean for this run."""
+    told = _told_of_cuts(recipe, data)
     for finding in data.findings:
+        if finding.code == CUT_CODE and not told:
+            continue  # It is about another sequence length than the plan's.
         # `suitability_findings` says the same with the better tool.
         said = recipe.goal.signal == "answers" and model.kind == "decoder" and data.lengths is not None
         if finding.code != "data.few_rows" or not said:
-            yield finding
+            yield _with_room(finding, recipe, model)
     blocked = any(finding.severity == "error" for finding in data.findings)
     if not data.num_train:
         if not blocked:
@@ -123,9 +129,33 @@ def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Ite
             path="training.effective_batch",
             severity="warning",
         )
-    if not recipe.goal.plain_text:
+    # The rows themselves tell it more exactly, and by name, where they were looked at.
+    if not recipe.goal.plain_text and not told:
         yield from _cut_rows(recipe, model, data)
         yield from _cut_targets(recipe, data)
+
+
+def _told_of_cuts(recipe: Recipe, data: DataProfile) -> bool:
+    """Return whether the data's own findings say what this recipe's lengths cut."""
+    if CUT_CODE not in {finding.code for finding in data.findings}:
+        return False
+    lengths = {"max_length": recipe.row_tokens, "max_target": recipe.text_to_text.max_target_length or 0}
+    return any(
+        check.id == CUT_CHECK and all(check.measured.get(name) == length for name, length in lengths.items())
+        for check in data.preflight
+    )
+
+
+def _with_room(finding: Finding, recipe: Recipe, model: ModelProfile) -> Finding:
+    """Return a finding whose way out is open: the checks of rows do not know how far the model reads."""
+    if finding.code != CUT_CODE or model.relative_positions or not _fills_context(recipe, model):
+        return finding
+    fix = re.sub(r"Set training\.max_length higher \([^)]*\)", "Choose a model with a longer context", finding.fix)
+    return finding.model_copy(update={"fix": fix})
+
+
+def _fills_context(recipe: Recipe, model: ModelProfile) -> bool:
+    return (recipe.training.max_length or 0) >= text_context(model, recipe.method)
 
 
 def _cut_targets(recipe: Recipe, data: DataProfile) -> Iterator[Finding]:
@@ -149,8 +179,7 @@ def _cut_rows(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Iterato
     if lengths is None or length is None or not (cut := _rows_cut(data, lengths, length)):
         return
     share = cut.num_cut / cut.num_sequences
-    full = length >= text_context(model, recipe.method)
-    longer = "Choose a model with a longer context" if full else "Raise training.max_length"
+    longer = "Choose a model with a longer context" if _fills_context(recipe, model) else "Raise training.max_length"
     about = "About " if lengths.estimated or cut.sampled else ""
     yield _finding(
         "data.rows_cut",

@@ -7,23 +7,27 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.catalog.objectives import OBJECTIVES
+from engine.data.sequence_length import sequence_length
 from engine.planning.profiles import DataProfile, LengthProfile, ModelProfile
 from engine.recipe.fields import recipe_fields
+from engine.recipe.problems import Problem
+from engine.recipe.schema import Recipe
 from tests.tui.fake_xray import FakeXray
 from tests.unit.made_plans import plan
-from tui.backend import Choice, PresetRow
+from tui.backend import Choice, PresetRow, WorkProgress
 from tui.home.entries import home_entries
 from tui.plain_xray import page_lines
 from tui.verbs.data_cli import data_app
 from tui.wizard import lengths
 from tui.wizard.data_sources import builtin_for
-from tui.wizard.data_text import summary_content
+from tui.wizard.data_text import summary_content, work_content
 from tui.wizard.draft import Draft, FoundDraft
 from tui.wizard.model import is_folder, template_words
 from tui.wizard.review_text import plan_content
 from tui.wizard.settings import best_values
 from tui.wizard.settings_rows import SECTION_TITLES, TITLE_WIDTH, fitting_metrics, unread_settings, value_text
 from tui.wizard.xray_text import HIDDEN_WORDS, headline, help_words, legend_content
+from tui.wizard.xray_text import summary_content as xray_summary
 
 SHORT = LengthProfile(count=10, mean=5, p50=5, p90=8, p99=9, longest=9, total=50, covered=[(5, 5), (9, 10)])
 LONG = SHORT.model_copy(update={"p50": 50, "p99": 90, "longest": 1_390, "covered": [(50, 5), (1_390, 10)]})
@@ -107,7 +111,7 @@ def test_the_xray_says_what_is_learnt(learnt: str, words: str) -> None:
 
 def test_targets_are_no_turns() -> None:
     page = replace(FakeXray().page(0, 3, "file"), answers="targets", num_ended=3)
-    assert "the targets, and the end of it in 3 of 12 rows" in headline(page)
+    assert "the targets, and their ends in 3 of 12 rows" in headline(page)
     assert "turn" not in headline(page)
     assert "the targets and their ends" in headline(replace(page, num_ended=12))
 
@@ -169,3 +173,28 @@ def test_every_objective_is_named_where_one_can_be() -> None:
     text = " ".join(CliRunner().invoke(data_app, ["xray", "--help"]).output.split())
     for goal in OBJECTIVES:
         assert goal.name in text
+
+
+def test_what_was_found_is_told_once_while_data_is_read() -> None:
+    work = WorkProgress("Checking", 1, 10, "rows", found="Read as source_target.")
+    assert work_content("a.csv", work, None, 5.0).plain.count("source_target") == 1
+
+
+def test_findings_keep_their_way_out_on_the_screen() -> None:
+    rows = ", ".join(f"MTS-Dialog-TrainingSet.csv:{number}" for number in range(12))
+    long = Problem("p7", f"364 sources are cut ({rows}).", "Set training.max_length higher.", severity="warning")
+    page = replace(FakeXray().page(0, 3, "file"))
+    assert "Set training.max_length higher." in xray_summary(page, [long], asks=False).plain
+    lines = summary_content(PAIRS, [replace(long, severity="note"), long]).plain.splitlines()
+    assert len(lines[2]) <= 78
+    assert lines[2].endswith("…")
+    assert len(lines[3]) <= 152
+
+
+def test_the_xray_tells_sources_from_rows() -> None:
+    recipe = Recipe.model_validate(
+        {"objective": "text-to-text", "model": {"base": "m"}, "data": {"source": "a.csv"}, "method": {"name": "full"}}
+    )
+    length, why = sequence_length(recipe, model("encoder-decoder").model_copy(update={"context_length": 99}), SHORT)
+    assert (length, why) == (16, "the longest source has 9 tokens")
+    assert "row" in sequence_length(recipe, model("decoder").model_copy(update={"context_length": 99}), SHORT)[1]

@@ -18,7 +18,7 @@ from engine.planning.memory import Setup, estimate_memory, memory_components
 from engine.planning.model_folder import profile_folder
 from engine.planning.plan import Plan
 from engine.planning.planner import make_plan
-from engine.planning.profiles import Finding, LengthProfile, ModelProfile
+from engine.planning.profiles import Finding, LengthProfile, ModelProfile, PreflightCheck
 from engine.planning.steps import make_steps, mean_tokens, rows_cut
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.read import set_value
@@ -289,6 +289,28 @@ def test_the_length_covers_99_percent_within_the_context(p99: int, longest: int,
     found = plan(data=DATA.model_copy(update={"lengths": lengths}), model=tiny(context_length=context))
     assert found.recipe.training.max_length == length
     assert ("data.rows_cut" in codes(found)) == (longest > length)
+
+
+def test_what_the_rows_say_of_cutting_is_not_said_again_and_goes_by_the_context() -> None:
+    told = Finding(
+        code="preflight.p7",
+        message="9 rows are cut at 512 tokens.",
+        fix="Set training.max_length higher (the longest has 4,000 tokens), or shorten these rows.",
+        severity="warning",
+    )
+    lengths = LENGTHS.model_copy(update={"longest": 4000})
+    check = PreflightCheck(
+        id="P7", title="Whole", status="warning", message="-", measured={"max_length": 512, "max_target": 0}
+    )
+    data = DATA.model_copy(update={"lengths": lengths, "findings": [told], "preflight": [check]})
+    full = plan({"training": {"max_length": 512}}, data=data, model=tiny(context_length=512))
+    assert "data.rows_cut" not in codes(full)
+    assert finding(full, "preflight.p7").fix == "Choose a model with a longer context, or shorten these rows."
+    roomy = plan({"training": {"max_length": 512}}, data=data, model=tiny(context_length=8192))
+    assert finding(roomy, "preflight.p7").fix == told.fix
+    other = plan({"training": {"max_length": 1024}}, data=data, model=tiny(context_length=8192))
+    assert "preflight.p7" not in codes(other)
+    assert "data.rows_cut" in codes(other)
 
 
 def test_cut_rows_are_counted_and_more_than_one_percent_warns() -> None:

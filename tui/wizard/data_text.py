@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,8 @@ MAX_VALUE_LINES = 6
 ROLE_WIDTH = 11
 MAX_VALUE_CHARS = 600
 BAR_CELLS = 24
+SHORT_CHARS = 74
+"""A line of 80 columns beside the mark of a finding; its whole text stands under Problems."""
 CERTAIN = 0.8
 """Confidence from which on the engine takes a reading without asking."""
 
@@ -51,7 +54,8 @@ def work_content(source: str, work: WorkProgress | None, look: ShapeLook | None,
     share = min(1.0, work.done / work.total) if work is not None and work.total else 0.0
     filled = round(share * BAR_CELLS)
     bar = "█" * filled + "░" * (BAR_CELLS - filled)
-    second = Content.assemble((f"  {bar}  ", "$primary"), work_words(work, None, elapsed_s))
+    alone = None if work is None else replace(work, found="")  # What was found has a line of its own.
+    second = Content.assemble((f"  {bar}  ", "$primary"), work_words(alone, None, elapsed_s))
     found = finding_so_far(work, look)
     return Content("\n").join([first, second, *([Content.styled(f"  {found}", "$text-muted")] if found else [])])
 
@@ -59,10 +63,16 @@ def work_content(source: str, work: WorkProgress | None, look: ShapeLook | None,
 def summary_content(profile: DataProfile, problems: Sequence[Problem]) -> Content:
     """Return three lines of numbers, then the worst findings."""
     lines = [rows_line(profile), *_dropped_lines(profile), _lengths_line(profile)]
-    lines += [problem_label(problem) for problem in problems[:2]]
+    lines += [_in_short(problem) for problem in problems[:2]]
     if len(problems) > 2:
         lines.append(Content.styled(f"  and {len(problems) - 2} more, under Problems", "$text-muted"))
     return Content("\n").join(lines)
+
+
+def _in_short(problem: Problem) -> Content:
+    """Return a finding in the lines that it has here: one for a note, two for what asks for something."""
+    room = SHORT_CHARS if problem.severity == "note" else 2 * SHORT_CHARS
+    return problem_label(replace(problem, message=clean_line(problem.sentence(), max_chars=room), fix=""))
 
 
 def rows_line(profile: DataProfile) -> Content:

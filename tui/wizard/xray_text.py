@@ -26,7 +26,7 @@ NONE_OF: dict[XrayOrder, str] = {
 MAX_ERROR_CHARS = 150
 """Two lines of 80 columns."""
 MAX_PROBLEMS = 2
-_ENDS = {"targets": ("their ends", "end of its target", "the end of it")}
+_ENDS = {"targets": ("their ends", "end of its target", "their ends")}
 """How ends are told of trained texts that are no answers: of all, of none, of some."""
 HIDDEN_WORDS = "hidden words"
 _READS: dict[str, str] = {
@@ -122,10 +122,16 @@ def summary_content(page: XrayPage, problems: Sequence[Problem], *, asks: bool) 
 
 
 def _finding(problem: Problem) -> Content:
-    """Return a finding; one that closes the way on has its way out on a line of its own, whatever it names."""
-    if problem.severity != "error" or not problem.fix:
+    """Return a finding; rows that it names never push its way out off the screen.
+
+    One that closes the way on has its way out on a line of its own.
+    """
+    if not problem.fix:
         return problem_label(problem)
-    short = replace(problem, message=clean_line(problem.message, max_chars=MAX_ERROR_CHARS), fix="")
+    short = replace(problem, message=clean_line(problem.message, max_chars=MAX_ERROR_CHARS))
+    if problem.severity != "error":
+        return problem_label(short)
+    short = replace(short, fix="")
     return Content.assemble(problem_label(short), "\n", (f"  → {clean_line(problem.fix)}", "bold"))
 
 
