@@ -1,6 +1,6 @@
 """The app: themes, the stack of screens and a clean end. Screens are imported when they are opened."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -159,6 +159,19 @@ class FtwizardApp(App[AppResult]):
             if at_review:
                 draft = draft.at_step("review")
         self.push_screen(WizardScreen(self.backend, draft))
+
+    def open_next_run(self, follows: str, answers: Mapping[str, Any]) -> None:
+        """Open the wizard on what a finished run brings along, at the first step that still asks something.
+
+        Args:
+            follows: Name of the finished run.
+            answers: `{recipe path: value}`, laid in as the person's own.
+        """
+        from engine.recipe.sources import unflatten
+        from tui.wizard.draft import new_draft
+
+        draft = new_draft(you=unflatten(answers), follows=follows)
+        self.open_wizard(draft=draft.at_step(draft.first_open))
 
     def open_monitor(self, run_path: Path, *, leave_when_done: bool = False, replacing: bool = False) -> None:
         """Open the monitor of a run.

@@ -37,6 +37,13 @@ Changes = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Plain lines instead of screens.")]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Start the run and come back at once.")]
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="[RECIPE_OR_PRESET]",
+        help="A recipe file, or the name of a preset; may be left out where --set says all.",
+    ),
+]
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="Id of a run, the beginning of one, its folder, or `latest`.")
 ]
@@ -73,7 +80,7 @@ def _open_wizard(preset: str | None, plain: bool) -> int:
 
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE_OR_PRESET", help="A recipe file, or the name of a preset.")],
+    recipe: Recipe = "",
     changes: Changes = None,
     detach: Detach = False,
     plain: Plain = False,
@@ -87,7 +94,7 @@ def run(
 
 @app.command()
 def plan(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE_OR_PRESET", help="A recipe file, or the name of a preset.")],
+    recipe: Recipe = "",
     changes: Changes = None,
     gpu: Annotated[
         str | None,

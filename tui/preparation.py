@@ -30,7 +30,7 @@ def read_reference(reference: str, changes: Sequence[str] = ()) -> Layered:
     """Read a recipe file or a preset and lay `path=value` changes over it.
 
     Args:
-        reference: Path of a recipe file, or the name of a preset.
+        reference: Path of a recipe file, or the name of a preset; empty where the changes are the whole recipe.
         changes: `--set` arguments such as `training.epochs=2`.
 
     Raises:
@@ -39,13 +39,21 @@ def read_reference(reference: str, changes: Sequence[str] = ()) -> Layered:
     from engine.recipe.read import set_value
 
     preset_name, base, you = "", dict[str, Any](), dict[str, Any]()
-    if _is_file(reference):
+    if not reference:
+        _refuse_nothing(changes)
+    elif _is_file(reference):
         you = _read_file(Path(reference))
     else:
         preset_name, base = reference, _read_preset(reference)
     for change in changes:
         you = set_value(you, change)
     return lay(you, preset=base, preset_name=preset_name)
+
+
+def _refuse_nothing(changes: Sequence[str]) -> None:
+    if not changes:
+        fix = "Name one, or say objective, model.base and data.source with --set; `ftwizard presets` lists the presets."
+        raise ProblemError(Problem("recipe.none", "There is neither a recipe nor a preset.", fix))
 
 
 def _is_file(reference: str) -> bool:

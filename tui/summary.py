@@ -1,6 +1,7 @@
 """What came out of a run, as the command line prints it: before and after, one sample, where the model lies."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import typer
 
 from engine.runs.directory import RunDirectory
+from engine.runs.follow_ups import follow_ups
 from engine.text import clean, clean_line
 from tui.verbs.output import print_table
 
@@ -195,3 +197,12 @@ def _print_places(run: RunDirectory, report: dict[str, Any]) -> None:
     for kind, place in model_places(run, report):
         typer.echo(typer.style(f"{kind:<10}", dim=True) + place)
     typer.echo(typer.style(f"{'try it':<10}", dim=True) + f"ftwizard chat {clean_line(run.reference)}")
+    _print_next(run)
+
+
+def _print_next(run: RunDirectory) -> None:
+    """Print how to go on, each way with the command that starts it."""
+    for number, way in enumerate(follow_ups(run)):
+        label = "next" if number == 0 else ""
+        typer.echo(typer.style(f"{label:<10}", dim=True) + f"{way.title}. {way.why}")
+        typer.echo(" " * 10 + clean_line(shlex.join(way.command("FILE"))))

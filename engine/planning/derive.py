@@ -16,6 +16,8 @@ from engine.planning.capabilities import Surroundings, native_precision
 from engine.planning.plan import Device
 from engine.planning.profiles import DataProfile, LengthProfile, ModelProfile
 from engine.recipe.schema_data import source_paths
+from engine.runs.directory import plain_name
+from engine.runs.references import is_run_reference
 from engine.text import clean_line, human_count
 
 Reasoned = tuple[int, str]
@@ -189,6 +191,8 @@ def choose_name(objective: str, base: str, source: Any) -> str:
     first = source_paths(source)[0]
     data = _source_title(first)
     model = PurePath(base.split(":", 1)[-1]).name or base
+    if is_run_reference(base):
+        model = plain_name(model)
     verb = "reads" if find_objective(objective).plain_text else "on"
     return clean_line(f"{model} {verb} {data}", max_chars=_PLAN_NAME_CHARS)
 

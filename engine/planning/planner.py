@@ -380,7 +380,8 @@ def _derive_rest(facts: _Facts) -> None:
     if facts.loss is not None:
         settings.derive("preference.beta", facts.loss.beta, facts.loss.beta_why)
         settle_judge(settings, "preference.judge")
-    base = settings["model.base"]
+    # `run:latest` is a name for a day; the profile has that of the run.
+    base = model.base if model.from_run else settings["model.base"]
     settings.derive("name", derive.choose_name(settings["objective"], base, settings["data.source"]), "model and data")
     if model.from_run and model.folder:
         settings.pin("model.base", model.folder)

@@ -27,6 +27,13 @@ _SUFFIX_LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"
 _MAX_SLUG_CHARS = 40
 _STAMP = "%Y%m%d-%H%M%S"
 _STAMPED_NAME = re.compile(r"\d{8}-\d{6}-")
+_WHOLE_NAME = re.compile(rf"\d{{8}}-\d{{6}}-(.+)-[{_SUFFIX_LETTERS}]{{4}}")
+
+
+def plain_name(folder_name: str) -> str:
+    """Return the name of a run's folder without the time in front and the letters behind; others as they are."""
+    found = _WHOLE_NAME.fullmatch(folder_name)
+    return found[1] if found else folder_name
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,13 @@ class RunModel(NamedTuple):
     @property
     def reference(self) -> str:
         """What names the run for good, where `run:latest` or a part of an id was typed."""
-        return f"{PREFIX}{self.run.folder_name}"
+        return reference_to(self.run)
+
+
+def reference_to(run: RunDirectory) -> str:
+    """Return `run:` and what finds a run from any folder: its name, or its path where it lies outside the runs."""
+    inside = run.path.parent == home_folders().runs
+    return f"{PREFIX}{run.folder_name if inside else run.path.absolute()}"
 
 
 def is_run_reference(base: str) -> bool:

@@ -1,7 +1,8 @@
 """What a run brought: before and after, the same prompts side by side, and where the model lies."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -12,6 +13,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from engine.runs.directory import RunDirectory
+from engine.runs.follow_ups import FollowUp, follow_ups
 from engine.text import clean, clean_line, human_count, human_duration
 from tui.summary import (
     NO_MISTAKES,
@@ -31,6 +33,9 @@ from tui.widgets.key_footer import KeyFooter
 from tui.widgets.labels import check_lines, muted
 from tui.worker_errors import SpokenErrors
 
+if TYPE_CHECKING:
+    from tui.app import FtwizardApp
+
 _VERDICTS = {"better": ("▲ better", "$success"), "worse": ("▼ worse", "$error"), "same": ("= same", "$text-muted")}
 _COLUMNS = (("before", "Before"), ("expected", "Expected"), ("after", "After"))
 
@@ -42,10 +47,12 @@ class ResultScreen(SpokenErrors, Screen[None]):
         run_path: Run directory.
     """
 
+    app: "FtwizardApp"
     CSS_PATH = "results.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "page(-1)", "Earlier sample", id="result.earlier"),
         Binding("right", "page(1)", "Next sample", id="result.next"),
+        Binding("n", "next_run", "Next run", id="result.next_run"),
         Binding("escape,q", "leave", "Back", id="result.back"),
     ]
 
@@ -53,6 +60,7 @@ class ResultScreen(SpokenErrors, Screen[None]):
         super().__init__()
         self._run = RunDirectory(run_path)
         self._report: dict[str, Any] | None = None
+        self._ways: tuple[FollowUp, ...] = ()
         self._sample = 0
 
     def compose(self) -> ComposeResult:
@@ -80,14 +88,15 @@ class ResultScreen(SpokenErrors, Screen[None]):
     @work(thread=True, exit_on_error=False, group="result-read")
     def _read(self) -> None:
         report = read_report(self._run)
-        self.app.call_from_thread(self._show, report)
+        self.app.call_from_thread(self._show, report, follow_ups(self._run) if report is not None else ())
 
     def work_failed(self, group: str) -> None:
         """Wait no longer for a report that cannot be read."""
         self.query_one("#metrics", Static).update(Content.styled("The report cannot be read.", "$error"))
 
-    def _show(self, report: dict[str, Any] | None) -> None:
-        self._report = report
+    def _show(self, report: dict[str, Any] | None, ways: tuple[FollowUp, ...]) -> None:
+        self._report, self._ways = report, ways
+        self.refresh_bindings()
         if report is None:
             text = "This run has no report yet: it was stopped, or it is still at work. Go back and resume it."
             self.query_one("#metrics", Static).update(Content.styled(text, "$warning"))
@@ -95,7 +104,7 @@ class ResultScreen(SpokenErrors, Screen[None]):
         shown = best_sample(report)
         self._sample = samples_of(report).index(shown) if shown is not None else 0
         self.query_one("#metrics", Static).update(Content("\n").join(metric_table(report)))
-        self.query_one("#places", Static).update(Content("\n").join(place_lines(self._run, report)))
+        self.query_one("#places", Static).update(Content("\n").join(place_lines(self._run, report, ways)))
         mistakes = self.query_one("#mistakes", Static)
         mistakes.update(Content("\n").join(mistake_lines(report)))
         mistakes.display = bool(mistake_lines(report))
@@ -126,9 +135,23 @@ class ResultScreen(SpokenErrors, Screen[None]):
         self._sample += by
         self._show_sample()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Show the key of the next run only where there is something to go on with."""
+        return bool(self._ways) if action == "next_run" else True
+
+    def action_next_run(self) -> None:
+        """Ask how to go on, and open the wizard with what this run brings along."""
+        from tui.results.next_run import NextRunScreen
+
+        self.app.push_screen(NextRunScreen(self._ways), self._go_on)
+
+    def _go_on(self, way: FollowUp | None) -> None:
+        if way is not None:
+            self.app.open_next_run(self._run.folder_name, way.answers)
+
     def action_leave(self) -> None:
         """Go back."""
-        self.app.leave_screen()  # type: ignore[attr-defined]
+        self.app.leave_screen()
 
 
 def metric_table(report: dict[str, Any]) -> list[Content]:
@@ -173,11 +196,14 @@ def mistake_lines(report: dict[str, Any]) -> list[Content]:
     ]
 
 
-def place_lines(run: RunDirectory, report: dict[str, Any]) -> list[Content]:
-    """Return where the model and the report lie, and how to use them."""
+def place_lines(run: RunDirectory, report: dict[str, Any], ways: Sequence[FollowUp] = ()) -> list[Content]:
+    """Return where the model and the report lie, how to use them, and how to go on."""
     lines = [_fact(kind, place) for kind, place in model_places(run, report)]
     model = report.get("model") or {}
     lines.append(_fact("chat", f"ftwizard chat {run.reference}"))
+    if ways:
+        titles = " · ".join(way.title for way in ways)
+        lines.append(_fact("next", f"{titles} (n)"))
     trainable, total = model.get("trainable_params"), model.get("num_params")
     if trainable and total:
         lines.append(_fact("learned", f"{human_count(trainable)} of {human_count(total)} weights"))

@@ -40,7 +40,8 @@ def plan(reference: str, changes: Sequence[str], *, as_json: bool, gpu: str | No
     if as_json:
         print_json(made.model_dump(mode="json"))
     else:
-        print_plan(made, command=("ftwizard", "run", reference, *(word for c in changes for word in ("--set", c))))
+        named = (reference,) if reference else ()
+        print_plan(made, command=("ftwizard", "run", *named, *(word for c in changes for word in ("--set", c))))
     return EXIT_WRONG_USE if made.blocked else 0
 
 

@@ -41,6 +41,7 @@ _OWN_STEP = {
     "data.allow_all_trained": "xray",
     "method.name": "method",
 }
+_ASKED: dict[str, StepName] = {"objective": "objective", "model.base": "model", "data.source": "data"}
 
 
 def step_of(path: str) -> StepName:
@@ -67,6 +68,7 @@ class Draft:
         saved_at: Unix seconds of the last save.
         taken: Paths whose answers came with the option of the plan that was taken last; another one takes them back.
         replaced: The person's own answers that this option replaced; they come back with the next one.
+        follows: Name of the finished run that this one goes on from; empty for none.
     """
 
     you: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class Draft:
     saved_at: float = 0.0
     taken: frozenset[str] = frozenset()
     replaced: Mapping[str, Any] = field(default_factory=dict)
+    follows: str = ""
 
     def value(self, path: str, default: Any = None) -> Any:
         """Return the answer at `path`, the preset's value, or `default`."""
@@ -137,13 +140,23 @@ class Draft:
         return lay(unflatten(self.you), preset=unflatten(self.preset_values), preset_name=self.preset)
 
     @property
+    def first_open(self) -> StepName:
+        """The first step that still asks for an answer; the review where all that must be said is said."""
+        asked = (step for path, step in _ASKED.items() if not self.value(path))
+        return next(asked, "review")
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing would be lost by forgetting this draft."""
         return not self.you
 
 
 def new_draft(
-    *, preset: str = "", preset_tree: Mapping[str, Any] | None = None, you: Mapping[str, Any] | None = None
+    *,
+    preset: str = "",
+    preset_tree: Mapping[str, Any] | None = None,
+    you: Mapping[str, Any] | None = None,
+    follows: str = "",
 ) -> Draft:
     """Return a fresh draft, over a preset's tree and with answers already given.
 
@@ -151,9 +164,10 @@ def new_draft(
         preset: Name of the preset.
         preset_tree: Nested recipe dictionary of the preset.
         you: Nested recipe dictionary of answers.
+        follows: Name of the finished run that this one goes on from.
     """
     draft_id = f"{time.time_ns():x}-{os.getpid():x}"
-    return Draft(flatten(you or {}), preset, flatten(preset_tree or {}), draft_id=draft_id)
+    return Draft(flatten(you or {}), preset, flatten(preset_tree or {}), draft_id=draft_id, follows=follows)
 
 
 def draft_to_json(draft: Draft) -> dict[str, Any]:
@@ -169,6 +183,7 @@ def draft_to_json(draft: Draft) -> dict[str, Any]:
         "saved_at": draft.saved_at,
         "taken": sorted(draft.taken),
         "replaced": dict(draft.replaced),
+        "follows": draft.follows,
     }
 
 
@@ -192,7 +207,8 @@ def draft_from_json(document: Any) -> Draft:
             taken = _known_paths(document.get("taken"), you)
             replaced = document.get("replaced")
             kept = {path: replaced[path] for path in taken if path in replaced} if isinstance(replaced, dict) else {}
-            return Draft(you, preset, preset_values, step, frozenset(visited), draft_id, saved_at, taken, kept)
+            follows = str(document.get("follows") or "")
+            return Draft(you, preset, preset_values, step, frozenset(visited), draft_id, saved_at, taken, kept, follows)
     raise ProblemError(Problem("draft.damaged", "The draft is damaged or from another version.", "Start a new run."))
 
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tui.app import FtwizardApp
 
 STARTING = "Starting the run…"
+RUN_NAME_CHARS = 48
 
 
 def _wizard_commands() -> type[Provider]:
@@ -72,12 +73,17 @@ class WizardScreen(SpokenErrors, Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Yield bar, rail, the place of the step, way on, explanation and keys."""
-        yield TopBar("New run" if not self.draft.preset else f"New run from preset {self.draft.preset}")
+        yield TopBar(self._place())
         yield StepRail()
         yield Vertical(id="body")
         yield NavBar()
         yield HelpLine(id="wizard-help")
         yield KeyFooter()
+
+    def _place(self) -> str:
+        if self.draft.follows:
+            return f"Next run, from {clean_line(self.draft.follows, max_chars=RUN_NAME_CHARS)}"
+        return f"New run from preset {self.draft.preset}" if self.draft.preset else "New run"
 
     async def on_mount(self) -> None:
         """Open the draft's step and start what takes time."""
