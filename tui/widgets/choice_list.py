@@ -35,6 +35,11 @@ class ChoiceList(OptionList):
         self.set_class(follows_input, "-follows")
         self.can_focus = not follows_input
 
+    def on_resize(self) -> None:
+        """Keep the cursor in view where something beside the list takes its rows."""
+        if self.highlighted is not None:
+            self.scroll_to_highlight()
+
     def render_line(self, y: int) -> Strip:
         """Return one line; on terminals with few or no colours the cursor's line is reversed.
 
