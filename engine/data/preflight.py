@@ -23,6 +23,7 @@ from engine.data.rows import Row
 from engine.data.tokenized import TokenizedRows
 from engine.planning.plan import Plan
 from engine.planning.profiles import Finding, ModelProfile, PreflightCheck
+from engine.planning.virtual_prompt import text_context
 from engine.recipe.problems import Problem
 from engine.recipe.schema import Recipe
 
@@ -138,6 +139,7 @@ def check_prepared(
         max_target=max_target,
         test_rows=prepared.test_rows,
         vocab_size=None if model is None else model.vocab_size,
+        context_length=None if model is None else text_context(model, recipe.method),
         num_duplicates_dropped=prepared.profile.dropped.get("duplicate", 0),
         drawn_rows=drawn_rows,
         watch=watch,
@@ -169,6 +171,7 @@ def check_of_run(
         held_out_rows=rows.held_out,
         whole=tokens.cut(UNCUT_LENGTH),
         max_length=renderer.max_length,
+        context_length=text_context(plan.model, plan.recipe.method),
         max_target=renderer.max_target,
         test_rows=rows.test,
         num_duplicates_dropped=plan.data.dropped.get("duplicate", 0),

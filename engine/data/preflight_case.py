@@ -76,6 +76,7 @@ class PreflightCase:
         max_target: Longest target of a pair; None for any.
         test_rows: Rows put aside.
         vocab_size: Rows of the model's embedding; None where nobody knows the model.
+        context_length: Longest text that the model reads, in tokens; None where nobody knows the model.
         num_duplicates_dropped: Rows that were left out because they equal an earlier one.
         drawn_rows: The training rows behind `whole` where those are a sample; None where all are rendered.
         watch: Told how far work is that reads all rows.
@@ -89,6 +90,7 @@ class PreflightCase:
     max_length: int
     test_rows: Sequence[Row] = ()
     vocab_size: int | None = None
+    context_length: int | None = None
     num_duplicates_dropped: int = 0
     max_target: int | None = None
     drawn_rows: Sequence[Row] | None = None

@@ -286,7 +286,11 @@ def _longest(case: PreflightCase) -> int:
 
 
 def _raise_length(case: PreflightCase) -> str:
-    return f"Set training.max_length higher (the longest has {_longest(case):,} tokens), or shorten these rows."
+    longest, room = f"the longest has {_longest(case):,} tokens", case.context_length
+    if room is not None and case.max_length >= room:
+        return f"Take a model that reads more than {room:,} tokens ({longest}), or shorten these rows."
+    reads = f", the model reads {room:,}" if room is not None and room < _longest(case) else ""
+    return f"Set training.max_length higher ({longest}{reads}), or shorten these rows."
 
 
 def _verdict(

@@ -195,7 +195,8 @@ def _prompts(table: Table) -> Iterator[Guess]:
         yield Guess("prompts", mapping, NAMES, BY_NAME)
     else:
         mapping.pop("completion", None)
-        yield Guess("prompts", mapping, NAMES, ASK)
+        # Beside answers it is doubtful that the prompts alone are meant.
+        yield Guess("prompts", mapping, NAMES, ASK if _pair_is_named(table) else CERTAIN)
 
 
 def _text(table: Table) -> Iterator[Guess]:

@@ -88,6 +88,7 @@ class _View:
         orders: Numbers of sequences.
         facts: Fields of the page that no sequence changes.
         masker: Hides words, where hidden words are what is learnt.
+        alone: Rows have one answer each, marked good or bad.
     """
 
     renderer: Renderer
@@ -98,6 +99,7 @@ class _View:
     orders: dict[str, list[int]]
     facts: dict[str, Any]
     masker: Masker | None = None
+    alone: bool = False
     texts: TokenTexts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -139,7 +141,7 @@ class _View:
     def _learns(self, segments: Sequence[Segment]) -> str:
         segment = segments[0]
         trained = [token for token, label in zip(segment.input_ids, segment.labels, strict=True) if label != IGNORED]
-        return learnt_words(self.renderer.task, segment.targets, self.texts.of(trained))
+        return learnt_words(self.renderer.task, segment.targets, self.texts.of(trained), alone=self.alone)
 
     def _hidden(self, read: "_Read") -> str:
         """Return the words that are to be guessed, in order; the tokens show what stands in their place."""
@@ -147,8 +149,8 @@ class _View:
 
     def _tokens(self, read: "_Read") -> list[dict[str, Any]]:
         ids = read.ids[:MAX_TOKENS]
-        # A class is learnt from the text, and no token of the text is.
-        reads_only = self.renderer.task.signal == "labels"
+        # A class, or a score, is learnt from the text, and no token of the text is.
+        reads_only = self.renderer.task.signal in ("labels", "rewards")
         real = len(read.ids) - read.num_padding
         return [
             {
@@ -266,6 +268,7 @@ def _make_view(recipe: Recipe, folder: str, prepared: PreparedData, cache: Path 
     share, masker = recipe.domain_adaptation.masked_share, None
     if task.head == "masked-lm":
         masker = Masker(tokenizer, share, recipe.training.seed)
+    alone = bool(len(rows)) and "chosen" not in rows[0]
     facts = {
         "num_sequences": len(bins),
         "num_cut": len(orders["cut"]),
@@ -278,11 +281,11 @@ def _make_view(recipe: Recipe, folder: str, prepared: PreparedData, cache: Path 
         "max_length": max_length,
         "length_from": length_from,
         "packed": packed,
-        "learnt": whole_words(task),
+        "learnt": whole_words(task, alone=alone),
         "answers": "targets" if recipe.objective == "text-to-text" else "answers",
         "problems": [problem.to_json() for problem in [*cut.problems(), *problems_of(checks)]],
     }
-    return _View(renderer, cut.sequences, bins, packed, marks, orders, facts, masker)
+    return _View(renderer, cut.sequences, bins, packed, marks, orders, facts, masker, alone)
 
 
 def _bins(rendered: RenderedSequences, max_length: int, *, packed: bool) -> list[list[int]]:

@@ -199,6 +199,8 @@ class _Facts:
 def _derive_frame(facts: _Facts) -> None:
     """Derive what the memory search needs: precision, length, packing, what an evaluation generates."""
     settings, model, data = facts.settings, facts.model, facts.data
+    if facts.goal.signal == "preferences" and data.format == "unpaired_preference":
+        settings.derive("preference.loss", "kto", "these rows have one answer each")
     settings.derive("training.precision", *derive.choose_precision(facts.hardware, facts.surroundings, model))
     written_out = reason_against("sdpa", facts.surroundings)
     settings.derive("training.attention", "eager" if written_out else "sdpa", written_out or "always there, and fast")

@@ -318,13 +318,16 @@ def _preference(facts: _Facts) -> Iterator[Problem]:
     recipe = facts.recipe
     if recipe.objective != "preference":
         return
-    loss = find_loss(recipe.preference.loss)
+    unpaired, chosen = recipe.data.format == "unpaired_preference", facts.is_set("preference.loss")
+    # Where nobody chose a loss, the plan takes one that reads the rows.
+    loss = find_loss("kto" if unpaired and not chosen else recipe.preference.loss)
+    possible = {*loss.settings, *(find_loss("kto").settings if not chosen and recipe.data.format is None else ())}
     for path in LOSS_SETTINGS:
         neutral = facts.values[path] == fields_by_path()[path].default
-        if path not in loss.settings and facts.is_set(path) and not neutral:
+        if path not in possible and facts.is_set(path) and not neutral:
             fix = f"Remove {path}, or set preference.loss to {' or '.join(losses_reading(path))}."
             yield _no_effect(path, f"the loss {loss.name} does not read it", fix)
-    if recipe.data.format == "unpaired_preference" and not loss.reads_unpaired:
+    if unpaired and not loss.reads_unpaired:
         yield Problem(
             "preference.unpaired",
             f"The loss {loss.name} compares two answers, and these rows have one each.",

@@ -181,9 +181,7 @@ class ReinforcementSection(Section):
         ge=0,
         le=10,
         description="Pull back to the base model; 0 sets it free and spares a copy of the weights that learn.",
-        json_schema_extra=why(
-            "0.04 for grpo and 0.05 for rloo: keeps the language whole while the reward is learned.", level="advanced"
-        ),
+        json_schema_extra=why("0.04 for grpo and 0.05 for rloo: keeps the language whole while the reward is learned."),
     )
     scale_rewards: Literal["group", "batch", "none"] | None = Field(
         None,
@@ -214,7 +212,7 @@ class PreferenceSection(Section):
         gt=0,
         le=20,
         description="How much a difference counts; with dpo, ipo and kto a higher one stays closer to the base model.",
-        json_schema_extra=why("0.1 with dpo, kto and orpo, 1 with ipo, 2 with simpo.", level="advanced"),
+        json_schema_extra=why("0.1 with dpo, kto and orpo, 1 with ipo, 2 with simpo."),
     )
     label_smoothing: float = Field(
         0.0,

@@ -35,7 +35,7 @@ def rehearse(plan: Plan, key: str) -> RehearsalResult:
     started_s = time.process_time()
     if plan.task.signal == "prompts":
         # What a model writes decides how long its rows get, and without weights it writes nothing.
-        message = "A run that writes its own answers cannot be rehearsed without weights."
+        message = "What a model writes cannot be rehearsed."
         raise ProblemError(Problem("rehearsal.writes", message, "The formula counts answers of full length."))
     config = model_config(plan.model)
     trace, notes = _carry_through(plan, config)

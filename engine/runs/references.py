@@ -2,12 +2,12 @@
 
 import os
 import shlex
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from engine.paths import typed_path
 from engine.recipe.problems import Problem, ProblemError
-from engine.runs.directory import RunDirectory, find_run, is_run
+from engine.runs.directory import RunDirectory, find_run, is_run, plain_name
 from engine.runs.home import home_folders
 from engine.text import clean_line
 
@@ -35,6 +35,17 @@ def reference_to(run: RunDirectory) -> str:
     """Return `run:` and what finds a run from any folder: its name, or its path where it lies outside the runs."""
     inside = run.path.parent == home_folders().runs
     return f"{PREFIX}{run.folder_name if inside else run.path.absolute()}"
+
+
+def base_words(base: str) -> str:
+    """Return a base model in a word: the name of a folder or hub model, of a run's model that of the run.
+
+    Args:
+        base: As a recipe or a plan says it.
+    """
+    path = PurePath(base.removeprefix(PREFIX))
+    left = RunDirectory(Path(*path.parts[:-2])).merged_folder == Path(path)
+    return plain_name(path.parent.parent.name if left else path.name) or base
 
 
 def is_run_reference(base: str) -> bool:

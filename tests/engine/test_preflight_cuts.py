@@ -1,5 +1,6 @@
 """P7 tells of every shape of row what the renderer does with rows that are too long, and P15 counts what differs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -169,6 +170,15 @@ def test_pairs_that_are_left_out_are_told_from_answers_that_are_cut() -> None:
     assert f"At 50 tokens {gone} rows are left out, because nothing is left of an answer (made.jsonl:1" in found.message
     assert f"{real.num_cut} of the other {2 * (COUNT - gone)} answers with their prompts are cut" in found.message
     assert (found.status, "training.max_length" in found.fix) == ("warning", True)
+
+
+def test_a_length_that_the_model_cannot_read_is_not_advised() -> None:
+    case = case_of("pairs", 14)
+    assert "Set training.max_length higher" in check(case).fix
+    assert "the model reads 20)" in check(replace(case, context_length=20)).fix
+    full = check(replace(case, context_length=14)).fix
+    assert full.startswith("Take a model that reads more than 14 tokens")
+    assert "training.max_length" not in full
 
 
 def test_a_prompt_without_room_for_an_answer_is_left_out_and_said_so() -> None:

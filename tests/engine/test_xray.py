@@ -156,3 +156,48 @@ def test_a_broken_character_stays_one_token() -> None:
     tokenizer = tiny_tokenizer()
     ids = tokenizer("字", add_special_tokens=False)["input_ids"][:2]
     assert TokenTexts(tokenizer).of(ids) == ["\ufffd", "\ufffd"]
+
+
+ASKED = "turn on lamp {} in the hall"
+COMPARED: dict[str, tuple[str, dict[str, Any], str, set[str]]] = {
+    "pairs": (
+        "preference",
+        {"chosen": "on", "rejected": "no, thank you"},
+        "Pairs: better answers become likelier.",
+        {"the better answer", "the worse answer"},
+    ),
+    "marked": (
+        "preference",
+        {"completion": "on", "label": True},
+        "Good answers become likelier, bad ones rarer.",
+        {"a good answer", "a bad answer"},
+    ),
+    "rewards": (
+        "reward-model",
+        {"chosen": "on", "rejected": "no, thank you"},
+        "Pairs: better answers are to score higher.",
+        {"the better answer", "the worse answer"},
+    ),
+    "prompts": (
+        "reinforcement-learning",
+        {},
+        "Prompts: the model writes the answers.",
+        {"the model writes the answers"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_what_is_learnt_of_answers_is_said_and_not_counted_in_tokens(model: Path, tmp_path: Path, name: str) -> None:
+    objective, columns, learnt, learns = COMPARED[name]
+    rows = [{"prompt": ASKED.format(number), **columns} for number in range(40)]
+    for row in rows[::3]:
+        if "label" in row:
+            row["label"] = False
+    recipe = recipe_of(tmp_path, rows).model_copy(update={"objective": objective})
+    page = xray_page(recipe, str(model), count=100, order="file")
+    assert page["learnt"] == learnt
+    assert {sequence["learns"] for sequence in page["sequences"]} == learns
+    # A score is read off the end of a text; no token of it is learnt.
+    marked = any(token["trained"] for sequence in page["sequences"] for token in sequence["tokens"])
+    assert marked == (objective == "preference")

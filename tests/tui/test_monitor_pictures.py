@@ -205,6 +205,17 @@ async def test_the_result_pages_through_samples_and_shows_hostile_text_as_writte
         assert "\x1b" not in shown(app)
 
 
+async def test_what_nobody_expected_has_no_column(finished: FakeRun, tmp_path: Path) -> None:
+    samples = [{"prompt": "p", "expected": "", "before": "one", "after": "two"}]
+    finished.run.report_json_file.write_text(json.dumps(report(samples=samples)))
+    app = app_for(finished, tmp_path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait_for(pilot, lambda: "Finished." in shown(app), "the end")
+        await pilot.press("enter")
+        await wait_for(pilot, lambda: "After" in shown(app) and "two" in shown(app), "the answers")
+        assert "Expected" not in shown(app)
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"version": 1}', '{"metrics": [1, {}], "samples": [1], "preflight": [1, {}]}']
 )

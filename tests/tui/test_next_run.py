@@ -65,7 +65,7 @@ async def test_the_result_leads_to_the_wizard_with_what_is_known(
         await wait_for(pilot, lambda: wizard.draft.step == "data" and wizard.query("#step"), "the step of the data")
         assert wizard.draft.you == {"objective": "reward-model", "model.base": f"run:{NAME}"}
         assert wizard.draft.source("model.base").kind == "you"
-        assert f"Next run, from {NAME}" in shown(app).splitlines()[0]
+        assert "Next run, from commands-lora" in shown(app).splitlines()[0]
         # Back leads through the answers that were brought along, and to the result at last.
         await pilot.press("f3")
         await wait_for(pilot, lambda: wizard.draft.step == "model", "the model")
@@ -86,7 +86,7 @@ async def test_a_draft_remembers_which_run_it_goes_on_from(fake: FakeRun, tmp_pa
         assert draft_from_json({**draft_to_json(found), "follows": None}).follows == ""
         app.pop_screen()
         app.open_wizard(draft=found)
-        await wait_for(pilot, lambda: isinstance(app.screen, WizardScreen) and NAME in shown(app), "the bar")
+        await wait_for(pilot, lambda: isinstance(app.screen, WizardScreen) and "from commands-lora" in shown(app), "the bar")
         assert app.screen.query_one(TopBar)
 
 

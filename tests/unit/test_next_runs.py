@@ -15,10 +15,10 @@ from engine.recipe.problems import ProblemError
 from engine.recipe.read import check_recipe
 from engine.recipe.rules import check_rules
 from engine.recipe.sources import unflatten
-from engine.runs.directory import RunDirectory, create_run
+from engine.runs.directory import RunDirectory, create_run, plain_name
 from engine.runs.follow_ups import follow_ups
 from engine.runs.home import home_folders
-from engine.runs.references import reference_to, run_model
+from engine.runs.references import base_words, reference_to, run_model
 from tests.unit.made_plans import DATA, plan, tiny
 from tui.cli import app
 from tui.preparation import read_reference
@@ -168,3 +168,15 @@ def test_a_next_run_is_called_after_what_it_starts_from_without_its_date() -> No
     assert made.recipe.name == "smollm2-on-rows on rows"
     renamed = plan(model=tiny(base="run:my model", from_run="x"))
     assert renamed.recipe.name == "my model on rows"
+
+
+def test_a_model_that_a_run_has_left_is_called_after_the_run() -> None:
+    run = finished()
+    assert base_words(str(run.merged_folder)) == plain_name(run.folder_name)
+    for base, words in {
+        "owner/model": "model",
+        "/models/merged": "merged",
+        "builtin:starter": "builtin:starter",
+    }.items():
+        assert base_words(base) == words
+    assert base_words(f"run:{run.folder_name}") == plain_name(run.folder_name)

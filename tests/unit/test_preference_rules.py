@@ -11,7 +11,9 @@ from engine.recipe.fields import fields_by_path
 from engine.recipe.rules import check_rules
 from engine.recipe.schema import Recipe
 from engine.recipe.sources import flatten
+from tests.unit.made_plans import DATA, codes, plan
 
+PAIRS = DATA.model_copy(update={"format": "preference", "mapping": {}})
 BASE = {"objective": "preference", "model": {"base": "m"}, "data": {"source": "rows.jsonl"}}
 
 
@@ -25,7 +27,7 @@ def told(tree: dict, *paths: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("loss", [loss.name for loss in PREFERENCE_LOSSES])
 def test_a_setting_is_refused_by_every_loss_that_does_not_read_it(path: str, loss: str) -> None:
     name = path.removeprefix("preference.")
-    found = told({"preference": {"loss": loss, name: 0.3}}, path)
+    found = told({"preference": {"loss": loss, name: 0.3}}, path, "preference.loss")
     expected = [] if loss in losses_reading(path) else [("recipe.no_effect", path)]
     assert found == expected
 
@@ -38,10 +40,32 @@ def test_every_setting_of_a_loss_is_a_field_and_its_beta_within_bounds() -> None
 
 def test_single_answers_need_kto_and_kto_needs_two_rows() -> None:
     marked = {"data": {"source": "rows.jsonl", "format": "unpaired_preference"}}
-    assert told(marked) == [("preference.unpaired", "preference.loss")]
+    assert told({**marked, "preference": {"loss": "dpo"}}, "preference.loss") == [
+        ("preference.unpaired", "preference.loss")
+    ]
+    assert told(marked) == []
     assert told({**marked, "preference": {"loss": "kto"}}) == []
     alone = {"preference": {"loss": "kto"}, "training": {"effective_batch": 1}}
     assert ("preference.batch", "training.effective_batch") in told(alone)
+
+
+def test_rows_of_one_answer_each_are_learnt_with_kto_where_nobody_chose_a_loss() -> None:
+    marked = DATA.model_copy(update={"format": "unpaired_preference", "mapping": {}})
+    made = plan(objective="preference", data=marked)
+    assert (made.recipe.preference.loss, made.sources["preference.loss"].kind) == ("kto", "derived")
+    assert made.recipe.preference.beta == find_loss("kto").beta
+    assert not codes(made, "error")
+    assert plan(objective="preference", data=PAIRS).recipe.preference.loss == "dpo"
+    assert "preference.unpaired" in codes(
+        plan({"preference": {"loss": "dpo"}}, objective="preference", data=marked), "error"
+    )
+    weighed = {"preference": {"desirable_weight": 2.0}}
+    assert not codes(plan(weighed, objective="preference", data=marked), "error")
+    assert "recipe.no_effect" in codes(plan(weighed, objective="preference", data=PAIRS), "error")
+    # Before the rows are read nobody knows which loss it will be.
+    assert told(weighed, "preference.desirable_weight") == []
+    said = {**weighed, "data": {"source": "rows.jsonl", "format": "preference"}}
+    assert told(said, "preference.desirable_weight") == [("recipe.no_effect", "preference.desirable_weight")]
 
 
 def test_a_win_rate_needs_a_judge_and_a_judge_a_win_rate() -> None:

@@ -17,6 +17,7 @@ from textual.widgets import Static
 
 from engine.planning.plan import MemoryEstimate
 from engine.recipe.problems import ProblemError
+from engine.runs.references import base_words
 from engine.text import clean_line
 from tui.monitor.chart import chart_data, charts_of
 from tui.monitor.follower import RunFollower
@@ -160,7 +161,7 @@ class MonitorScreen(SpokenErrors, Screen[None]):
             return
         self._busy = False
         picture = self.follower.picture
-        facts = [picture.method, Path(picture.base).name, str(picture.worker.get("device") or "")]
+        facts = [picture.method, base_words(picture.base), str(picture.worker.get("device") or "")]
         self.query_one(TopBar).show_fact(" · ".join(fact for fact in facts if fact))
         self._show()
         self.set_interval(POLL_S, self._tick)

@@ -119,6 +119,8 @@ class ResultScreen(SpokenErrors, Screen[None]):
         if not samples:
             self.query_one("#prompt", Static).update(muted("No answers were generated in this run."))
             return
+        asked = any(clean(sample.get("expected") or "").strip() for sample in samples)
+        self.query_one("#answer-expected").display = asked
         index = self._sample % len(samples)
         sample = samples[index]
         head = Content.assemble((f"Prompt {index + 1} of {len(samples)}  ", "bold $accent"))

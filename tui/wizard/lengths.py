@@ -10,8 +10,9 @@ from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from engine.catalog.objectives import find_objective
 from engine.planning.data_words import CutRow, LengthBin, cut_rows, length_bins
-from engine.planning.derive import choose_length
+from engine.planning.derive import choose_completion, choose_length
 from engine.planning.profiles import DataProfile, LengthProfile, ModelProfile
 from engine.planning.steps import rows_cut
 from tui.widgets.choice_list import ChoiceList
@@ -20,7 +21,7 @@ from tui.widgets.histogram import Bar, Mark, histogram
 from tui.wizard.draft import Draft
 from tui.wizard.step_view import Answered, Explained
 
-LENGTH_PATH = "training.max_length"
+LENGTH_PATH, ANSWER_PATH = "training.max_length", "reinforcement.max_completion"
 CHART_ROWS = 4
 TALL_CHART_ROWS = 9
 _DEFAULT_BATCH = 16
@@ -42,6 +43,7 @@ class LengthsView(Vertical):
         super().__init__(id="data-lengths-view")
         self._profile: DataProfile | None = None
         self._planned, self._why, self._by_you = 0, "", False
+        self._written = 0
 
     def compose(self) -> ComposeResult:
         """Yield chart and table."""
@@ -57,6 +59,7 @@ class LengthsView(Vertical):
         before = self._planned
         self._profile = profile
         self._planned, self._why, self._by_you = planned_length(draft, model, profile)
+        self._written = written_tokens(draft, model, profile)
         rows = offered_lengths(profile, self._planned)
         listed = self.query_one(OptionList)
         kept = listed.highlighted_option.id if listed.highlighted_option is not None else None
@@ -101,24 +104,38 @@ class LengthsView(Vertical):
         row = next(row for row in offered_lengths(self._profile, self._planned) if row.length == length)
         reason = f" The plan takes it: {self._why}." if length == self._planned and not self._by_you else ""
         said = cut_sentence(row, self._estimated, compared=self._profile.compared)
-        text = f"{said}{reason} Enter takes this length."
+        room = f", and {self._written:,} tokens for an answer" if self._written else ""
+        text = f"{said}{reason} Enter takes this length{room}."
         self.post_message(Explained(Explanation(f"{length:,} tokens", text)))
 
     @on(OptionList.OptionSelected, "#data-lengths")
     def _take(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         if event.option_id is not None:
-            self.post_message(Answered({LENGTH_PATH: int(event.option_id)}))
+            self.post_message(Answered({LENGTH_PATH: int(event.option_id) + self._written}))
 
 
 def planned_length(draft: Draft, model: ModelProfile | None, profile: DataProfile) -> tuple[int, str, bool]:
-    """Return the sequence length of a run of this draft, why, and whether somebody set it; 0 when nobody knows."""
+    """Return the most tokens of a row in a run of this draft, why, and whether somebody set it; 0 when nobody knows.
+
+    That is the sequence length, less the answer where the model writes one to the row.
+    """
+    written = written_tokens(draft, model, profile)
     if draft.value(LENGTH_PATH):
-        return int(draft.value(LENGTH_PATH)), "you set it", True
+        return max(1, int(draft.value(LENGTH_PATH)) - written), "you set it", True
     if model is None:
         return 0, "", False
     batch = int(draft.value("training.effective_batch", _DEFAULT_BATCH))
-    return *choose_length(draft.value("objective", "chat"), model, profile, batch), False
+    length, why = choose_length(draft.value("objective", "chat"), model, profile, batch, written=written)
+    return max(1, length - written), why, False
+
+
+def written_tokens(draft: Draft, model: ModelProfile | None, profile: DataProfile) -> int:
+    """Return how many tokens a model adds to a row of this draft while it learns; 0 where it only reads."""
+    objective = str(draft.value("objective", "chat"))
+    if model is None or find_objective(objective).signal != "prompts":
+        return 0
+    return int(draft.value(ANSWER_PATH) or choose_completion(profile.answer_lengths, model)[0])
 
 
 def offered_lengths(profile: DataProfile, planned: int) -> list[CutRow]:

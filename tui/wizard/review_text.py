@@ -51,7 +51,7 @@ def plan_content(plan: "Plan", problems: list[Problem], width: int, *, xray: str
 def _what_lines(plan: "Plan") -> list[Content]:
     recipe, data = plan.recipe, plan.data
     rank = f", rank {recipe.method.rank}" if recipe.method.rank and recipe.method.facts.learns == "low-rank" else ""
-    base = tail(recipe.model.base, 48)
+    base = tail(_base(plan), 48)
     return [
         _line("Model", (base, "bold"), f"  {human_count(plan.model.num_params)} weights"),
         _line("Method", (clean_line(recipe.method.name or ""), "bold"), f"{rank} on {clean_line(plan.device.name)}"),
@@ -59,11 +59,18 @@ def _what_lines(plan: "Plan") -> list[Content]:
     ]
 
 
+def _base(plan: "Plan") -> str:
+    """Return the base model as a person says it; the plan has the folder of a model that a run has left."""
+    return plan.model.base if plan.model.from_run else plan.recipe.model.base
+
+
 def _effort_lines(plan: "Plan") -> list[Content]:
     steps, disk = plan.steps, plan.disk
     gpus = f" × {steps.num_gpus} GPUs" if steps.num_gpus > 1 else ""
     rows = steps.micro_batch * steps.accumulation * steps.num_gpus
-    batch = f"{rows} rows ({steps.micro_batch} × {steps.accumulation}{gpus})"
+    # What a step learns from is written by the model itself.
+    unit = "answers" if plan.recipe.goal.signal == "prompts" else "rows"
+    batch = f"{rows} {unit} ({steps.micro_batch} × {steps.accumulation}{gpus})"
     every = f"evaluates every {steps.evaluate_every}, saves every {steps.checkpoint_every}"
     duration: Content | str = "not known before the first steps"
     if plan.time is not None:
@@ -103,7 +110,7 @@ def recipe_content(plan: "Plan", width: int) -> Content:
         if head != section:
             section = head
             lines.append(Content.styled(("\n" if lines else "") + head, "bold $accent"))
-        lines.append(_recipe_line(path, value, plan, width))
+        lines.append(_recipe_line(path, _base(plan) if path == "model.base" else value, plan, width))
     return Content("\n").join(lines)
 
 

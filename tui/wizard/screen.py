@@ -15,6 +15,7 @@ from textual.command import Provider
 from textual.containers import Vertical
 from textual.screen import Screen
 
+from engine.runs.directory import plain_name
 from engine.text import clean_line
 from tui.backend import Backend
 from tui.widgets.bars import TopBar
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from tui.app import FtwizardApp
 
 STARTING = "Starting the run…"
-RUN_NAME_CHARS = 48
+RUN_NAME_CHARS = 40
 
 
 def _wizard_commands() -> type[Provider]:
@@ -82,7 +83,7 @@ class WizardScreen(SpokenErrors, Screen[None]):
 
     def _place(self) -> str:
         if self.draft.follows:
-            return f"Next run, from {clean_line(self.draft.follows, max_chars=RUN_NAME_CHARS)}"
+            return f"Next run, from {clean_line(plain_name(self.draft.follows), max_chars=RUN_NAME_CHARS)}"
         return f"New run from preset {self.draft.preset}" if self.draft.preset else "New run"
 
     async def on_mount(self) -> None:

@@ -8,6 +8,8 @@ from textual.content import Content
 
 from engine.catalog.methods import METHOD_NAMES, METHOD_SETTINGS, find_method
 from engine.catalog.objectives import OBJECTIVE_SETTINGS, OBJECTIVES, find_objective
+from engine.catalog.preference_losses import LOSS_SETTINGS, PREFERENCE_LOSSES, find_loss
+from engine.catalog.rewards import REWARDS, find_reward
 from engine.recipe.problems import Problem
 from engine.text import clean_line, short_number
 from tui.widgets.labels import SEVERITY_MARKS, fit, hanging
@@ -41,6 +43,9 @@ SECTION_TITLES = {
 }
 FOLD = "fold"
 NOTHING = "none"
+LOSS_NAMES = frozenset(loss.name for loss in PREFERENCE_LOSSES)
+REWARD_NAMES = frozenset(reward.name for reward in REWARDS)
+_OF_REWARD_FILE = {"reinforcement.trust_reward_code"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ def editable_fields(fields: "tuple[RecipeField, ...]", draft: Draft, facts: Fact
     hidden = {path for path in METHOD_SETTINGS if path not in read} | unread_settings(objective, model_kind(facts))
     if facts.data is not None and facts.data.format not in (None, "text"):
         hidden.add("data.text_unit")  # Nothing but text files is read by it.
+    hidden |= _of_choices(draft, facts) - chosen_settings(draft, facts)
     return [
         field
         for field in fields
@@ -97,6 +103,35 @@ def fitting_metrics(objective: str, kind: "ModelKind | None") -> tuple[str, ...]
     """Return the metrics of an objective that are measured with a kind of model."""
     goal = find_objective(objective)
     return goal.metrics if kind is None else goal.metrics_of(kind)
+
+
+def chosen_settings(draft: Draft, facts: Facts) -> set[str]:
+    """Return the recipe paths that are read because of a choice: the loss of a preference, the rewards of a run."""
+    match draft.value("objective"):
+        case "preference":
+            loss = str(_in_force("preference.loss", "dpo", draft, facts))
+            return set(find_loss(loss).settings) if loss in LOSS_NAMES else set()
+        case "reinforcement-learning":
+            rewards = _in_force("reinforcement.rewards", [], draft, facts)
+            found = {find_reward(name).setting for name in rewards if name in REWARD_NAMES}
+            return found | (_OF_REWARD_FILE if "file" in rewards else set())
+    return set()
+
+
+def _of_choices(draft: Draft, facts: Facts) -> set[str]:
+    """Return the recipe paths that only some of those choices read."""
+    match draft.value("objective"):
+        case "preference":
+            return set(LOSS_SETTINGS)
+        case "reinforcement-learning":
+            return {reward.setting for reward in REWARDS} | _OF_REWARD_FILE
+    return set()
+
+
+def _in_force(path: str, default: Any, draft: Draft, facts: Facts) -> Any:
+    """Return the value at a path, as `resolved_value` does for a field."""
+    planned = None if path in draft.you else _planned(path, facts)
+    return draft.value(path, default) if planned is None else planned
 
 
 def resolved_value(field: "RecipeField", draft: Draft, facts: Facts) -> Any:
@@ -169,8 +204,10 @@ def setting_rows(
     for problem in step_problems("settings", draft, facts):
         problems.setdefault(problem.path, []).append(problem)
     make = _RowMaker(draft, facts, problems, width)
-    basic = [field for field in fields if field.level == "basic"]
-    advanced = [field for field in fields if field.level != "basic"]
+    # What a reward cannot do without stands beside the rewards.
+    needed = chosen_settings(draft, facts) if draft.value("objective") == "reinforcement-learning" else set()
+    basic = [field for field in fields if field.level == "basic" or field.path in needed]
+    advanced = [field for field in fields if field not in basic]
     shown = [field for field in advanced if unfolded or field.path in problems]
     return [*make.by_section(basic, "basic"), make.fold(advanced, unfolded), *make.by_section(shown, "advanced")]
 

@@ -109,7 +109,7 @@ def short_headline(page: XrayPage) -> str:
 
 def summary_content(page: XrayPage, problems: Sequence[Problem], *, asks: bool) -> Content:
     """Return the headline, the worst findings, and the question where there is one."""
-    nothing = page.trained_share <= 0
+    nothing = page.trained_share <= 0 and not page.learnt
     mark = ("✗ ", "bold $error") if nothing or any(p.severity == "error" for p in problems) else ("✓ ", "bold $success")
     length = Content.styled(f" Length: {clean_line(page.length_from, max_chars=70)}.", "$text-muted")
     lines = [Content.assemble(mark, (headline(page), "bold"), length)]
