@@ -86,7 +86,9 @@ async def test_a_draft_remembers_which_run_it_goes_on_from(fake: FakeRun, tmp_pa
         assert draft_from_json({**draft_to_json(found), "follows": None}).follows == ""
         app.pop_screen()
         app.open_wizard(draft=found)
-        await wait_for(pilot, lambda: isinstance(app.screen, WizardScreen) and "from commands-lora" in shown(app), "the bar")
+        await wait_for(
+            pilot, lambda: isinstance(app.screen, WizardScreen) and "from commands-lora" in shown(app), "the bar"
+        )
         assert app.screen.query_one(TopBar)
 
 

@@ -1,6 +1,5 @@
 """Learning rates in the wizard: drawn over the steps, live with the answers, and looked for by a sweep."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -105,8 +104,6 @@ async def go_looking(pilot: Running) -> RateScreen:
 async def test_one_key_takes_the_suggestion_as_the_persons_own(
     size: tuple[int, int], backend: FakeBackend, tmp_path: Path
 ) -> None:
-    # A rehearsal that ends before the picture on a slow machine would be seen behind the question.
-    backend.rehearsal_gate = asyncio.Event()
     app = wizard_app(backend)
     async with app.run_test(size=size, notifications=True, tooltips=True) as pilot:
         await go_looking(pilot)

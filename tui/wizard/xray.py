@@ -21,6 +21,7 @@ from tui.wizard.xray_readings import PAGE_COUNT
 from tui.wizard.xray_text import (
     HIDDEN_WORDS,
     NONE_OF,
+    UNTRAINED,
     heading_content,
     help_words,
     legend_content,
@@ -60,7 +61,7 @@ class XrayStep(StepView):
         self._place = 0
         self._shown_key = ""
         self.query_one("#xray-number").display = False
-        legend = legend_content(marked=self.app.native_ansi_color, trained=self._learnt != "labels")
+        legend = legend_content(marked=self.app.native_ansi_color, trained=self._learnt not in UNTRAINED)
         self.query_one("#xray-legend", Static).update(legend)
         self.show()
 

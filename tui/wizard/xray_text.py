@@ -34,8 +34,11 @@ _READS: dict[str, str] = {
     "tags": "the model reads all of it and learns the tag of each word, on the token that is marked.",
     "preferences": "the model learns to find the better text likelier than the worse one.",
     "rewards": "the model reads all of it and learns a number, higher for the better text.",
+    "prompts": "the model reads a prompt, and writes answers to it while it learns.",
     HIDDEN_WORDS: "the model guesses the words that are marked; most of them are hidden behind a mask.",
 }
+UNTRAINED = frozenset({"labels", "rewards", "prompts"})
+"""What is learnt of a text as a whole, or of what the model adds to it: no token of it is trained."""
 _KEYS = "n p turn, g a number, f file order, j k scroll."
 MAX_REASONS = 2
 
