@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.utils import ModulesToSaveWrapper
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.deployment import load_adapter
@@ -68,6 +69,18 @@ def with_adapter(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     return loaded
 
 
+def _take_out_whole_modules(model: PeftModel) -> None:
+    """Put modules that learned as a whole, such as a new head, where the base model had them.
+
+    Unloading does the same, but every method except LoRA asks each of them for a weight of its own, which heads of several
+    layers have not (PEFT 0.21, `BaseTuner._replace_module`).
+    """
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.modules_to_save[module.active_adapters[0]])
+
+
 def _name_base(path: Path, base: BaseReference) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base.name
@@ -84,6 +97,7 @@ def merge(model: PeftModel, dtype: torch.dtype) -> PreTrainedModel:
     Raises:
         ProblemError: `export.not_finite` when the adapter holds values that are no numbers.
     """
+    _take_out_whole_modules(model)
     try:
         merged: PreTrainedModel = model.merge_and_unload(safe_merge=True)
     except ValueError as error:
