@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -83,26 +84,20 @@ def measure(
     Raises:
         EvaluationInterrupted: `should_stop` became true; nothing was written.
     """
-    rows_at_once = micro_batch or recipe.training.micro_batch or 1
     ask, stop = emit or _ignore, should_stop or _never
-    known = None if references is None else references.test if phase in TEST_PHASES else references.held_out
+    at_once = micro_batch or recipe.training.micro_batch or 1
+    known = _of_rows(references, phase)
     job = Job(
-        model,
-        tokenizer,
-        renderer,
-        rows,
-        recipe,
-        phase,
-        step,
-        ask,
-        stop,
-        rows_at_once,
-        few_shot,
-        rewarding,
-        references=known,
-        folder=folder,
+        model, tokenizer, renderer, rows, recipe, phase, step, ask, stop, at_once, few_shot, rewarding, known, folder
     )
     return _measured(job, want_generation=want_generation)
+
+
+def _of_rows(references: References | None, phase: Phase) -> torch.Tensor | None:
+    """Return what the untouched model makes of the rows that a phase measures; None where nothing compares with it."""
+    if references is None:
+        return None
+    return references.test if phase in TEST_PHASES else references.held_out
 
 
 def _measured(job: Job, *, want_generation: bool) -> Measurement:

@@ -18,8 +18,6 @@ from engine.data.profile import profile_data
 from engine.deployment.adapter import with_adapter
 from engine.deployment.export import export_run, parity_prompts
 from engine.deployment.parity import prompt_logits
-from engine.hardware.devices import Disk, Hardware, Host
-from engine.hardware.readings import Unavailable
 from engine.models.hub import profile_model
 from engine.models.loading import load_model
 from engine.planning.plan import Plan
@@ -39,10 +37,10 @@ from engine.training.interrupt import Interrupt, StopRequested
 from engine.training.lookout import Lookout
 from engine.training.requests import RequestDesk
 from engine.training.run import train
+from tests.engine.made_machine import machine_without_gpu
 from tests.engine.made_runs import loss_curve, write_rows
 from tests.engine.tiny_models import command_rows, save_tiny_model, text_rows
 
-GIB = 2**30
 STEPS = 6
 STOPPED_IN_MICRO_STEP = 7
 """Of two in a step: in the middle of the fourth."""
@@ -147,21 +145,9 @@ class MatrixWorld:
         recipe = check_recipe(tree, name="cell")
         model = profile_model(recipe.model.base, None)
         data = profile_data(recipe, folder=model.folder)
-        plan = make_plan(lay(tree), self._hardware(), model, data, home=self.home)
+        plan = make_plan(lay(tree), machine_without_gpu(self.home.runs), model, data, home=self.home)
         assert not plan.blocked, plan.findings
         return plan
-
-    def _hardware(self) -> Hardware:
-        none = Unavailable("no GPU in this test")
-        return Hardware(
-            gpus=[],
-            host=Host(16 * GIB, 12 * GIB, 0, 2, "Some CPU", frozenset({"avx2"})),
-            disks=[Disk(self.home.runs, 100 * GIB, 50 * GIB)],
-            driver=none,
-            cuda=none,
-            torch_cuda=none,
-            libraries={"torch": "2.13.0", "bitsandbytes": "0.50.2"},
-        )
 
     def new_run(self, plan: Plan) -> RunDirectory:
         """Return a run directory as the front end leaves it."""

@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.profile import profile_data
-from engine.hardware.devices import Disk, Hardware, Host
-from engine.hardware.readings import Unavailable
 from engine.models.hub import profile_model
 from engine.planning.plan import Plan
 from engine.planning.planner import make_plan
@@ -22,8 +20,8 @@ from engine.training.context import RunContext
 from engine.training.event_log import EventLog
 from engine.training.interrupt import Interrupt
 from engine.training.requests import RequestDesk
+from tests.engine.made_machine import machine_without_gpu
 
-GIB = 2**30
 USUAL = {
     "training.effective_batch": 4,
     "training.max_steps": 4,
@@ -41,21 +39,13 @@ def planned(folder: Path, values: dict[str, Any]) -> Plan:
         folder: Where runs would lie.
         values: `{recipe path: value}`, laid over `USUAL`.
     """
-    none = Unavailable("no GPU in this test")
     home = home_in(folder)
-    hardware = Hardware(
-        gpus=[],
-        host=Host(16 * GIB, 12 * GIB, 0, 2, "Some CPU", frozenset({"avx2"})),
-        disks=[Disk(home.runs, 100 * GIB, 50 * GIB)],
-        driver=none,
-        cuda=none,
-        torch_cuda=none,
-        libraries={"torch": "2.13.0", "bitsandbytes": "0.50.2"},
-    )
     layered = lay(unflatten({path: value for path, value in (USUAL | values).items() if value is not None}))
     recipe = check_recipe(layered.tree, name="test")
     model = profile_model(recipe.model.base, recipe.model.revision)
-    return make_plan(layered, hardware, model, profile_data(recipe, folder=model.folder), home=home)
+    return make_plan(
+        layered, machine_without_gpu(home.runs), model, profile_data(recipe, folder=model.folder), home=home
+    )
 
 
 def home_in(folder: Path) -> HomeFolders:

@@ -21,8 +21,6 @@ from engine.catalog.methods import find_method
 from engine.data.profile import profile_data
 from engine.data.run_rows import load_rows
 from engine.evaluation.measurement import Measurement, Phase, save_measurement
-from engine.hardware.devices import Disk, Hardware, Host
-from engine.hardware.readings import Unavailable
 from engine.methods.bottleneck_tuner import BottleneckLayer
 from engine.models.hub import profile_model
 from engine.objectives.build import build_trainer
@@ -47,13 +45,13 @@ from engine.training.requests import RequestDesk
 from engine.training.run import evaluate
 from tests.engine.forked import ForkedWorker
 from tests.engine.label_rows import class_rows, tag_rows
+from tests.engine.made_machine import machine_without_gpu
 from tests.engine.made_pairs import pair_rows
 from tests.engine.made_runs import events_of, loss_curve, write_rows
 from tests.engine.spoiled_rows import chosen_rows, spoiled_rows
 from tests.engine.tiny_kinds import save_encoder, save_pair_model
 from tests.engine.tiny_models import command_rows, save_tiny_judge, save_tiny_model
 
-GIB = 2**30
 COMMITS = {"main": "a" * 40, "v2": "b" * 40}
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}: {{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -319,20 +317,16 @@ class World:
 
     def plan(self, changes: dict[str, Any]) -> Plan:
         """Return the plan that a machine without GPU makes."""
-        none = Unavailable("no GPU in this test")
-        hardware = Hardware(
-            gpus=[],
-            host=Host(16 * GIB, 12 * GIB, 0, 2, "Some CPU", frozenset({"avx2"})),
-            disks=[Disk(self.home.runs, 100 * GIB, 50 * GIB)],
-            driver=none,
-            cuda=none,
-            torch_cuda=none,
-            libraries={"torch": "2.13.0", "bitsandbytes": "0.50.2"},
-        )
         layered = lay(unflatten(self.values(changes)))
         recipe = check_recipe(layered.tree, name="test")
         model = profile_model(recipe.model.base, recipe.model.revision)
-        return make_plan(layered, hardware, model, profile_data(recipe, folder=model.folder), home=self.home)
+        return make_plan(
+            layered,
+            machine_without_gpu(self.home.runs),
+            model,
+            profile_data(recipe, folder=model.folder),
+            home=self.home,
+        )
 
     def new_run(self, changes: dict[str, Any]) -> RunDirectory:
         """Return the directory of a new run, as the front end leaves it."""

@@ -13,8 +13,6 @@ from engine.catalog.base_models import find_base_model
 from engine.catalog.metrics import find_metric
 from engine.catalog.objectives import OBJECTIVE_SETTINGS, find_objective
 from engine.data.profile import profile_data
-from engine.hardware.devices import Disk, Hardware, Host
-from engine.hardware.readings import Unavailable
 from engine.models.heads import AUTO_CLASSES, head_of
 from engine.planning.model_profile import read_model_profile
 from engine.planning.plan import Plan
@@ -26,6 +24,7 @@ from engine.runs.directory import RunDirectory, create_run
 from engine.runs.home import HomeFolders
 from tests.engine.forked import ForkedWorker
 from tests.engine.label_rows import all_words, class_rows, tag_rows
+from tests.engine.made_machine import machine_without_gpu
 from tests.engine.made_pairs import pair_rows
 from tests.engine.made_runs import events_of, write_rows
 from tests.engine.tiny_encoders import wordpiece_tokenizer
@@ -40,7 +39,6 @@ SHORT = {
     "evaluation.generate_rows": 2,
     "evaluation.max_new_tokens": 4,
 }
-GIB = 2**30
 ROWS: dict[str, Callable[[int], list[dict[str, Any]]]] = {
     "answers": command_rows,
     "text": text_rows,
@@ -109,20 +107,12 @@ def filled(preset: Preset, tmp_path: Path) -> dict[str, Any]:
 
 def planned(preset: Preset, typed: dict[str, Any], home: HomeFolders) -> Plan:
     """Return the plan of a machine without GPU, from facts measured as the front end measures them."""
-    none = Unavailable("no GPU in this test")
-    hardware = Hardware(
-        gpus=[],
-        host=Host(16 * GIB, 12 * GIB, 0, 2, "Some CPU", frozenset({"avx2"})),
-        disks=[Disk(home.runs, 100 * GIB, 50 * GIB)],
-        driver=none,
-        cuda=none,
-        torch_cuda=none,
-        libraries={"torch": "2.13.0", "bitsandbytes": "0.50.2"},
-    )
     layered = lay(unflatten(typed), preset=preset.tree, preset_name=preset.name)
     recipe = check_recipe(layered.tree, name=preset.name)
     model = read_model_profile(recipe.model.base)
-    return make_plan(layered, hardware, model, profile_data(recipe, folder=model.folder), home=home)
+    return make_plan(
+        layered, machine_without_gpu(home.runs), model, profile_data(recipe, folder=model.folder), home=home
+    )
 
 
 def check_plan(preset: Preset, typed: dict[str, Any], plan: Plan) -> None:

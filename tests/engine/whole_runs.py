@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.profile import profile_data
-from engine.hardware.devices import Disk, Hardware, Host
-from engine.hardware.readings import Unavailable
 from engine.planning.model_profile import read_model_profile
 from engine.planning.plan import Plan
 from engine.planning.planner import make_plan
@@ -14,8 +12,7 @@ from engine.recipe.sources import flatten, lay, unflatten
 from engine.runs.directory import RunDirectory, create_run
 from engine.runs.home import HomeFolders
 from tests.engine.forked import DEADLINE_S, carry
-
-GIB = 2**30
+from tests.engine.made_machine import machine_without_gpu
 
 
 def planned(tree: dict[str, Any], home: Path, **flat: Any) -> tuple[RunDirectory, Plan]:
@@ -32,7 +29,7 @@ def planned(tree: dict[str, Any], home: Path, **flat: Any) -> tuple[RunDirectory
     model = read_model_profile(recipe.model.base)
     data = profile_data(recipe, folder=model.folder)
     folders = HomeFolders(home / "runs", home / "cache", home / "drafts")
-    plan = make_plan(layered, machine(home), model, data, home=folders)
+    plan = make_plan(layered, machine_without_gpu(home), model, data, home=folders)
     return create_run(folders, dump_recipe(layered.tree), plan), plan
 
 
@@ -44,17 +41,3 @@ def finished(
     assert not plan.blocked, [finding.message for finding in plan.findings if finding.severity == "error"]
     assert carry(run, deadline_s=deadline_s) == 0, run.log_file.read_text(encoding="utf-8")
     return run, plan
-
-
-def machine(home: Path) -> Hardware:
-    """Return a machine with two cores, 8 GiB and no GPU."""
-    none = Unavailable("no GPU in this test")
-    return Hardware(
-        gpus=[],
-        host=Host(8 * GIB, 8 * GIB, 0, 2, "Some CPU", frozenset({"avx2"})),
-        disks=[Disk(home, 100 * GIB, 50 * GIB)],
-        driver=none,
-        cuda=none,
-        torch_cuda=none,
-        libraries={"torch": "2.13.0", "bitsandbytes": "0.50.2"},
-    )
