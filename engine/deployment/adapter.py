@@ -72,8 +72,8 @@ def with_adapter(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
 def _take_out_whole_modules(model: PeftModel) -> None:
     """Put modules that learned as a whole, such as a new head, where the base model had them.
 
-    Unloading does the same, but every method except LoRA asks each of them for a weight of its own, which heads of several
-    layers have not (PEFT 0.21, `BaseTuner._replace_module`).
+    Unloading does the same, but every method except LoRA asks each of them for a weight of its own, which heads of
+    several layers have not (PEFT 0.21, `BaseTuner._replace_module`).
     """
     for name, module in list(model.named_modules()):
         if isinstance(module, ModulesToSaveWrapper):
