@@ -1,5 +1,6 @@
 """What stands on a base model: the head that a task needs, its configuration, and which of its modules are new."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -96,7 +97,7 @@ def head_modules(model: PreTrainedModel) -> list[str]:
     return [*beside, *poolers]
 
 
-def keeps_brought_head(folder: str, task: Task, *, trust: bool) -> bool:
+def keeps_brought_head(folder: Path, task: Task, *, trust: bool) -> bool:
     """Return whether a head in the files of a model is for this task: the same names for the same numbers.
 
     As many classes are not the same classes: a head for moods would start a run on topics with what it knows of moods.
@@ -104,20 +105,24 @@ def keeps_brought_head(folder: str, task: Task, *, trust: bool) -> bool:
     """
     if not task.labels:
         return True
-    config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust)
+    config: PretrainedConfig = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust)
     names = {int(number): str(name).casefold() for number, name in (config.id2label or {}).items()}
     return names == {number: label.casefold() for number, label in enumerate(task.labels)}
 
 
 def start_head_anew(model: PreTrainedModel) -> None:
     """Give a loaded model's new head random weights by its own rule; its pooler, which pre-training gave, is kept."""
-    beside = [name for name in head_modules(model) if not name.startswith(f"{model.base_model_prefix}.")]
-    for module in (part for name in beside for part in model.get_submodule(name).modules()):
+    for module in (part for name in head_beside(model) for part in model.get_submodule(name).modules()):
         # transformers leaves alone what is marked as loaded.
         for owner in (module, *module.parameters(recurse=False)):
             owner._is_hf_initialized = False
         with torch.no_grad():
             model._init_weights(module)
+
+
+def head_beside(model: PreTrainedModel) -> list[str]:
+    """Return those of `head_modules` that no base model brings: all but its pooler."""
+    return [name for name in head_modules(model) if not name.startswith(f"{model.base_model_prefix}.")]
 
 
 def _has_weights(module: torch.nn.Module) -> bool:

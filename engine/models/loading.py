@@ -19,6 +19,7 @@ from engine.catalog.tasks import Task
 from engine.models.encoder_decoder import settle_encoder_decoder
 from engine.models.heads import (
     AUTO_CLASSES,
+    head_beside,
     head_modules,
     head_settings,
     is_new,
@@ -170,12 +171,19 @@ def _from_files(folder: Path, recipe: Recipe, placement: dict[str, Any], task: T
         raise _not_loaded(folder, error) from error
     if is_new(task.head):
         _fill_tied_embedding(model, folder, info)
-        if not keeps_brought_head(str(folder), task, trust=recipe.model.trust_remote_code):
+        if _brings_head(info, model) and not keeps_brought_head(folder, task, trust=recipe.model.trust_remote_code):
             start_head_anew(model)
         info = _of_base(info, model)
     _check_keys(folder, info)
     loaded: PreTrainedModel = model
     return loaded
+
+
+def _brings_head(info: dict[str, Any], model: PreTrainedModel) -> bool:
+    """Return whether the files hold weights of a head of the very shape of the new one."""
+    absent = {*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])}
+    beside = head_beside(model)
+    return any(is_of_head(name, beside) and name not in absent for name, _ in model.named_parameters())
 
 
 def _fill_tied_embedding(model: PreTrainedModel, folder: Path, info: dict[str, Any]) -> None:
