@@ -19,6 +19,9 @@ MISTAKES_SHOWN = 5
 _LABEL_CHARS = 28
 NO_MISTAKES = "No label of a held-out row was wrong."
 TEST_ROWS = "test rows (never seen)"
+MARGIN_HEAD = "95 %"
+"""Head of the column that says how far a number would move with other rows."""
+_DIRECTIONS = ("better", "worse", "same", "unclear")
 _CHECK_WORDS = {"passed": "passed", "warning": "with a warning", "skipped": "not made", "blocked": "failed"}
 
 
@@ -37,6 +40,8 @@ class MetricRow:
 
     Attributes:
         few_shot: Of the base model with examples in its prompt.
+        margin: Half of the 95 % interval of `after`, such as `±1.2`; empty where it is not known.
+        verdict: `direction` as the report says it in words.
     """
 
     title: str
@@ -44,6 +49,8 @@ class MetricRow:
     few_shot: str
     after: str
     direction: str
+    margin: str = ""
+    verdict: str = ""
 
 
 def metric_rows(report: dict[str, Any]) -> list[MetricRow]:
@@ -68,7 +75,9 @@ def _rows_of(metrics: Any) -> list[MetricRow]:
             before=clean_line(row.get("before_text") or "n/a"),
             few_shot=clean_line(row.get("few_shot_text") or "n/a"),
             after=clean_line(row.get("after_text") or "n/a"),
-            direction=str(row["direction"]) if row.get("direction") in ("better", "worse", "same") else "",
+            direction=str(row["direction"]) if row.get("direction") in _DIRECTIONS else "",
+            margin=clean_line(row.get("after_margin_text") or ""),
+            verdict=clean_line(row.get("verdict") or ""),
         )
         for row in rows
     ]
@@ -121,13 +130,13 @@ def print_summary(run: RunDirectory) -> None:
         return
     typer.echo()
     prompted, verdict = few_shot_of(report)
-    heads = ("Held-out rows", "before", *([prompted] if prompted else []), "after", "")
+    heads = ("Held-out rows", "before", *([prompted] if prompted else []), "after", MARGIN_HEAD, "")
     rows = [
-        (row.title, row.before, *([row.few_shot] if prompted else []), row.after, row.direction)
+        (row.title, row.before, *([row.few_shot] if prompted else []), row.after, row.margin, row.verdict)
         for row in metric_rows(report)
     ]
     if rows:
-        print_table(heads, rows, right=range(1, len(heads) - 1))
+        print_table(heads, rows, right=range(1, len(heads) - 2))
     if verdict:
         typer.echo(f"\n{verdict}")
     _print_test(report)
@@ -140,8 +149,9 @@ def _print_test(report: dict[str, Any]) -> None:
     num_rows, rows = last_test(report)
     if rows:
         typer.echo()
-        heads = (f"{num_rows:,} {TEST_ROWS}", "before", "after", "")
-        print_table(heads, [(row.title, row.before, row.after, row.direction) for row in rows], right=range(1, 3))
+        heads = (f"{num_rows:,} {TEST_ROWS}", "before", "after", MARGIN_HEAD, "")
+        cells = [(row.title, row.before, row.after, row.margin, row.verdict) for row in rows]
+        print_table(heads, cells, right=range(1, 3))
 
 
 def _print_mistakes(report: dict[str, Any]) -> None:

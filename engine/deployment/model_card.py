@@ -13,8 +13,9 @@ from engine.deployment.loading_code import LOADER, PIPELINES, Kind, loading_code
 from engine.deployment.parity import Parity
 from engine.evaluation.markup import code_block, escape_markdown, inline_code
 from engine.evaluation.measurement import load_measurement, write_text
-from engine.evaluation.measures import direction, known_metrics
+from engine.evaluation.measures import known_metrics
 from engine.evaluation.report_data import read_versions
+from engine.evaluation.report_metrics import SURE, metric_row
 from engine.planning.plan import Plan
 from engine.recipe.schema import Recipe
 from engine.recipe.sources import flatten, unflatten
@@ -152,7 +153,7 @@ def _scores(facts: CardFacts) -> str:
     metrics = known_metrics({*before, *after})
     if not metrics:
         return ""
-    rows = [_score_row(metric, before.get(metric.name), after.get(metric.name)) for metric in metrics]
+    rows = [_score_row(metric, facts.before or {}, facts.after or {}) for metric in metrics]
     measured, bits = facts.after or facts.before or {}, facts.plan.recipe.method.facts.bits
     parts = [
         "## Scores",
@@ -164,15 +165,17 @@ def _scores(facts: CardFacts) -> str:
             if bits is not None
             else ""
         ),
-        "\n".join(["| | before | after | |", "|---|---:|---:|---|", *rows]),
+        "\n".join(["| | before | after | 95 % interval | |", "|---|---:|---:|---:|---|", *rows]),
+        SURE,
     ]
     return "\n\n".join(parts)
 
 
-def _score_row(metric: Metric, before: float | None, after: float | None) -> str:
-    verdict = direction(metric, before, after)
+def _score_row(metric: Metric, before: dict[str, Any], after: dict[str, Any]) -> str:
+    row = metric_row(metric, before, after)
     title = f"{metric.title} ({metric.better_words})" if metric.better_words else metric.title
-    return f"| {title} | {metric.format(before)} | {metric.format(after)} | {'' if verdict == 'unknown' else verdict} |"
+    cells = (title, row["before_text"], row["after_text"], row["after_interval_text"], row["verdict"])
+    return f"| {' | '.join(cells)} |"
 
 
 def _training(facts: CardFacts) -> str:

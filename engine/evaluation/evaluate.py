@@ -19,7 +19,7 @@ from engine.evaluation.few_shot import FewShot
 from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.isolation import undisturbed
 from engine.evaluation.job import Emit, Examined, Job
-from engine.evaluation.measurement import TEST_PHASES, Measurement, Phase, save_measurement
+from engine.evaluation.measurement import COMPARED_PHASES, TEST_PHASES, Measurement, Phase, save_measurement
 from engine.objectives.references import References
 from engine.objectives.rewarding import Rewarding
 from engine.out_of_memory import give_back_memory
@@ -128,6 +128,7 @@ def _measurement(job: Job, found: Examined, elapsed_s: float) -> Measurement:
         answers=found.answers,
         remarks=job.remarks,
         confusion=found.confusion,
+        rows=found.rows if job.phase in COMPARED_PHASES else [],
         examples=list(job.few_shot.examples) if job.few_shot else [],
     )
 

@@ -15,10 +15,13 @@ from engine.data.cleaning.personal import hide_secrets
 from engine.data.rendered import Rendered
 from engine.data.rows import Row
 from engine.evaluation.batches import in_batches
+from engine.evaluation.evidence import Kind
 from engine.evaluation.general_text import general_rows
 from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.job import Examined, Job
+from engine.evaluation.kept_rows import only
 from engine.evaluation.measurement import TEST_PHASES, Sample
+from engine.evaluation.row_groups import token_groups
 from engine.evaluation.scores import score_sums
 from engine.evaluation.scoring import RowScore, autocast_like_training, causal_model, row_scores
 from engine.objectives.masking import JUDGED, Hidden, Masker
@@ -27,6 +30,8 @@ from engine.objectives.sequences import IGNORED, SequenceCollator, make_segment
 NUM_SAMPLES = 3
 AROUND = 24
 """Tokens on either side of a hidden word that a sample shows."""
+_LOSSES: dict[str, Kind] = {"loss": "ratio", "masked_perplexity": "exp_ratio"}
+_GENERAL: dict[str, Kind] = {"general_masked_perplexity": "exp_ratio"}
 SEED = 0
 """Of the words that are hidden in a measurement, whatever the seed of the run."""
 
@@ -71,12 +76,20 @@ class _HiddenWords:
         others = job.unless_too_large("general text", lambda: self._score(general)) or []
         if not windows:
             job.remarks.append(f"There is no {job.kind} text to hide words of.")
+        metrics = self._numbers(scores, others)
         gaps = self._gaps(windows) if want_samples and job.phase not in TEST_PHASES else []
         return Examined(
-            metrics=self._numbers(scores, others),
+            metrics=metrics,
             samples=[self._sample(gap) for gap in gaps],
             num_rows=len(scores),
             num_tokens=sum(score.tokens for score in scores),
+            rows=only(
+                [
+                    *token_groups([window.id for window in windows][: len(scores)], scores, _LOSSES, "masked_accuracy"),
+                    *token_groups([window.id for window in general][: len(others)], others, _GENERAL, ""),
+                ],
+                metrics,
+            ),
         )
 
     def _looks_at_general_text(self) -> bool:
@@ -99,23 +112,28 @@ class _HiddenWords:
         return values | ({"general_masked_perplexity": _sums(general)["perplexity"]} if general else {})
 
     def _score(self, windows: Sequence[Rendered]) -> list[RowScore]:
-        scores: list[RowScore] = []
+        """Return the sums of each window, in the order of the windows."""
+        found: dict[int, RowScore] = {}
 
-        def score(batch: Sequence[Rendered]) -> list[RowScore]:
+        def score(batch: Sequence[tuple[int, Rendered]]) -> list[RowScore]:
             if self.job.should_stop():
                 raise EvaluationInterrupted
-            hidden = [self._hidden(window) for window in batch]
+            hidden = [self._hidden(window) for _, window in batch]
             tensors = self._collate([{"input_ids": each.input_ids, "labels": each.labels} for each in hidden])
             labels_BS = tensors.pop("labels").to(causal_model(self.job.model).device)
             logits_BSV = self._logits(tensors)
             return row_scores(logits_BSV.__getitem__, labels_BS, logits_BSV.shape[-1])
 
-        for batch, found in in_batches(
-            windows, lambda row: len(row.input_ids), self.job.max_batch_tokens, score, self.job.tell_smaller
+        for batch, scores in in_batches(
+            list(enumerate(windows)),
+            lambda each: len(each[1].input_ids),
+            self.job.max_batch_tokens,
+            score,
+            self.job.tell_smaller,
         ):
-            scores.extend(found)
+            found.update({place: each for (place, _), each in zip(batch, scores, strict=True)})
             self.job.advance(len(batch))
-        return scores
+        return [found[place] for place in range(len(windows))]
 
     def _logits(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
         model = causal_model(self.job.model)

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
 from engine.evaluation.few_shot import FewShot
+from engine.evaluation.kept_rows import RowGroup
 from engine.evaluation.measurement import TEST_PHASES, Confusion, Phase, Sample
 from engine.evaluation.measures import default_metrics
 from engine.objectives.rewarding import Rewarding
@@ -34,6 +35,7 @@ class Examined:
         num_generated: Rows behind the metrics of written answers.
         answers: As in `Measurement`.
         confusion: As in `Measurement`.
+        rows: As in `Measurement`.
     """
 
     metrics: dict[str, float]
@@ -43,6 +45,7 @@ class Examined:
     num_generated: int = 0
     answers: list[dict[str, Any]] = field(default_factory=list)
     confusion: Confusion | None = None
+    rows: list[RowGroup] = field(default_factory=list)
 
 
 @dataclass

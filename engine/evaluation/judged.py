@@ -5,14 +5,16 @@ from typing import Any
 
 from engine.data.rows import Row
 from engine.evaluation.job import Job
+from engine.evaluation.kept_rows import RowGroup
 from engine.evaluation.measurement import load_measurement, measurement_file
 from engine.evaluation.prompts import Question, as_conversation
+from engine.evaluation.row_groups import win_groups
 from engine.evaluation.scores import score_wins
 from engine.recipe.problems import ProblemError
 
 
-def win_rate(job: Job, answers: Sequence[tuple[Question, str]]) -> dict[str, float]:
-    """Return the win rate of answers, after training and where there is a judge; else nothing.
+def win_rate(job: Job, answers: Sequence[tuple[Question, str]]) -> tuple[dict[str, float], list[RowGroup]]:
+    """Return the win rate of answers and what each adds to it, after training and where there is a judge; else nothing.
 
     The answers of the base model are those that the measurement before training has kept.
 
@@ -22,17 +24,20 @@ def win_rate(job: Job, answers: Sequence[tuple[Question, str]]) -> dict[str, flo
     """
     judge = job.recipe.preference.judge
     if judge is None or job.phase not in ("after", "test") or "win_rate" not in job.metrics or not answers:
-        return {}
+        return {}, []
     before = base_answers(job)
     rows = {str(row["id"]): row for row in job.rows}
     pairs = [(question, text, before[question.id]) for question, text in answers if question.id in before]
     if not pairs:
         job.alarm("The base model's answers are not kept: there is no win rate.")
-        return {}
+        return {}, []
     ours = [_conversation(rows[question.id], question, text) for question, text, _ in pairs]
     base = [_conversation(rows[question.id], question, text) for question, _, text in pairs]
     scores = job.unless_too_large("the judge", lambda: _scores(job, judge, [*ours, *base]))
-    return {} if scores is None else score_wins(scores[: len(ours)], scores[len(ours) :], job.metrics)
+    if not scores:
+        return {}, []
+    mine, theirs = scores[: len(ours)], scores[len(ours) :]
+    return score_wins(mine, theirs, job.metrics), win_groups([question.id for question, _, _ in pairs], mine, theirs)
 
 
 def base_answers(job: Job) -> dict[str, str]:

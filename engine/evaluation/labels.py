@@ -3,7 +3,7 @@
 Shapes: B rows, T tokens, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,9 @@ from engine.data.rows import Row
 from engine.evaluation.batches import in_batches
 from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.job import Examined, Job
+from engine.evaluation.kept_rows import RowGroup
 from engine.evaluation.measurement import Confusion, Sample
+from engine.evaluation.row_groups import label_groups, mean_group
 from engine.evaluation.scores import score_labels
 from engine.objectives.class_loss import class_losses, targets_of
 from engine.objectives.label_batches import LabelCollator
@@ -69,7 +71,14 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
         samples=samples if want_generation else [],
         num_rows=len(scores),
         answers=[_answer(job, row, score) for row, score in zip(rows, scores, strict=False)],
+        rows=_groups(rows[: len(scores)], scores, loss | metrics),
     )
+
+
+def _groups(rows: Sequence[LabelRow], scores: Sequence[LabelScore], metrics: Mapping[str, float]) -> list[RowGroup]:
+    ids = [str(row.row["id"]) for row in rows]
+    given, right = [score.given for score in scores], [score.right for score in scores]
+    return [*mean_group("loss", ids, [score.loss for score in scores]), *label_groups(ids, given, right, metrics)]
 
 
 def _metrics(job: Job, scores: Sequence[LabelScore]) -> tuple[dict[str, float], Confusion | None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.data.rows import Row
+from engine.evaluation.kept_rows import RowGroup
 from engine.recipe.problems import ProblemError
 from engine.runs.disk import disk_problem, private_folder, write_atomically
 from engine.runs.events import numbers_to_words, word_to_number
@@ -14,6 +15,8 @@ Phase = Literal["before", "few_shot", "during", "after", "test_before", "test"]
 TEST_PHASES: tuple[Phase, ...] = ("test_before", "test")
 UNTOUCHED_PHASES: tuple[Phase, ...] = ("before", "few_shot", "test_before")
 """Measurements of the test rows, before and after training: they decide nothing and are no point of a curve."""
+COMPARED_PHASES: tuple[Phase, ...] = ("before", "after", "test_before", "test")
+"""Measurements that are held against each other row by row."""
 MEASUREMENT_VERSION = 1
 
 
@@ -65,6 +68,7 @@ class Measurement:
         remarks: Plain sentences on rows left out and values that are no numbers.
         examples: Training rows that stood in front of every question, in order; only of `few_shot`.
         confusion: Which labels were mistaken for which; None where rows have no labels.
+        rows: What each row adds to the metrics; only before and after training, where models are compared.
     """
 
     phase: Phase
@@ -79,10 +83,13 @@ class Measurement:
     remarks: list[str] = field(default_factory=list)
     examples: list[Row] = field(default_factory=list)
     confusion: Confusion | None = None
+    rows: list[RowGroup] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return the measurement as a JSON-ready dictionary."""
-        return {"version": MEASUREMENT_VERSION, **asdict(self), "metrics": numbers_to_words(self.metrics)}
+        # A broken model's numbers need not be finite, and JSON carries no others.
+        content: dict[str, Any] = numbers_to_words(asdict(self))
+        return {"version": MEASUREMENT_VERSION, **content}
 
     @property
     def file_name(self) -> str:

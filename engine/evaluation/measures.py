@@ -7,7 +7,8 @@ from typing import Literal
 from engine.catalog.metrics import METRICS, Metric
 from engine.catalog.objectives import Head, find_objective
 
-Direction = Literal["better", "worse", "same", "unknown"]
+Direction = Literal["better", "worse", "same", "unclear", "unknown"]
+"""`unclear` is only said by `engine.evaluation.report_metrics`, which looks at the rows behind a number."""
 
 SAME_SHARE = 0.0005
 """Shares closer than this are called unchanged: they print as the same tenth of a per cent."""

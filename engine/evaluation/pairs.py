@@ -12,6 +12,8 @@ from engine.evaluation.batches import in_batches
 from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.job import DEFAULT_MAX_LENGTH, Examined, Job
 from engine.evaluation.judged import win_rate
+from engine.evaluation.kept_rows import RowGroup, only
+from engine.evaluation.row_groups import mean_group, pair_groups, token_groups
 from engine.evaluation.scores import score_pairs, score_sums
 from engine.evaluation.scoring import RowScore, TokenRow, TokenScorer
 from engine.evaluation.texts import Writing, answer_record
@@ -51,11 +53,12 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
     cells = _cells(job, sequences)
     job.begin(len(sequences), len(cells) + len(writing))
     scores = job.unless_too_large("the loss", lambda: _score(job, cells))
-    metrics = {} if scores is None or not len(sequences) else _numbers(job, sequences, scores)
+    metrics, rows = ({}, []) if scores is None or not len(sequences) else _numbers(job, sequences, scores)
     if not len(sequences):
         job.remarks.append(f"There is no {job.kind} row to judge answers of.")
     written = writing.write()
-    metrics |= win_rate(job, written.answers)
+    wins, won_rows = win_rate(job, written.answers)
+    metrics |= wins
     return Examined(
         metrics=metrics,
         samples=written.samples,
@@ -63,6 +66,7 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
         num_tokens=int(sequences.num_trained.sum()) if scores else 0,
         num_generated=len(written.answers),
         answers=[answer_record(question, text) for question, text in written.answers],
+        rows=[*rows, *won_rows],
     )
 
 
@@ -103,28 +107,36 @@ def _score(job: Job, cells: Sequence[_Cell]) -> list[RowScore]:
     return [found[number] for number in range(len(cells))]
 
 
-def _numbers(job: Job, sequences: Sequences, scores: Sequence[RowScore]) -> dict[str, float]:
+def _numbers(job: Job, sequences: Sequences, scores: Sequence[RowScore]) -> tuple[dict[str, float], list[RowGroup]]:
+    """Return the numbers of the rows, and what each row adds to them."""
     settings = settings_of(job.recipe)
     width = len(scores) // len(sequences)
     logps = torch.tensor([-score.loss for score in scores], dtype=torch.float64).view(-1, width)
     tokens = torch.tensor([score.tokens for score in scores]).view(-1, width)
     reference = _reference(job, settings, logps)
     if reference is None:
-        return {}
+        return {}, []
     answers = [Answers(logps[:, side], tokens[:, side], reference[:, side]) for side in range(width)]
     good_B = torch.tensor([_is_good(sequences.segments[place]) for place in range(len(sequences))])
     if settings.loss == "kto":
         *answers, other = answers
         divergence = mismatch_divergence(other.ratios_B.sum(), len(sequences))
-        loss = _single_loss(answers, good_B, divergence, settings)
+        losses_B = _single_losses(answers, good_B, divergence, settings)
     else:
-        loss = float(pair_losses(answers[0], answers[1], settings).mean())
+        losses_B = pair_losses(answers[0], answers[1], settings)
     rewards = [rewards_of(side, settings) for side in answers]
     chosen, rejected = _compared(rewards, good_B)
-    good = [score for place, score in enumerate(scores) if place % width == 0 and bool(good_B[place // width])]
+    places = [place for place in range(len(sequences)) if bool(good_B[place])]
+    good = [scores[width * place] for place in places]
     sums = score_sums([one.loss for one in good], [one.right for one in good], [one.tokens for one in good])
     taught = {name: value for name, value in sums.items() if name != "loss" and name in job.metrics}
-    return {"loss": loss} | score_pairs(chosen, rejected, job.metrics) | taught
+    metrics = {"loss": float(losses_B.mean())} | score_pairs(chosen, rejected, job.metrics) | taught
+    ids = [sequences.segments[place][0].row_id for place in range(len(sequences))]
+    groups = mean_group("loss", ids, losses_B.tolist())
+    # Rows with one answer are no pairs: what is held against each other there is no row.
+    groups += pair_groups(ids, chosen, rejected, job.metrics) if len(rewards) == 2 else []
+    groups += token_groups([ids[place] for place in places], good, {"perplexity": "exp_ratio"})
+    return metrics, only(groups, metrics)
 
 
 def _reference(job: Job, settings: LossSettings, logps: torch.Tensor) -> torch.Tensor | None:
@@ -144,14 +156,15 @@ def _is_good(row: Sequence[Segment]) -> bool:
     return len(row) > 1 or not row[0].targets or bool(row[0].targets[0])
 
 
-def _single_loss(
+def _single_losses(
     answers: Sequence[Answers], good_B: torch.Tensor, divergence: torch.Tensor, settings: LossSettings
-) -> float:
+) -> torch.Tensor:
+    """Return the loss of each row, of shape [B]; of two answers the mean."""
     if len(answers) == 1:
-        return float(answer_losses(answers[0], good_B, divergence, settings).mean())
+        return answer_losses(answers[0], good_B, divergence, settings)
     kinds = (torch.ones_like(good_B), torch.zeros_like(good_B))
     both = [answer_losses(side, kind, divergence, settings) for side, kind in zip(answers, kinds, strict=True)]
-    return float(torch.stack(both).mean())
+    return torch.stack(both).mean(dim=0)
 
 
 def _compared(rewards: Sequence[torch.Tensor], good_B: torch.Tensor) -> tuple[list[float], list[float]]:

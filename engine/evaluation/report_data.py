@@ -9,11 +9,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from engine.catalog.metrics import Metric, find_metric
 from engine.evaluation.comparison import compare_few_shot
 from engine.evaluation.measurement import load_measurement
-from engine.evaluation.measures import Direction, direction, known_metrics
+from engine.evaluation.measures import known_metrics
 from engine.evaluation.report_confusion import confusion_facts
+from engine.evaluation.report_metrics import headline, metric_row, test_facts
 from engine.planning.plan import Plan
 from engine.recipe.sources import Source, flatten
 from engine.runs.best_words import best_sentence, early_end_sentence
@@ -29,13 +29,6 @@ _PREDICTED = ("low_bytes", "expected_bytes", "high_bytes", "depth", "basis", "co
 _PROBED = (
     "outcome", "fits", "peak_bytes", "free_bytes", "context_bytes", "tensor_bytes", "phases", "ratio", "micro_batch",
 )  # fmt: skip
-
-VERDICTS: dict[Direction, str] = {"better": "better", "worse": "worse", "same": "unchanged", "unknown": ""}
-_OUTCOMES = (
-    "solved_rate", "win_rate", "reward_accuracy", "entity_f1", "accuracy", "exact_match", "rougeL", "chrf", "bleu",
-)  # fmt: skip
-_BESIDE = ("reward", "reward_margin", "f1_macro", "perplexity", "token_accuracy", "loss")
-"""One number of what the model does and one of how sure it is say all that the others repeat; the first of each."""
 
 
 def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) -> dict[str, Any]:
@@ -108,77 +101,6 @@ def few_shot_facts(few_shot: dict[str, Any], after: dict[str, Any]) -> dict[str,
         "examples": [{"id": row.get("id", ""), "messages": row.get("messages", [])} for row in examples],
         "elapsed_s": few_shot.get("elapsed_s"),
     }
-
-
-def test_facts(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what the test rows say, which decided nothing in the run; None where none were put aside or measured."""
-    if not before and not after:
-        return None
-    rows = [metric_row(metric, before, after) for metric in known_metrics({**_metrics(before), **_metrics(after)})]
-    one = after or before
-    return {
-        "metrics": rows,
-        "num_rows": one.get("num_rows", 0),
-        "num_tokens": one.get("num_tokens", 0),
-        "num_generated": one.get("num_generated", 0),
-        "headline": headline(rows),
-    }
-
-
-def metric_row(
-    metric: Metric, before: dict[str, Any], after: dict[str, Any], few_shot: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Return one line of the before/after table; `few_shot` is None where the base model was shown no examples."""
-    prompted = _metrics(few_shot or {}).get(metric.name)
-    left, right = _metrics(before).get(metric.name), _metrics(after).get(metric.name)
-    change = direction(metric, left, right)
-    return {
-        "name": metric.name,
-        "title": metric.title,
-        "summary": metric.summary,
-        "before": left,
-        "few_shot": prompted,
-        "after": right,
-        "before_text": metric.format(left),
-        "few_shot_text": metric.format(prompted),
-        "after_text": metric.format(right),
-        "better": metric.better,
-        "format": metric.kind,
-        "direction": change,
-        "verdict": VERDICTS[change],
-    }
-
-
-def headline(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """Return the one sentence that says what training did, with the direction it took: better, worse, same, mixed.
-
-    Judged are what the model does (answers, labels, pairs) and how well it expects; they can disagree.
-    """
-    by_name = {row["name"]: row for row in rows if row["direction"] != "unknown"}
-    told = [next((by_name[name] for name in names if name in by_name), None) for names in (_OUTCOMES, _BESIDE)]
-    chosen = sorted(filter(None, told), key=lambda row: row["direction"] == "same")
-    if not chosen:
-        return {
-            "direction": "unknown",
-            "text": "There is nothing to compare: the run was not measured before and after.",
-        }
-    directions = {row["direction"] for row in chosen} - {"same"}
-    overall = directions.pop() if len(directions) == 1 else "mixed" if directions else "same"
-    opening = {
-        "better": "The model learned",
-        "worse": "The model got worse",
-        "same": "Training changed nothing that was measured",
-        "mixed": "The model changed, and not only for the better",
-    }[overall]
-    return {"direction": overall, "text": f"{opening}: {' and '.join(_movement(row) for row in chosen)}."}
-
-
-def _movement(row: dict[str, Any]) -> str:
-    title = find_metric(row["name"]).word
-    if row["direction"] == "same":
-        return f"{title} stayed at {row['after_text']}"
-    word = "rose" if row["after"] > row["before"] else "fell"
-    return f"{title} {word} from {row['before_text']} to {row['after_text']}"
 
 
 def paired_samples(

@@ -10,13 +10,14 @@ from engine.evaluation.markup import escape_html
 from engine.evaluation.report_confusion import confusion_section
 from engine.evaluation.report_markdown import TEST_TITLE, few_shot_title, worth_knowing
 from engine.evaluation.report_memory import memory_section
+from engine.evaluation.report_metrics import SURE
 from engine.evaluation.report_preflight import preflight_section
 from engine.runs.curves import Curve
 from engine.runs.events import word_to_number
 from engine.text import clean_line, human_count, human_duration
 
 MAX_SAMPLE_CHARS = 6000
-_GLYPHS = {"better": "✓", "worse": "✗", "same": "=", "mixed": "◆", "unknown": ""}
+_GLYPHS = {"better": "✓", "worse": "✗", "same": "=", "unclear": "≈", "mixed": "◆", "unknown": ""}
 # Nothing is loaded and nothing runs, even if an escape were missed.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -72,7 +73,8 @@ def _top(content: dict[str, Any]) -> str:
 
 def _state_words(content: dict[str, Any]) -> str:
     state = str(content["state"])
-    return state if state in ("stopped", "failed") else str(content["headline"]["direction"])
+    direction = str(content["headline"]["direction"])
+    return state if state in ("stopped", "failed") else "no evidence" if direction == "unclear" else direction
 
 
 def _badge(direction: str, words: str) -> str:
@@ -144,7 +146,7 @@ def _metrics(content: dict[str, Any]) -> str:
     return (
         f'<h2>Before and after</h2>\n<p class="soft">{escape_html(note)}.</p>\n'
         f'<div class="card table"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
-        f"{_few_shot(few_shot)}"
+        f'\n<p class="soft">{SURE}</p>{_few_shot(few_shot)}'
     )
 
 
@@ -190,7 +192,8 @@ def _metric_row(row: dict[str, Any], *, prompted: bool) -> str:
     return (
         f"<tr><td>{escape_html(row['title'])}<small>{escape_html(note)}</small></td>"
         f'<td class="number">{escape_html(row["before_text"])}</td>{shown}'
-        f'<td class="number after">{escape_html(row["after_text"])}</td>'
+        f'<td class="number after">{escape_html(row["after_text"])}'
+        f"<small>{escape_html(row['after_interval_text'])}</small></td>"
         f'<td class="bars">{_bars(row)}</td><td>{verdict}</td></tr>'
     )
 

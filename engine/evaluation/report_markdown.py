@@ -6,6 +6,7 @@ from engine.catalog.metrics import find_metric
 from engine.evaluation.markup import code_block, escape_markdown, inline_code
 from engine.evaluation.report_confusion import confusion_markdown
 from engine.evaluation.report_memory import memory_words
+from engine.evaluation.report_metrics import SURE
 from engine.evaluation.report_preflight import preflight_markdown
 from engine.runs.alarm_notices import is_alarm
 from engine.text import clean_line, human_count, human_duration
@@ -38,13 +39,15 @@ def _metrics(content: dict[str, Any]) -> str:
     few_shot = content["few_shot"]
     columns = ["before", *(["few_shot"] if few_shot else []), "after"]
     rows = [
-        f"| {_titled(row)} | " + " | ".join(row[f"{column}_text"] for column in columns) + f" | {row['verdict']} |"
+        f"| {_titled(row)} | "
+        + " | ".join(row[f"{column}_text"] for column in columns)
+        + f" | {row['after_interval_text']} | {row['verdict']} |"
         for row in content["metrics"]
     ]
     note = f"{content['evaluated']['num_rows']:,} held-out rows."
     names = [few_shot_title(few_shot) if column == "few_shot" else column for column in columns]
-    table = [f"| | {' | '.join(names)} | |", f"|---|{'---:|' * len(names)}---|", *rows]
-    return "\n".join(["## Before and after", "", note, "", *table, *_few_shot(few_shot)])
+    table = [f"| | {' | '.join(names)} | 95 % interval | |", f"|---|{'---:|' * len(names)}---:|---|", *rows]
+    return "\n".join(["## Before and after", "", note, "", *table, "", SURE, *_few_shot(few_shot)])
 
 
 def _titled(row: dict[str, Any]) -> str:
@@ -58,9 +61,12 @@ def _test(test: dict[str, Any] | None) -> str:
         return ""
     note = f"{test['num_rows']:,} rows that decided nothing: neither training nor the choice of a checkpoint saw them."
     rows = [
-        f"| {_titled(row)} | {row['before_text']} | {row['after_text']} | {row['verdict']} |" for row in test["metrics"]
+        f"| {_titled(row)} | "
+        + " | ".join(row[key] for key in ("before_text", "after_text", "after_interval_text", "verdict"))
+        + " |"
+        for row in test["metrics"]
     ]
-    head = ["| | before | after | |", "|---|---:|---:|---|"]
+    head = ["| | before | after | 95 % interval | |", "|---|---:|---:|---:|---|"]
     return "\n".join([f"## {TEST_TITLE}", "", note, "", *head, *rows])
 
 

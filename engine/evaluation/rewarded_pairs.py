@@ -13,6 +13,7 @@ from engine.evaluation.batches import in_batches
 from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.job import Examined, Job
 from engine.evaluation.measurement import Sample
+from engine.evaluation.row_groups import mean_group, pair_groups
 from engine.evaluation.scores import score_pairs
 from engine.objectives.pair_batches import grouped, padded
 from engine.objectives.reward_model import reward_losses
@@ -43,20 +44,27 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
         job.remarks.append(f"There is no {job.kind} pair to judge.")
     by_id = {row["id"]: row for row in wanted}
     names = [segment.row_id for segment in sides[::2]]
+    losses = _losses(job, chosen, rejected)
+    metrics = score_pairs(chosen, rejected, job.metrics)
+    if losses:
+        metrics["loss"] = sum(losses) / len(losses)
     return Examined(
-        metrics=_loss(job, chosen, rejected) | score_pairs(chosen, rejected, job.metrics),
+        metrics=metrics,
         samples=[
             _sample(by_id[name], *pair) for name, pair in zip(names, zip(chosen, rejected, strict=True), strict=False)
         ][: NUM_SAMPLES if want_generation else 0],
         num_rows=len(chosen),
+        rows=[
+            *mean_group("loss", names[: len(losses)], losses),
+            *pair_groups(names[: len(chosen)], chosen, rejected, metrics),
+        ],
     )
 
 
-def _loss(job: Job, chosen: Sequence[float], rejected: Sequence[float]) -> dict[str, float]:
-    if not chosen:
-        return {}
+def _losses(job: Job, chosen: Sequence[float], rejected: Sequence[float]) -> list[float]:
     chosen_B, rejected_B = (torch.tensor(rewards, dtype=torch.float64) for rewards in (chosen, rejected))
-    return {"loss": float(reward_losses(chosen_B, rejected_B, job.recipe.reward_model.centering).mean())}
+    losses_B: torch.Tensor = reward_losses(chosen_B, rejected_B, job.recipe.reward_model.centering)
+    return [float(loss) for loss in losses_B]
 
 
 def _score(job: Job, sides: Sequence[Segment]) -> list[float]:

@@ -11,9 +11,11 @@ from engine.data.rows import Row, asked
 from engine.evaluation.batches import in_batches
 from engine.evaluation.generation import Answerer, EvaluationInterrupted, Written, generation_share
 from engine.evaluation.job import Examined, Job
+from engine.evaluation.kept_rows import RowGroup, only
 from engine.evaluation.measurement import TEST_PHASES, Sample
 from engine.evaluation.metrics.kl import row_kl
 from engine.evaluation.prompts import Question, question_from_prompt
+from engine.evaluation.row_groups import group, mean_group
 from engine.evaluation.scores import score_completions
 from engine.evaluation.scoring import TokenRow, TokenScorer
 from engine.objectives.reference import Reference
@@ -70,7 +72,19 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
         num_rows=len(answered),
         num_generated=len(answered),
         answers=[_answer(each) for each in answered],
+        rows=only(_groups(answered, kl_sums), metrics),
     )
+
+
+def _groups(answered: Sequence[Answered], kl_sums: Sequence[float] | None) -> list[RowGroup]:
+    ids = [each.question.id for each in answered]
+    lengths = [len(each.written.ids) for each in answered]
+    return [
+        *mean_group("reward", ids, [each.earned.total for each in answered]),
+        *mean_group("solved_rate", ids, [float(bool(each.earned.solved)) for each in answered]),
+        *mean_group("completion_length", ids, lengths),
+        *group({"kl": "ratio"}, ids if kl_sums else [], list(zip(kl_sums or [], lengths, strict=False))),
+    ]
 
 
 def _questions(job: Job) -> list[tuple[Row, Question]]:

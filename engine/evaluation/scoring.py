@@ -28,10 +28,11 @@ _MIN_CHUNK = 16
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """One row ready for the model: ids, and which of them are learned from."""
+    """One row ready for the model: ids, which of them are learned from, and the name of the row they come from."""
 
     input_ids: Sequence[int]
     trained_mask: Sequence[bool | int]
+    id: str = ""
 
     @property
     def num_trained(self) -> int:

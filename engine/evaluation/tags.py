@@ -3,7 +3,7 @@
 Shapes: B rows, T tokens, C tags.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,9 @@ from engine.data.shapes_tags import OUTSIDE
 from engine.evaluation.batches import in_batches
 from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.job import Examined, Job
+from engine.evaluation.kept_rows import RowGroup, only
 from engine.evaluation.measurement import Sample
+from engine.evaluation.row_groups import group, tag_groups
 from engine.evaluation.scores import score_tags
 from engine.objectives.label_batches import TagCollator
 from engine.objectives.sequences import IGNORED, make_segment
@@ -68,7 +70,15 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
         num_rows=len(scores),
         num_tokens=num_words,
         answers=[_answer(row, score) for row, score in done],
+        rows=_groups(done, loss | metrics),
     )
+
+
+def _groups(done: Sequence[tuple[TagRow, TagScore]], metrics: Mapping[str, float]) -> list[RowGroup]:
+    ids = [str(row.row["id"]) for row, _ in done]
+    losses = [(score.loss, score.num_words) for _, score in done]
+    given, right = [score.given for _, score in done], [row.row["tags"] for row, _ in done]
+    return only([*group({"loss": "ratio"}, ids, losses), *tag_groups(ids, given, right, metrics)], metrics)
 
 
 def _tag_rows(job: Job) -> list[TagRow]:

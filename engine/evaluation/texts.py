@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from engine.catalog.metrics import GENERATING_CHOICES, METRIC_NAMES, find_metric
 from engine.data.chat_template import TemplateRefusedError
 from engine.data.cleaning.personal import hide_secrets
+from engine.data.rendered import Rendered
 from engine.evaluation.batches import in_batches
 from engine.evaluation.general_text import general_rows
 from engine.evaluation.generation import Answerer, EvaluationInterrupted, context_length, generation_share
 from engine.evaluation.job import DEFAULT_MAX_LENGTH, Examined, Job
-from engine.evaluation.measurement import TEST_PHASES, Sample
+from engine.evaluation.kept_rows import RowGroup, only
+from engine.evaluation.measurement import COMPARED_PHASES, TEST_PHASES, Sample
 from engine.evaluation.prompts import (
     CONTINUATION_TOKENS,
     Question,
     question_from_prompt,
     question_from_row,
 )
+from engine.evaluation.row_groups import answer_groups, token_groups
 from engine.evaluation.scores import score_answers, score_sums
 from engine.evaluation.scoring import RowScore, TokenRow, TokenScorer
 from engine.evaluation.target_scoring import TargetScorer
@@ -145,7 +148,31 @@ class _TextJob:
             num_tokens=sum(score.tokens for score in scores),
             num_generated=len(answers),
             answers=[answer_record(question, text) for question, text in answers],
+            rows=self._groups(token_rows, scores, general, others, answers, metrics),
         )
+
+    def _groups(
+        self,
+        token_rows: Sequence[TokenRow],
+        scores: Sequence[RowScore],
+        general: Sequence[TokenRow],
+        others: Sequence[RowScore],
+        answers: Sequence[tuple[Question, str]],
+        metrics: Mapping[str, float],
+    ) -> list[RowGroup]:
+        if self.job.phase not in COMPARED_PHASES:
+            return []
+        taught = token_groups([row.id for row in token_rows][: len(scores)], scores)
+        known = token_groups(
+            [row.id for row in general][: len(others)], others, {"general_perplexity": "exp_ratio"}, accuracy=""
+        )
+        written = answer_groups(
+            [question.id for question, _ in answers],
+            [text for _, text in answers],
+            [question.expected for question, _ in answers],
+            metrics,
+        )
+        return only([*taught, *known, *written], metrics)
 
     def _token_rows(self) -> list[TokenRow]:
         """Return the sequences of the held-out rows; of plain text, where a row can be a book, as many as rows."""
@@ -160,7 +187,7 @@ class _TextJob:
         if self.job.few_shot:
             return self.job.few_shot.token_rows(rows)
         sequences = rendered.sequences[:limit] if self.plain_text else rendered.sequences
-        token_rows = [TokenRow(sequence.input_ids, sequence.trained_mask) for sequence in sequences]
+        token_rows = [_token_row(sequence) for sequence in sequences]
         return [row for row in token_rows if row.num_trained]
 
     def _general_rows(self) -> list[TokenRow]:
@@ -168,7 +195,7 @@ class _TextJob:
         if "general_text" not in self.job.metrics or self.job.phase in TEST_PHASES:
             return []
         sequences = self.job.renderer.render_rows(general_rows()).sequences
-        return [TokenRow(sequence.input_ids, sequence.trained_mask) for sequence in sequences]
+        return [_token_row(sequence) for sequence in sequences]
 
     def _scored_questions(self) -> list[Question]:
         """Return the held-out rows to be answered and compared; during training only where they say what is best."""
@@ -222,20 +249,25 @@ class _TextJob:
         return list(range(first, len(questions)))
 
     def _score(self, rows: Sequence[TokenRow]) -> list[RowScore]:
+        """Return the sums of each row, in the order of the rows."""
         scorer = self._scorer()
-        scores: list[RowScore] = []
+        found: dict[int, RowScore] = {}
 
-        def score(batch: Sequence[TokenRow]) -> list[RowScore]:
+        def score(batch: Sequence[tuple[int, TokenRow]]) -> list[RowScore]:
             if self.job.should_stop():
                 raise EvaluationInterrupted
-            return scorer.score(batch)
+            return scorer.score([row for _, row in batch])
 
-        for batch, found in in_batches(
-            rows, lambda row: len(row.input_ids), self.job.max_batch_tokens, score, self.job.tell_smaller
+        for batch, scores in in_batches(
+            list(enumerate(rows)),
+            lambda each: len(each[1].input_ids),
+            self.job.max_batch_tokens,
+            score,
+            self.job.tell_smaller,
         ):
-            scores.extend(found)
+            found.update({place: each for (place, _), each in zip(batch, scores, strict=True)})
             self.job.advance(len(batch))
-        return scores
+        return [found[place] for place in range(len(rows))]
 
     def _scorer(self) -> TokenScorer | TargetScorer:
         job = self.job
@@ -290,6 +322,10 @@ class _TextJob:
                 f"{num_too_long} sample prompts fill the model's context of {context_length(self.job.model)} tokens "
                 "and were not answered."
             )
+
+
+def _token_row(sequence: Rendered) -> TokenRow:
+    return TokenRow(sequence.input_ids, sequence.trained_mask, sequence.id)
 
 
 def _general_numbers(scores: Sequence[RowScore]) -> dict[str, float]:

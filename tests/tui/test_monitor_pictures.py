@@ -80,10 +80,12 @@ def report(**changes: Any) -> dict[str, Any]:
     ]
     before = {"loss": 3.5, "perplexity": 33.1, "token_accuracy": 0.1, "exact_match": 0.0, "rougeL": 0.05}
     after = {"loss": 0.21, "perplexity": 1.23, "token_accuracy": 0.994, "exact_match": 0.97, "rougeL": 0.99}
+    margins = {"loss": "±0.03", "perplexity": "±0.04", "token_accuracy": "±0.3", "rougeL": "±2.6"}
     metrics = [
         {
             "name": metric.name, "title": metric.title, "before_text": metric.format(before[metric.name]),
-            "after_text": metric.format(after[metric.name]), "direction": "better",
+            "after_text": metric.format(after[metric.name]), "after_margin_text": margins.get(metric.name, ""),
+            "direction": "unclear" if metric.name == "exact_match" else "better",
         }
         for metric in METRICS if metric.name in before
     ]  # fmt: skip

@@ -16,8 +16,10 @@ from engine.runs.directory import RunDirectory
 from engine.runs.follow_ups import FollowUp, follow_ups
 from engine.text import clean, clean_line, human_count, human_duration
 from tui.summary import (
+    MARGIN_HEAD,
     NO_MISTAKES,
     TEST_ROWS,
+    MetricRow,
     best_sample,
     checks_of,
     few_shot_of,
@@ -36,7 +38,12 @@ from tui.worker_errors import SpokenErrors
 if TYPE_CHECKING:
     from tui.app import FtwizardApp
 
-_VERDICTS = {"better": ("▲ better", "$success"), "worse": ("▼ worse", "$error"), "same": ("= same", "$text-muted")}
+_VERDICTS = {
+    "better": ("▲ better", "$success"),
+    "worse": ("▼ worse", "$error"),
+    "same": ("= same", "$text-muted"),
+    "unclear": ("≈ no evidence", "$text-muted"),
+}
 _COLUMNS = (("before", "Before"), ("expected", "Expected"), ("after", "After"))
 
 
@@ -159,12 +166,7 @@ class ResultScreen(SpokenErrors, Screen[None]):
 def metric_table(report: dict[str, Any]) -> list[Content]:
     """Return the table of before and after as lines."""
     prompted, verdict = few_shot_of(report)
-    head = f"{prompted:>14}" if prompted else ""
-    lines = [muted(f"{'Held-out rows':<20}{'before':>12}{head}{'after':>12}")]
-    for row in metric_rows(report):
-        words, style = _VERDICTS.get(row.direction, ("", ""))
-        values = f"{row.title:<20}{row.before:>12}" + (f"{row.few_shot:>14}" if prompted else "")
-        lines.append(Content.assemble((values, ""), (f"{row.after:>12}", "bold"), (f"   {words}", style)))
+    lines = _table_lines("Held-out rows", metric_rows(report), prompted)
     if verdict:
         lines.append(Content(verdict))
     lines += _test_lines(report)
@@ -176,11 +178,23 @@ def _test_lines(report: dict[str, Any]) -> list[Content]:
     num_rows, rows = last_test(report)
     if not rows:
         return []
-    lines = [muted(f"{f'{num_rows:,} {TEST_ROWS}':<20}")]
+    return _table_lines(f"{num_rows:,} {TEST_ROWS}", rows)
+
+
+def _table_lines(title: str, rows: Sequence[MetricRow], prompted: str = "") -> list[Content]:
+    """Return the head and one line a metric; the margin stands behind the number that it belongs to."""
+    sure = any(row.margin for row in rows)
+    # Long heads, such as that of the test rows, take the place of those behind them.
+    heads = f"{'before':>12}" + (f"{prompted:>14}" if prompted else "") + f"{'after':>10}"
+    heads += f" {MARGIN_HEAD:<6}" if sure else ""
+    lines = [muted(f"{title:<20}{heads}" if len(title) < 20 else title)]
     for row in rows:
         words, style = _VERDICTS.get(row.direction, ("", ""))
-        values = f"{row.title:<20}{row.before:>12}"
-        lines.append(Content.assemble((values, ""), (f"{row.after:>12}", "bold"), (f"   {words}", style)))
+        values = f"{row.title:<20}{row.before:>12}" + (f"{row.few_shot:>14}" if prompted else "")
+        margin = f" {row.margin:<6}" if sure else ""
+        lines.append(
+            Content.assemble((values, ""), (f"{row.after:>10}", "bold"), (margin, "$text-muted"), (f"  {words}", style))
+        )
     return lines
 
 

@@ -39,3 +39,24 @@ def row_bleu(predictions: Sequence[str], references: Sequence[str]) -> list[floa
         scorer.sentence_score(prediction, [reference]).score / 100
         for prediction, reference in zip(predictions, references, strict=True)
     ]
+
+
+def bleu_counts(predictions: Sequence[str], references: Sequence[str]) -> list[list[float]]:
+    """Return what each row adds to BLEU: length, expected length, right runs of 1 to 4 words, all such runs."""
+    scorer = BLEU(effective_order=True)
+    scores = [scorer.sentence_score(text, [expected]) for text, expected in zip(predictions, references, strict=True)]
+    return [[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores]
+
+
+def bleu_of_counts(sums: Sequence[float]) -> float:
+    """Return BLEU of the sums of `bleu_counts` over rows, as sacreBLEU gives it for all of them at once."""
+    length, expected, *runs = sums
+    order = len(runs) // 2
+    score = BLEU.compute_bleu(
+        correct=list(runs[:order]),
+        total=list(runs[order:]),
+        sys_len=int(length),
+        ref_len=int(expected),
+        smooth_method="exp",
+    )
+    return float(score.score) / 100

@@ -39,3 +39,15 @@ def row_chrf(predictions: Sequence[str], references: Sequence[str]) -> list[floa
         scorer.sentence_score(prediction, [reference]).score / 100
         for prediction, reference in zip(predictions, references, strict=True)
     ]
+
+
+def chrf_counts(predictions: Sequence[str], references: Sequence[str]) -> list[list[float]]:
+    """Return what each row adds to chrF: for runs of 1 to 6 characters how many are written, expected and both."""
+    # Public calls give the score alone; this is what sacreBLEU's own significance tests use.
+    counts: list[list[float]] = CHRF()._extract_corpus_statistics(list(predictions), [list(references)])
+    return counts
+
+
+def chrf_of_counts(sums: Sequence[float]) -> float:
+    """Return chrF of the sums of `chrf_counts` over rows, as sacreBLEU gives it for all of them at once."""
+    return float(CHRF()._compute_score_from_stats(list(sums)).score) / 100
