@@ -192,7 +192,8 @@ def choose_name(objective: str, base: str, source: Any) -> str:
     data = _source_title(first)
     model = PurePath(base.split(":", 1)[-1]).name or base
     if is_run_reference(base):
-        model = plain_name(model)
+        # After the model at the start of the chain: lists show the beginning of a title, and its data tells runs apart.
+        model = re.split("-on-|-reads-", plain_name(model))[0]
     verb = "reads" if find_objective(objective).plain_text else "on"
     return clean_line(f"{model} {verb} {data}", max_chars=_PLAN_NAME_CHARS)
 

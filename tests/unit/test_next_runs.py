@@ -162,10 +162,10 @@ def test_a_verb_without_a_recipe_needs_changes_that_are_one() -> None:
     assert "model" in said.output
 
 
-def test_a_next_run_is_called_after_what_it_starts_from_without_its_date() -> None:
+def test_a_next_run_is_called_after_the_model_at_the_start_of_the_chain() -> None:
     base = "run:20261201-101010-smollm2-on-rows-k3f9"
     made = plan({"model": {"base": "run:latest"}}, model=tiny(base=base, from_run="x"))
-    assert made.recipe.name == "smollm2-on-rows on rows"
+    assert made.recipe.name == "smollm2 on rows"
     renamed = plan(model=tiny(base="run:my model", from_run="x"))
     assert renamed.recipe.name == "my model on rows"
 

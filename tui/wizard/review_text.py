@@ -51,7 +51,7 @@ def plan_content(plan: "Plan", problems: list[Problem], width: int, *, xray: str
 def _what_lines(plan: "Plan") -> list[Content]:
     recipe, data = plan.recipe, plan.data
     rank = f", rank {recipe.method.rank}" if recipe.method.rank and recipe.method.facts.learns == "low-rank" else ""
-    base = tail(_base(plan), 48)
+    base = tail(_base(plan), 53)
     return [
         _line("Model", (base, "bold"), f"  {human_count(plan.model.num_params)} weights"),
         _line("Method", (clean_line(recipe.method.name or ""), "bold"), f"{rank} on {clean_line(plan.device.name)}"),
