@@ -40,7 +40,8 @@ def loading_code(plan: Plan, base: BaseReference, kind: Kind, *, tokenizer_class
     """
     model_class, writes = CLASSES[plan.task.head], plan.task.writes
     names = [model_class, tokenizer_class, *(["GenerationConfig"] if kind == "adapter" and writes else [])]
-    lines = [f"from transformers import {', '.join(names)}"]
+    lines = ["import re", ""] if plan.task.head == "token-classification" else []
+    lines.append(f"from transformers import {', '.join(names)}")
     own = plan.recipe.method.facts.learns == "bottleneck"
     if kind == "adapter":
         lines += [*([] if own else ["from peft import PeftModel"]), *_base_code(plan, base)]
@@ -64,6 +65,15 @@ _OWN_LOADER = [
     f"from {LOADER.removesuffix('.py')} import load_adapter  # peft does not know these adapters",
     "",
     "model = load_adapter(base, folder)",
+]
+
+
+_TAGGING = [
+    "numbers = model(**inputs).logits.argmax(-1)[0].tolist()",
+    'for word in re.finditer(r"\\w+|[^\\w\\s]", text):',
+    "    # A word has the tag of the first token that holds a letter of it.",
+    "    places = [place for place, (_, end) in enumerate(offsets) if end > word.start()]",
+    '    print(word.group(), model.config.id2label[numbers[places[0]]] if places else "O")',
 ]
 
 
@@ -94,6 +104,12 @@ def _input_code(plan: Plan, prompt: str) -> Sequence[str]:
         return [
             f'text = {json.dumps(prompt)} + f" {{tokenizer.mask_token}}."',
             'inputs = tokenizer(text, return_tensors="pt")',
+        ]
+    if plan.task.head == "token-classification":
+        return [
+            f"text = {json.dumps(prompt)}",
+            'inputs = tokenizer(text, return_offsets_mapping=True, return_tensors="pt")',
+            'offsets = inputs.pop("offset_mapping")[0].tolist()',
         ]
     if not plan.recipe.goal.converses or plan.model.kind != "decoder":
         return [f'inputs = tokenizer({json.dumps(prompt)}, return_tensors="pt")']
@@ -135,4 +151,4 @@ def _asking(plan: Plan) -> Sequence[str]:
         case "sequence-classification":
             return ["print(model.config.id2label[int(model(**inputs).logits.argmax(-1))])"]
         case _:
-            return ["print(model(**inputs).logits.argmax(-1)[0].tolist())"]
+            return _TAGGING

@@ -8,6 +8,7 @@ import yaml
 
 from engine.catalog.base_models import BASE_MODELS
 from engine.catalog.metrics import Metric
+from engine.catalog.objectives import Signal
 from engine.deployment.base_reference import BaseReference, base_reference
 from engine.deployment.loading_code import LOADER, PIPELINES, Kind, loading_code
 from engine.deployment.parity import Parity
@@ -21,6 +22,9 @@ from engine.recipe.schema import Recipe
 from engine.recipe.sources import flatten, unflatten
 from engine.runs.directory import RunDirectory
 from engine.text import clean_line, human_count
+
+_PROMPTS: dict[Signal, str] = {"text": "Once upon a time", "tags": "Ada Lovelace was born in London in 1815."}
+"""What a model is asked in its card where nobody typed a sample prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,6 @@ def read_card_facts(
     after = load_measurement(run.evaluation_folder / "after.json")
     # Never a row of the data: cards are published, data may be private.
     typed = plan.recipe.evaluation.sample_prompts
-    plain_text = plan.recipe.goal.plain_text
     return CardFacts(
         run_id=run.run_id,
         plan=plan,
@@ -69,7 +72,7 @@ def read_card_facts(
         parity=parity,
         quantization_gap=quantization_gap,
         versions=read_versions(run.environment_file),
-        prompt=typed[0] if typed else "Once upon a time" if plain_text else "Hello!",
+        prompt=typed[0] if typed else _PROMPTS.get(plan.task.signal, "Hello!"),
         license=next((card.license for card in BASE_MODELS if card.name == plan.model.base), None),
     )
 
