@@ -216,6 +216,8 @@ async def test_what_nobody_expected_has_no_column(finished: FakeRun, tmp_path: P
         await pilot.press("enter")
         await wait_for(pilot, lambda: "After" in shown(app) and "two" in shown(app), "the answers")
         assert "Expected" not in shown(app)
+        # Nothing to turn to.
+        assert "Prompt 1 of 1  p" in shown(app)
 
 
 @pytest.mark.parametrize(

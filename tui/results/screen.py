@@ -130,7 +130,8 @@ class ResultScreen(SpokenErrors, Screen[None]):
         self.query_one("#answer-expected").display = asked
         index = self._sample % len(samples)
         sample = samples[index]
-        head = Content.assemble((f"Prompt {index + 1} of {len(samples)}  ", "bold $accent"))
+        turns = " (← →)" if len(samples) > 1 else ""
+        head = Content.assemble((f"Prompt {index + 1} of {len(samples)}{turns}  ", "bold $accent"))
         self.query_one("#prompt", Static).update(Content("").join([head, Content(clean(sample.get("prompt") or ""))]))
         for name, _ in _COLUMNS:
             text = clean(sample.get(name) or "").strip() or "(nothing)"
