@@ -187,3 +187,12 @@ def test_paths_that_are_no_utf8_survive_the_file(tmp_path: Path) -> None:
         found = newest_draft(tmp_path).draft
         assert found is not None
         assert found.value("data.source") == odd
+
+
+def test_the_first_step_that_still_asks_is_the_one_without_an_answer() -> None:
+    told = {"objective": "chat", "model": {"base": "run:x"}, "data": {"source": "rows.jsonl"}}
+    assert new_draft().first_open == "objective"
+    assert new_draft(you={**told, "model": {}}).first_open == "model"
+    assert new_draft(you={**told, "data": {}}).first_open == "data"
+    assert new_draft(you=told).first_open == "review"
+    assert new_draft(preset="p", preset_tree=told).first_open == "review"
