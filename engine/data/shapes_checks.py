@@ -30,8 +30,19 @@ def label_findings(train: Sequence[Row], held_out: Sequence[Row] = ()) -> list[F
     if not counts:
         return [_unlabelled(train)]
     findings = [_single(*counts.most_common(1)[0], train)] if len(counts) == 1 and not _any_unlabelled(train) else []
+    findings += [_unnamed_tags()] if "tags" in train[0] and all(map(str.isdigit, counts)) else []
     unseen = [(label, row["id"]) for row in held_out for label in _labels(row) if label not in counts]
     return [*findings, *([_unseen(unseen)] if unseen else [])]
+
+
+def _unnamed_tags() -> Finding:
+    return Finding(
+        code="data.unnamed_tags",
+        message="The tags are numbers, and nothing says which of them is no entity: each number counts as an entity.",
+        fix="Set token_classification.tag_names to their names in order, such as O, B-PER, I-PER.",
+        path="token_classification.tag_names",
+        severity="warning",
+    )
 
 
 def _may_have_labels(row: Row) -> bool:

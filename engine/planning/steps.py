@@ -20,8 +20,14 @@ def count_sequences(data: DataProfile, max_length: int, *, packing: bool, text: 
     """
     if data.lengths is None or not (packing or text):
         return data.num_train
-    filled = math.ceil(data.lengths.total / max_length)
-    return max(1, filled if packing else max(filled, data.num_train)) if data.num_train else 0
+    if not data.num_train:
+        return 0
+    filled = data.lengths.total / max_length
+    if packing:
+        return max(1, math.ceil(filled))
+    # The last window of a long row is half full in the mean; a short row is one window.
+    short = data.num_train * covered_share(data.lengths, max_length)
+    return max(1, data.num_train, math.ceil(filled + (data.num_train - short) / 2))
 
 
 def _known_shares(lengths: LengthProfile) -> list[tuple[float, int]]:

@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from engine.catalog.metrics import METRICS, find_metric
 from engine.catalog.objectives import OBJECTIVES
+from engine.data.cleaning.clean import unasked
 from engine.data.sequence_length import sequence_length
-from engine.planning.profiles import DataProfile, LengthProfile, ModelProfile
+from engine.data.shapes_checks import label_findings
+from engine.evaluation.report_data import metric_row
+from engine.planning.profiles import CheckResult, DataProfile, LengthProfile, ModelProfile
+from engine.planning.steps import count_sequences
 from engine.recipe.fields import recipe_fields
 from engine.recipe.problems import Problem
 from engine.recipe.schema import Recipe
@@ -16,16 +21,26 @@ from tests.tui.fake_xray import FakeXray
 from tests.unit.made_plans import plan
 from tui.backend import Choice, PresetRow, WorkProgress
 from tui.home.entries import home_entries
+from tui.monitor import panels
 from tui.plain_xray import page_lines
+from tui.results.screen import metric_table, shortened
 from tui.verbs.data_cli import data_app
 from tui.wizard import lengths
 from tui.wizard.data_sources import builtin_for
 from tui.wizard.data_text import summary_content, work_content
 from tui.wizard.draft import Draft, FoundDraft
+from tui.wizard.facts import Facts
 from tui.wizard.model import is_folder, template_words
 from tui.wizard.review_text import plan_content
 from tui.wizard.settings import best_values
-from tui.wizard.settings_rows import SECTION_TITLES, TITLE_WIDTH, fitting_metrics, unread_settings, value_text
+from tui.wizard.settings_rows import (
+    SECTION_TITLES,
+    TITLE_WIDTH,
+    editable_fields,
+    fitting_metrics,
+    unread_settings,
+    value_text,
+)
 from tui.wizard.xray_text import HIDDEN_WORDS, headline, help_words, legend_content
 from tui.wizard.xray_text import summary_content as xray_summary
 
@@ -198,3 +213,55 @@ def test_the_xray_tells_sources_from_rows() -> None:
     length, why = sequence_length(recipe, model("encoder-decoder").model_copy(update={"context_length": 99}), SHORT)
     assert (length, why) == (16, "the longest source has 9 tokens")
     assert "row" in sequence_length(recipe, model("decoder").model_copy(update={"context_length": 99}), SHORT)[1]
+
+
+def test_every_column_of_the_evaluations_is_apart_from_the_next() -> None:
+    names = [panels._TITLES.get(metric.name, metric.title.lower()) for metric in METRICS]
+    assert max(map(len, names)) < panels._CELL_WIDTH
+
+
+def test_long_names_of_metrics_keep_the_table_of_the_result_straight() -> None:
+    measured = {"loss": 3.0, "masked_perplexity": 41.9, "general_masked_perplexity": 35.7}
+    rows = [metric_row(find_metric(name), {"metrics": measured}, {"metrics": measured}) for name in measured]
+    lines = [line.plain for line in metric_table({"metrics": rows})]
+    assert len({len(line.rstrip().rpartition("=")[0]) for line in lines[1:]}) == 1
+
+
+def test_a_long_prompt_leaves_room_for_what_is_said_to_it() -> None:
+    talk = "\n".join(f"Doctor: line {number}" for number in range(40))
+    assert shortened("What is 2 + 2?") == "What is 2 + 2?"
+    assert len(shortened(talk).splitlines()) == 4
+    assert len(shortened("word " * 400)) < 330
+
+
+def test_numbers_as_tags_are_told() -> None:
+    rows = [{"id": f"a:{number}", "tokens": ["Mia", "runs"], "tags": ["1", "0"]} for number in range(3)]
+    assert [found.code for found in label_findings(rows)] == ["data.unnamed_tags"]
+    named = [{**row, "tags": ["B-PER", "O"]} for row in rows]
+    assert label_findings(named) == []
+
+
+def test_checks_that_ask_nothing_of_such_rows_are_not_listed() -> None:
+    assert unasked({"id": "a", "text": "t"}) == {"contradictions", "repeated_answers", "class_balance"}
+    assert unasked({"id": "a", "text": "t", "label": "x"}) == {"repeated_answers"}
+    assert unasked({"id": "a", "tokens": ["t"], "tags": ["O"]}) == {"repeated_answers", "class_balance"}
+    assert unasked({"id": "a", "prompt": [], "completion": []}) == frozenset()
+
+
+def test_switches_of_checks_that_were_not_made_are_not_shown() -> None:
+    made = [CheckResult(name=name, action="report") for name in ("secrets", "hidden_characters")]
+    data = PAIRS.model_copy(update={"checks": made})
+    shown = {field.path for field in editable_fields(recipe_fields(), Draft({"objective": "chat"}), Facts(data=data))}
+    assert {"data.cleaning.secrets", "data.cleaning.leaked_rows"} <= shown
+    assert "data.cleaning.class_balance" not in shown
+    assert "data.text_unit" not in shown
+    mine = Draft({"objective": "chat", "data.cleaning.class_balance": "off"})
+    assert "data.cleaning.class_balance" in {f.path for f in editable_fields(recipe_fields(), mine, Facts(data=data))}
+
+
+def test_windows_of_text_count_their_last_ones() -> None:
+    lengths = LengthProfile(count=100, mean=1000, p50=1000, p90=1000, p99=1000, longest=1000, total=100_000)
+    data = DataProfile(format="text", num_train=100, lengths=lengths)
+    # A thousand tokens are eight windows of 132, the last of them not full.
+    assert abs(count_sequences(data, 132, packing=False, text=True) - 800) <= 16
+    assert count_sequences(data, 2000, packing=False, text=True) == 100

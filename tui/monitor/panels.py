@@ -16,9 +16,12 @@ _TITLES = {
     "token_accuracy": "token acc", "exact_match": "exact", "rouge1": "rouge-1", "rougeL": "rouge-L", "chrf": "chrF",
     "f1_macro": "macro F1", "f1_micro": "micro F1", "entity_f1": "entity F1", "entity_precision": "precision",
     "entity_recall": "recall", "reward_accuracy": "reward acc", "reward_margin": "margin", "kl": "KL",
-    "solved_rate": "solved", "completion_length": "length",
+    "solved_rate": "solved", "completion_length": "length", "masked_perplexity": "perplexity",
+    "masked_accuracy": "guessed", "general_perplexity": "general", "general_masked_perplexity": "general",
 }  # fmt: skip
 _BAR_MOST = 28
+ASKED_CHARS = 240
+"""Of a prompt: three lines of 80 columns."""
 _LABEL_WIDTH, _CELL_WIDTH = 12, 12
 
 _TEST_LABELS = {"test_before": "test, before", "test": "test, after"}
@@ -119,7 +122,7 @@ def _evaluation_row(
     label = measurement_label(item)
     # The best is always a step of training, whose label leaves room for the star.
     parts: list[Content] = [
-        Content.styled(f"{label:<{_LABEL_WIDTH - 2}}", "bold" if item["phase"] in ("before", "after") else ""),
+        Content.styled(f"{label:<{_LABEL_WIDTH - 3}} ", "bold" if item["phase"] in ("before", "after") else ""),
         Content.styled("★ " if is_best else " " * max(0, _LABEL_WIDTH - max(len(label), _LABEL_WIDTH - 2)), "$accent"),
     ]
     parts += [_metric_cell(metric, item["metrics"].get(metric.name), earlier) for metric in shown]
@@ -175,7 +178,8 @@ def sample_lines(picture: Picture, prompt: int) -> list[Content]:
             ("   left, right: page", "$text-muted"),
         )
     ]
-    lines += _text_lines("asked", newest[index].get("prompt"), "")
+    # What was answered has to be seen under it; the report shows the prompt whole.
+    lines += _text_lines("asked", clean(newest[index].get("prompt") or "", max_chars=ASKED_CHARS), "")
     if newest[index].get("expected"):
         lines += _text_lines("expected", newest[index].get("expected"), "$text-muted")
     for item in reversed(picture.samples):

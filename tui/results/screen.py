@@ -45,6 +45,9 @@ _VERDICTS = {
     "unclear": ("≈ no evidence", "$text-muted"),
 }
 _COLUMNS = (("before", "Before"), ("expected", "Expected"), ("after", "After"))
+_TITLE_WIDTH = 20
+PROMPT_LINES, PROMPT_CHARS = 4, 300
+"""Of a prompt; at 80 columns it then leaves room for the answers."""
 
 
 class ResultScreen(SpokenErrors, Screen[None]):
@@ -132,7 +135,8 @@ class ResultScreen(SpokenErrors, Screen[None]):
         sample = samples[index]
         turns = " (← →)" if len(samples) > 1 else ""
         head = Content.assemble((f"Prompt {index + 1} of {len(samples)}{turns}  ", "bold $accent"))
-        self.query_one("#prompt", Static).update(Content("").join([head, Content(clean(sample.get("prompt") or ""))]))
+        prompt = Content(shortened(str(sample.get("prompt") or "")))
+        self.query_one("#prompt", Static).update(Content("").join([head, prompt]))
         for name, _ in _COLUMNS:
             text = clean(sample.get(name) or "").strip() or "(nothing)"
             right = name == "after" and text == str(clean(sample.get("expected") or "")).strip()
@@ -164,6 +168,15 @@ class ResultScreen(SpokenErrors, Screen[None]):
         self.app.leave_screen()
 
 
+def shortened(prompt: str) -> str:
+    """Return a prompt in a few lines: what is said to it stands below, and must be seen beside the numbers."""
+    lines = clean(prompt).split("\n")
+    kept = "\n".join(lines[:PROMPT_LINES])
+    if len(lines) <= PROMPT_LINES and len(kept) <= PROMPT_CHARS:
+        return kept
+    return f"{kept[:PROMPT_CHARS].rstrip()} … (whole in the report)"
+
+
 def metric_table(report: dict[str, Any]) -> list[Content]:
     """Return the table of before and after as lines."""
     prompted, verdict = few_shot_of(report)
@@ -185,13 +198,14 @@ def _test_lines(report: dict[str, Any]) -> list[Content]:
 def _table_lines(title: str, rows: Sequence[MetricRow], prompted: str = "") -> list[Content]:
     """Return the head and one line a metric; the margin stands behind the number that it belongs to."""
     sure = any(row.margin for row in rows)
+    width = max([_TITLE_WIDTH, *(len(row.title) + 1 for row in rows)])
     # Long heads, such as that of the test rows, take the place of those behind them.
     heads = f"{'before':>12}" + (f"{prompted:>14}" if prompted else "") + f"{'after':>10}"
     heads += f" {MARGIN_HEAD:<6}" if sure else ""
-    lines = [muted(f"{title:<20}{heads}" if len(title) < 20 else title)]
+    lines = [muted(f"{title:<{width}}{heads}" if len(title) < _TITLE_WIDTH else title)]
     for row in rows:
         words, style = _VERDICTS.get(row.direction, ("", ""))
-        values = f"{row.title:<20}{row.before:>12}" + (f"{row.few_shot:>14}" if prompted else "")
+        values = f"{row.title:<{width}}{row.before:>12}" + (f"{row.few_shot:>14}" if prompted else "")
         margin = f" {row.margin:<6}" if sure else ""
         lines.append(
             Content.assemble((values, ""), (f"{row.after:>10}", "bold"), (margin, "$text-muted"), (f"  {words}", style))

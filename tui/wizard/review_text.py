@@ -44,7 +44,7 @@ def plan_content(plan: "Plan", problems: list[Problem], width: int, *, xray: str
         lines.append(Content.styled("✓ Ready. Nothing speaks against this run.", "$success"))
     words = hanging(f"{xray}  {_XRAY_KEY}", LABEL_WIDTH, width - 1).lstrip()
     seen = [_line("X-ray", words.removesuffix(_XRAY_KEY), (_XRAY_KEY, "$text-muted"))] if xray else []
-    lines += [*gap, *_what_lines(plan), *seen, *_effort_lines(plan), *gap, *_memory_lines(plan, width)]
+    lines += [*gap, *_what_lines(plan), *seen, *_effort_lines(plan, width), *gap, *_memory_lines(plan, width)]
     return Content("\n").join([*lines, *gap, *notes] if notes else lines)
 
 
@@ -64,7 +64,7 @@ def _base(plan: "Plan") -> str:
     return plan.model.base if plan.model.from_run else plan.recipe.model.base
 
 
-def _effort_lines(plan: "Plan") -> list[Content]:
+def _effort_lines(plan: "Plan", width: int) -> list[Content]:
     steps, disk = plan.steps, plan.disk
     gpus = f" × {steps.num_gpus} GPUs" if steps.num_gpus > 1 else ""
     rows = steps.micro_batch * steps.accumulation * steps.num_gpus
@@ -75,7 +75,9 @@ def _effort_lines(plan: "Plan") -> list[Content]:
     duration: Content | str = "not known before the first steps"
     if plan.time is not None:
         span = f"{about(plan.time.low_s)} to {about(plan.time.high_s)}"
-        duration = Content.assemble((f"about {span}", "bold"), (f"  {clean_line(plan.time.basis)}", "$text-muted"))
+        words = hanging(f"about {span}  {clean_line(plan.time.basis)}", LABEL_WIDTH, width - 1).lstrip()
+        at = len(f"about {span}")
+        duration = Content.assemble((words[:at], "bold"), (words[at:], "$text-muted"))
     free = f" of {human_bytes(disk.free_bytes)} free" if disk.free_bytes is not None else ""
     fetched = f"  {human_bytes(disk.download_bytes)} to download" if disk.download_bytes else ""
     return [

@@ -42,6 +42,7 @@ SECTION_TITLES = {
     "delivery": "Delivery",
 }
 FOLD = "fold"
+CLEANING = "data.cleaning"
 NOTHING = "none"
 LOSS_NAMES = frozenset(loss.name for loss in PREFERENCE_LOSSES)
 REWARD_NAMES = frozenset(reward.name for reward in REWARDS)
@@ -73,11 +74,20 @@ def editable_fields(fields: "tuple[RecipeField, ...]", draft: Draft, facts: Fact
     if facts.data is not None and facts.data.format not in (None, "text"):
         hidden.add("data.text_unit")  # Nothing but text files is read by it.
     hidden |= _of_choices(draft, facts) - chosen_settings(draft, facts)
+    hidden |= {path for path in _unasked_checks(fields, facts) if draft.value(path) is None}
     return [
         field
         for field in fields
         if step_of(field.path) == "settings" and (field.path not in hidden or field.path in draft.you)
     ]
+
+
+def _unasked_checks(fields: "tuple[RecipeField, ...]", facts: Facts) -> set[str]:
+    """Return the switches of checks that ask nothing of such rows: the data's profile lists all that were made."""
+    if facts.data is None or not facts.data.checks:
+        return set()
+    made = {f"{CLEANING}.{check.name}" for check in facts.data.checks} | {f"{CLEANING}.leaked_rows"}
+    return {field.path for field in fields if field.section == CLEANING and field.path not in made}
 
 
 def model_kind(facts: Facts) -> "ModelKind | None":

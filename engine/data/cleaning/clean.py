@@ -188,7 +188,9 @@ class RowChecks:
             ("class_balance", self._class_balance),
         ):
             action = getattr(self._cleaning, name)
-            if action != "off" and len(self._alive):
+            # What a person asked for is answered, if only that there is nothing to do.
+            asked = action != "report" or name not in unasked(self._data[0]) if len(self._data) else False
+            if action != "off" and asked and len(self._alive):
                 outcome = Outcome(name, action)
                 check(outcome)
                 self._outcomes.append(outcome)
@@ -237,6 +239,16 @@ class RowChecks:
     def _class_balance(self, outcome: Outcome) -> None:
         if answers.is_choice(self._facts, self._alive, self._data):
             answers.tell_balance(outcome, self._facts, self._alive, self._data)
+
+
+def unasked(row: Row) -> frozenset[str]:
+    """Return the checks that ask nothing of rows such as this: running text has no answers, and labels repeat."""
+    if "tokens" in row:
+        return frozenset({"repeated_answers", "class_balance"})
+    if "text" not in row:
+        return frozenset()
+    labelled = "label" in row or "labels" in row
+    return frozenset({"repeated_answers"} if labelled else {"contradictions", "repeated_answers", "class_balance"})
 
 
 def merged(outcomes: Iterable[Outcome]) -> list[Outcome]:
