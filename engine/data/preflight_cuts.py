@@ -218,13 +218,17 @@ def _sources_and_targets(case: PreflightCase, cuts: Cuts, measured: _Measured) -
     if long:
         number = counted(cuts.count(long), "source has", "sources have")
         parts.append(f"{number} more than {case.max_length:,} tokens ({listed(long)})")
-        raised.append(f"training.max_length higher (the longest has {int(sources.max()):,} tokens)")
+        longest, room = f"(the longest has {int(sources.max()):,} tokens)", case.context_length
+        full = room is not None and case.max_length >= room
+        other = f"Take a model that reads more than {room:,} tokens" if full else ""
+        raised.append(f"{other if full else 'Set training.max_length higher'} {longest}")
     if cuts.shortened:
         number = counted(cuts.count(cuts.shortened), "text to write has", "texts to write have")
         parts.append(f"{number} more than {case.max_target:,} tokens ({listed(cuts.shortened)})")
-        raised.append(f"text_to_text.max_target_length higher (the longest has {int(targets.max()):,} tokens)")
+        path = f"{'set' if raised else 'Set'} text_to_text.max_target_length"
+        raised.append(f"{path} higher (the longest has {int(targets.max()):,} tokens)")
     message = f"{' and '.join(parts)}: {_share_of_rows(case, cuts)} cut."
-    return _verdict(case, cuts, measured, message, f"Set {' and '.join(raised)}, or shorten these rows.")
+    return _verdict(case, cuts, measured, message, f"{', '.join(raised)}, or shorten these rows.")
 
 
 def _classified(case: PreflightCase, cuts: Cuts, measured: _Measured) -> Verdict:

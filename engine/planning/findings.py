@@ -1,6 +1,5 @@
 """What the plan finds wrong, each with a stable code and the next action."""
 
-import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Literal
@@ -102,7 +101,7 @@ def data_findings(recipe: Recipe, model: ModelProfile, data: DataProfile) -> Ite
         # `suitability_findings` says the same with the better tool.
         said = recipe.goal.signal == "answers" and model.kind == "decoder" and data.lengths is not None
         if finding.code != "data.few_rows" or not said:
-            yield _with_room(finding, recipe, model)
+            yield finding
     blocked = any(finding.severity == "error" for finding in data.findings)
     if not data.num_train:
         if not blocked:
@@ -144,14 +143,6 @@ def _told_of_cuts(recipe: Recipe, data: DataProfile) -> bool:
         check.id == CUT_CHECK and all(check.measured.get(name) == length for name, length in lengths.items())
         for check in data.preflight
     )
-
-
-def _with_room(finding: Finding, recipe: Recipe, model: ModelProfile) -> Finding:
-    """Return a finding whose way out is open: the checks of rows do not know how far the model reads."""
-    if finding.code != CUT_CODE or model.relative_positions or not _fills_context(recipe, model):
-        return finding
-    fix = re.sub(r"Set training\.max_length higher \([^)]*\)", "Choose a model with a longer context", finding.fix)
-    return finding.model_copy(update={"fix": fix})
 
 
 def _fills_context(recipe: Recipe, model: ModelProfile) -> bool:

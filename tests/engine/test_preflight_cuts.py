@@ -189,6 +189,14 @@ def test_a_prompt_without_room_for_an_answer_is_left_out_and_said_so() -> None:
     assert "reinforcement.max_completion lower" in found.fix
 
 
+@pytest.mark.parametrize("name", ["classes", "text to text, t5"])
+def test_the_way_out_is_one_that_the_model_can_go(name: str) -> None:
+    case = case_of(name, 8, 12 if name.startswith("text to text") else None)
+    assert check(case).fix.startswith("Set training.max_length higher")
+    assert check(replace(case, context_length=64)).fix.startswith("Set training.max_length higher")
+    assert check(replace(case, context_length=8)).fix.startswith("Take a model that reads more than 8 tokens")
+
+
 def test_the_class_of_a_cut_text_is_still_learnt() -> None:
     found = check(case_of("classes", 8))
     assert "the class is learnt from what is left of the text" in found.message

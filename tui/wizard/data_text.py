@@ -19,6 +19,8 @@ MAX_VALUE_LINES = 6
 ROLE_WIDTH = 11
 MAX_VALUE_CHARS = 600
 BAR_CELLS = 24
+SUMMARY_LINES = 6
+"""Of what was found, above the rows: the height that the style sheet gives it."""
 SHORT_CHARS = 74
 """A line of 80 columns beside the mark of a finding; its whole text stands under Problems."""
 CERTAIN = 0.8
@@ -63,16 +65,19 @@ def work_content(source: str, work: WorkProgress | None, look: ShapeLook | None,
 def summary_content(profile: DataProfile, problems: Sequence[Problem]) -> Content:
     """Return three lines of numbers, then the worst findings."""
     lines = [rows_line(profile), *_dropped_lines(profile), _lengths_line(profile)]
-    lines += [_in_short(problem) for problem in problems[:2]]
+    shown = problems[:2]
+    # The worst comes first and takes what is left.
+    room = SUMMARY_LINES - len(lines) - (len(problems) > 2) - max(0, len(shown) - 1)
+    lines += [_in_short(problem, 1 if number else max(1, room)) for number, problem in enumerate(shown)]
     if len(problems) > 2:
         lines.append(Content.styled(f"  and {len(problems) - 2} more, under Problems", "$text-muted"))
     return Content("\n").join(lines)
 
 
-def _in_short(problem: Problem) -> Content:
-    """Return a finding in the lines that it has here: one for a note, two for what asks for something."""
-    room = SHORT_CHARS if problem.severity == "note" else 2 * SHORT_CHARS
-    return problem_label(replace(problem, message=clean_line(problem.sentence(), max_chars=room), fix=""))
+def _in_short(problem: Problem, num_lines: int) -> Content:
+    """Return a finding in the lines that it has here."""
+    text = clean_line(problem.sentence(), max_chars=num_lines * SHORT_CHARS)
+    return problem_label(replace(problem, message=text, fix=""))
 
 
 def rows_line(profile: DataProfile) -> Content:

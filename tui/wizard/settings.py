@@ -238,7 +238,7 @@ class SettingsStep(StepView):
         self._editing = path
         value = self.draft.you.get(path, _UNKNOWN)
         line = self.query_one("#editor-input", Input)
-        line.value = "" if value is _UNKNOWN or value in (None, [], {}) else value_text(value)
+        line.value = "" if value is _UNKNOWN or value in (None, "", [], {}) else value_text(value)
         shown = value_text(resolved_value(field, self.draft, self.facts), planned=self.facts.plan is not None)
         line.placeholder = f"{shown}   (enter sets, empty resets, esc leaves)"
         self.query_one("#editor-title", Static).update(Content(f" {field.title} "))

@@ -185,7 +185,7 @@ def value_text(value: Any, *, planned: bool = False) -> str:
     match value:
         case None:
             return NOTHING if planned else "decided by the plan"
-        case list() | Mapping() if not value:
+        case "" | list() | Mapping() if not value:
             return NOTHING
         case bool():
             return "yes" if value else "no"
@@ -260,7 +260,7 @@ class _RowMaker:
     def field(self, field: "RecipeField") -> SettingRow:
         value = resolved_value(field, self.draft, self.facts)
         source = source_text(field.path, self.draft, self.facts)
-        style = "bold" if source == "you" else "$text-muted" if value in (None, [], {}) else "$success"
+        style = "bold" if source == "you" else "$text-muted" if value in (None, "", [], {}) else "$success"
         room = max(8, self.width - 3 - TITLE_WIDTH - VALUE_WIDTH - 4)
         parts: list[Content | tuple[str, str]] = [
             (f"   {fit(field.title, TITLE_WIDTH - 1)} ", ""),
