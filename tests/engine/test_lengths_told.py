@@ -139,10 +139,14 @@ def test_plan_xray_and_run_tell_one_story(objective: str, tmp_path: Path, tiny_m
     recipe = recipe_of(tmp_path, pairs(90) if objective == "preference" else talks(90), tiny_model_folder, objective)
     profile = profile_data(recipe, folder=str(tiny_model_folder))
     model = profile_folder(tiny_model_folder, base=str(tiny_model_folder))
-    (said,) = [each.message for each in data_findings(recipe, model, profile) if each.code == "data.rows_cut"]
+    # The plan tells it once: as the rows themselves do, or where nobody rendered them at this length, from the counts.
+    told_once = [each for each in data_findings(recipe, model, profile) if "tokens" in each.message]
+    counted = profile.model_copy(update={"findings": [], "preflight": []})
+    (said,) = [each.message for each in data_findings(recipe, model, counted) if each.code == "data.rows_cut"]
     page = xray_page(recipe, str(tiny_model_folder))
     (checked,) = [each for each in profile.preflight if each.id == "P7"]
     cut, left_out = page["num_cut"], page["num_dropped"]
+    assert [each.message for each in told_once] == [checked.message]
     assert checked.measured["sequences_cut"] == cut
     assert checked.measured["rows_left_out"] == left_out
     assert not said.startswith("About")

@@ -359,7 +359,8 @@ def test_d40_a_row_beyond_the_context_that_loses_its_answer_is_located(
     assert (None if found is None else found.severity) == severity
     if found is not None:
         assert "its answer (lamps.jsonl:7" in found.message.replace("their", "its")
-        assert "training.max_length" in found.fix
+        # Of one row the plan takes 40 tokens, which may be more; of five all that the model reads.
+        assert ("training.max_length" if num_long == 1 else "Take a model that reads more than 256") in found.fix
 
 
 def test_rows_that_vanish_uncounted_block() -> None:
