@@ -17,7 +17,7 @@ from engine.planning.memory import Setup
 from engine.planning.plan import Device, Machine, Plan
 from engine.planning.profiles import DataProfile, ModelProfile
 from engine.planning.search import SMALL_PARAMS, Space
-from engine.planning.sides import sides_of
+from engine.planning.sides import Sides, sides_of
 from engine.planning.storage import estimate_disk
 from engine.planning.virtual_prompt import DEFAULT_TOKENS, num_virtual_tokens
 from engine.recipe.sources import flatten
@@ -62,16 +62,7 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
         rank=values["method.rank"] or DEFAULT_RANK,
         targets=_targets(values["method.targets"] or "all-linear"),
         methods=(method,) if method else _methods(given, facts),
-        work=Work(
-            data=facts.data,
-            effective_batch=values["training.effective_batch"],
-            epochs=values["training.epochs"],
-            max_steps=values["training.max_steps"],
-            text=find_objective(values["objective"]).plain_text,
-            written=_written(values),
-            repeats=_repeats(values),
-            sides=sides,
-        ),
+        work=_work(values, facts, sides),
         rate=training_rate(facts.device, facts.machine, precision),
         micro_batch=decided("training.micro_batch"),
         checkpointing=(False, True) if checkpointing is None else (checkpointing,),
@@ -96,6 +87,20 @@ def space_of(values: Mapping[str, Any], given: Collection[str], facts: Facts) ->
         encoder_width=values["method.encoder_width"] or 0,
         new_tokens=len(values["model.new_tokens"]),
         calibration=facts.machine.calibration,
+    )
+
+
+def _work(values: Mapping[str, Any], facts: Facts, sides: Sides) -> Work:
+    """Return what the run has to read and to write."""
+    return Work(
+        data=facts.data,
+        effective_batch=values["training.effective_batch"],
+        epochs=values["training.epochs"],
+        max_steps=values["training.max_steps"],
+        text=find_objective(values["objective"]).plain_text,
+        written=_written(values),
+        repeats=_repeats(values),
+        sides=sides,
     )
 
 
