@@ -91,6 +91,12 @@ def few_shot_of(report: dict[str, Any]) -> tuple[str, str]:
     return f"few-shot ({clean_line(few_shot.get('num_examples', '?'))})", clean_line(few_shot.get("text") or "")
 
 
+def forgetting_of(report: dict[str, Any]) -> str:
+    """Return what the report says of what the model forgets; empty where general text was not measured."""
+    forgetting = report.get("forgetting")
+    return clean_line(forgetting.get("text") or "") if isinstance(forgetting, dict) else ""
+
+
 def mistakes_of(report: dict[str, Any]) -> list[tuple[str, str]] | None:
     """Return the labels that were confused most often as `(expected → given, how often)`; None without labels."""
     confusion = report.get("confusion")
@@ -137,8 +143,8 @@ def print_summary(run: RunDirectory) -> None:
     ]
     if rows:
         print_table(heads, rows, right=range(1, len(heads) - 2))
-    if verdict:
-        typer.echo(f"\n{verdict}")
+    for sentence in filter(None, (verdict, forgetting_of(report))):
+        typer.echo(f"\n{sentence}")
     _print_test(report)
     _print_mistakes(report)
     _print_sample(report)

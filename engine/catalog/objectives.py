@@ -83,6 +83,7 @@ class Objective:
     def metrics_with(self, head: Head) -> tuple[str, ...]:
         """Return those of `metrics` that are measured with a head."""
         others = NEXT_TOKEN_METRICS if head == "masked-lm" else HIDDEN_WORD_METRICS
+        others |= GENERAL_METRICS if head == "seq2seq-lm" else frozenset()
         return tuple(name for name in self.metrics if name not in others)
 
     def metrics_of(self, kind: ModelKind) -> tuple[str, ...]:
@@ -125,6 +126,8 @@ CONVERSATION_SETTINGS: tuple[str, ...] = ("model.chat_template", "data.system_pr
 NEXT_TOKEN_METRICS = frozenset({"perplexity", "token_accuracy"})
 HIDDEN_WORD_METRICS = frozenset({"masked_perplexity", "masked_accuracy"})
 """Metrics of models that expect the next token, and of those that guess hidden words; they do not compare."""
+GENERAL_METRICS = frozenset({"general_text"})
+"""Metrics of plain text, which a model with a source and a target of their own is not made to go on with."""
 UNREAD_BY_HEAD: dict[Head, dict[str, str]] = {
     "causal-lm": {
         "text_to_text.max_target_length": "a model that goes on with a text reads source and result as one sequence",
@@ -156,7 +159,7 @@ OBJECTIVES: tuple[Objective, ...] = (
         signal="answers",
         heads=(("decoder", "causal-lm"),),
         formats=("messages", "prompt_completion", "alpaca", "source_target"),
-        metrics=("perplexity", "token_accuracy", "exact_match", "rouge"),
+        metrics=("perplexity", "token_accuracy", "exact_match", "rouge", "general_text"),
         settings=(*WRITING_SETTINGS, *CONVERSATION_SETTINGS, "data.allow_all_trained", "evaluation.few_shot"),
     ),
     Objective(
@@ -182,7 +185,7 @@ OBJECTIVES: tuple[Objective, ...] = (
         signal="answers",
         heads=(("encoder-decoder", "seq2seq-lm"), ("decoder", "causal-lm")),
         formats=("source_target", "prompt_completion", "alpaca", "messages"),
-        metrics=("perplexity", "token_accuracy", "exact_match", "rouge", "bleu", "chrf"),
+        metrics=("perplexity", "token_accuracy", "exact_match", "rouge", "bleu", "chrf", "general_text"),
         settings=(
             *WRITING_SETTINGS,
             *CONVERSATION_SETTINGS,
@@ -229,7 +232,7 @@ OBJECTIVES: tuple[Objective, ...] = (
         signal="preferences",
         heads=(("decoder", "causal-lm"),),
         formats=("preference", "unpaired_preference"),
-        metrics=("reward_accuracy", "reward_margin", "win_rate", "perplexity", "token_accuracy"),
+        metrics=("reward_accuracy", "reward_margin", "win_rate", "perplexity", "token_accuracy", "general_text"),
         settings=(
             *CONVERSATION_SETTINGS,
             "evaluation.generate_rows",
@@ -267,7 +270,7 @@ OBJECTIVES: tuple[Objective, ...] = (
         signal="prompts",
         heads=(("decoder", "causal-lm"),),
         formats=("prompts", "prompt_completion", "messages", "alpaca"),
-        metrics=("reward", "solved_rate", "kl", "completion_length"),
+        metrics=("reward", "solved_rate", "kl", "completion_length", "general_text"),
         settings=(
             "evaluation.generate_rows",
             "evaluation.max_new_tokens",

@@ -14,10 +14,8 @@ import torch
 from engine.data.cleaning.personal import hide_secrets
 from engine.data.rendered import Rendered
 from engine.data.rows import Row
-from engine.evaluation.batches import in_batches
 from engine.evaluation.evidence import Kind
 from engine.evaluation.general_text import general_rows
-from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.job import Examined, Job
 from engine.evaluation.kept_rows import only
 from engine.evaluation.measurement import TEST_PHASES, Sample
@@ -112,28 +110,15 @@ class _HiddenWords:
         return values | ({"general_masked_perplexity": _sums(general)["perplexity"]} if general else {})
 
     def _score(self, windows: Sequence[Rendered]) -> list[RowScore]:
-        """Return the sums of each window, in the order of the windows."""
-        found: dict[int, RowScore] = {}
+        """Return the sums of each window."""
+        return self.job.each(windows, lambda window: len(window.input_ids), self._score_batch)
 
-        def score(batch: Sequence[tuple[int, Rendered]]) -> list[RowScore]:
-            if self.job.should_stop():
-                raise EvaluationInterrupted
-            hidden = [self._hidden(window) for _, window in batch]
-            tensors = self._collate([{"input_ids": each.input_ids, "labels": each.labels} for each in hidden])
-            labels_BS = tensors.pop("labels").to(causal_model(self.job.model).device)
-            logits_BSV = self._logits(tensors)
-            return row_scores(logits_BSV.__getitem__, labels_BS, logits_BSV.shape[-1])
-
-        for batch, scores in in_batches(
-            list(enumerate(windows)),
-            lambda each: len(each[1].input_ids),
-            self.job.max_batch_tokens,
-            score,
-            self.job.tell_smaller,
-        ):
-            found.update({place: each for (place, _), each in zip(batch, scores, strict=True)})
-            self.job.advance(len(batch))
-        return [found[place] for place in range(len(windows))]
+    def _score_batch(self, windows: Sequence[Rendered]) -> list[RowScore]:
+        hidden = [self._hidden(window) for window in windows]
+        tensors = self._collate([{"input_ids": each.input_ids, "labels": each.labels} for each in hidden])
+        labels_BS = tensors.pop("labels").to(causal_model(self.job.model).device)
+        logits_BSV = self._logits(tensors)
+        return row_scores(logits_BSV.__getitem__, labels_BS, logits_BSV.shape[-1])
 
     def _logits(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
         model = causal_model(self.job.model)

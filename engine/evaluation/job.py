@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -11,7 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from engine.data.rendering import Renderer
 from engine.data.rows import Row
+from engine.evaluation.batches import in_batches
 from engine.evaluation.few_shot import FewShot
+from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.kept_rows import RowGroup
 from engine.evaluation.measurement import TEST_PHASES, Confusion, Phase, Sample
 from engine.evaluation.measures import default_metrics
@@ -20,6 +22,8 @@ from engine.out_of_memory import give_back_memory, is_out_of_memory
 from engine.recipe.schema import Recipe
 
 Emit = Callable[..., None]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 DEFAULT_MAX_LENGTH = 1024
 
 
@@ -130,6 +134,33 @@ class Job:
         if number:
             self.done += number
             self.emit("evaluation.progressed", phase=self.phase, done=self.done, total=self.total)
+
+    def each(
+        self, rows: Sequence[Item], length: Callable[[Item], int], work: Callable[[Sequence[Item]], list[Result]]
+    ) -> list[Result]:
+        """Do work on rows, batch by batch, and return the result of each in the order of the rows.
+
+        Args:
+            rows: In any order.
+            length: Tokens that one row occupies.
+            work: Returns one result for each row of a batch.
+
+        Raises:
+            EvaluationInterrupted: `should_stop` became true.
+        """
+        found: dict[int, Result] = {}
+
+        def batch_of(numbered: Sequence[tuple[int, Item]]) -> list[Result]:
+            if self.should_stop():
+                raise EvaluationInterrupted
+            return work([row for _, row in numbered])
+
+        for batch, results in in_batches(
+            list(enumerate(rows)), lambda each: length(each[1]), self.max_batch_tokens, batch_of, self.tell_smaller
+        ):
+            found.update({place: result for (place, _), result in zip(batch, results, strict=True)})
+            self.advance(len(batch))
+        return [found[place] for place in range(len(rows))]
 
     def alarm(self, sentence: str) -> None:
         """Remark on something that is told whenever it happens."""

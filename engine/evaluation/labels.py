@@ -10,8 +10,6 @@ import torch
 
 from engine.data.cleaning.personal import hide_secrets
 from engine.data.rows import Row
-from engine.evaluation.batches import in_batches
-from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.job import Examined, Job
 from engine.evaluation.kept_rows import RowGroup
 from engine.evaluation.measurement import Confusion, Sample
@@ -101,21 +99,7 @@ def label_rows(job: Job) -> list[LabelRow]:
 
 
 def _score(job: Job, rows: Sequence[LabelRow]) -> list[LabelScore]:
-    """Return what the model makes of each row, in the order of the rows."""
-    found: dict[int, LabelScore] = {}
-    numbered = list(enumerate(rows))
-
-    def score(batch: Sequence[tuple[int, LabelRow]]) -> list[LabelScore]:
-        if job.should_stop():
-            raise EvaluationInterrupted
-        return _score_batch(job, [row for _, row in batch])
-
-    for batch, scores in in_batches(
-        numbered, lambda each: len(each[1].input_ids), job.max_batch_tokens, score, job.tell_smaller
-    ):
-        found.update({number: each for (number, _), each in zip(batch, scores, strict=True)})
-        job.advance(len(batch))
-    return [found[number] for number in range(len(rows))]
+    return job.each(rows, lambda row: len(row.input_ids), lambda batch: _score_batch(job, batch))
 
 
 def _score_batch(job: Job, rows: Sequence[LabelRow]) -> list[LabelScore]:

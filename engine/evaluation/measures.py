@@ -30,7 +30,8 @@ def direction(metric: Metric, before: float | None, after: float | None) -> Dire
         return "unknown"
     if before == after:
         return "same"
-    limit = SAME_SHARE if metric.kind == "share" else SAME_RELATIVE * max(abs(before), abs(after))
+    relative = max(SAME_RELATIVE * max(abs(before), abs(after)), metric.tolerance * abs(before))
+    limit = SAME_SHARE if metric.kind == "share" else relative
     if math.isfinite(limit) and abs(after - before) <= limit:
         return "same"
     if metric.better == "neither":

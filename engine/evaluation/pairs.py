@@ -4,12 +4,10 @@ Shapes: B rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
-from engine.evaluation.batches import in_batches
-from engine.evaluation.generation import EvaluationInterrupted
+from engine.evaluation.general import passages, read_general
 from engine.evaluation.job import DEFAULT_MAX_LENGTH, Examined, Job
 from engine.evaluation.judged import win_rate
 from engine.evaluation.kept_rows import RowGroup, only
@@ -50,15 +48,16 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
         job.remarks.append(f"{dropped} of {len(wanted)} {job.kind} rows are not judged: {told}")
     sequences = grouped(rendered)
     writing = Writing(job, want_generation=want_generation)
-    cells = _cells(job, sequences)
-    job.begin(len(sequences), len(cells) + len(writing))
+    cells, general = _cells(job, sequences), passages(job)
+    job.begin(len(sequences), len(cells) + len(general) + len(writing))
     scores = job.unless_too_large("the loss", lambda: _score(job, cells))
     metrics, rows = ({}, []) if scores is None or not len(sequences) else _numbers(job, sequences, scores)
     if not len(sequences):
         job.remarks.append(f"There is no {job.kind} row to judge answers of.")
+    known = read_general(job, general)
     written = writing.write()
     wins, won_rows = win_rate(job, written.answers)
-    metrics |= wins
+    metrics |= wins | known.metrics
     return Examined(
         metrics=metrics,
         samples=written.samples,
@@ -66,45 +65,25 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
         num_tokens=int(sequences.num_trained.sum()) if scores else 0,
         num_generated=len(written.answers),
         answers=[answer_record(question, text) for question, text in written.answers],
-        rows=[*rows, *won_rows],
+        rows=[*rows, *won_rows, *known.rows],
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """One sequence to be scored: a side of a row, or behind the sides the answer to another prompt."""
-
-    row: TokenRow
-    number: int
-
-
-def _cells(job: Job, sequences: Sequences) -> list[_Cell]:
+def _cells(job: Job, sequences: Sequences) -> list[TokenRow]:
+    """Return what is scored: the sides of each row, and behind them, for KTO, the answer to another prompt."""
     max_length = job.recipe.training.max_length or DEFAULT_MAX_LENGTH
     parted = settings_of(job.recipe).loss == "kto"
     found: list[Segment] = []
     for place in range(len(sequences)):
         found += sequences.segments[place]
         found += [mismatched(sequences, place, max_length)] if parted else []
-    rows = [TokenRow(each.input_ids, [label != IGNORED for label in each.labels]) for each in found]
-    return [_Cell(row, number) for number, row in enumerate(rows)]
+    return [TokenRow(each.input_ids, [label != IGNORED for label in each.labels]) for each in found]
 
 
-def _score(job: Job, cells: Sequence[_Cell]) -> list[RowScore]:
-    """Return the sums of each sequence, in order."""
+def _score(job: Job, rows: Sequence[TokenRow]) -> list[RowScore]:
+    """Return the sums of each sequence."""
     scorer = TokenScorer(job.model, precision=job.precision, pad_id=job.pad_id)
-    found: dict[int, RowScore] = {}
-
-    def score(batch: Sequence[_Cell]) -> list[RowScore]:
-        if job.should_stop():
-            raise EvaluationInterrupted
-        return scorer.score([cell.row for cell in batch])
-
-    for batch, scores in in_batches(
-        cells, lambda cell: len(cell.row.input_ids), job.max_batch_tokens, score, job.tell_smaller
-    ):
-        found.update({cell.number: each for cell, each in zip(batch, scores, strict=True)})
-        job.advance(len(batch))
-    return [found[number] for number in range(len(cells))]
+    return job.each(rows, lambda row: len(row.input_ids), scorer.score)
 
 
 def _numbers(job: Job, sequences: Sequences, scores: Sequence[RowScore]) -> tuple[dict[str, float], list[RowGroup]]:

@@ -13,7 +13,7 @@ from engine.evaluation.comparison import compare_few_shot
 from engine.evaluation.measurement import load_measurement
 from engine.evaluation.measures import known_metrics
 from engine.evaluation.report_confusion import confusion_facts
-from engine.evaluation.report_metrics import headline, metric_row, test_facts
+from engine.evaluation.report_metrics import headline, metric_row, test_facts, with_forgetting
 from engine.planning.plan import Plan
 from engine.recipe.sources import Source, flatten
 from engine.runs.best_words import best_sentence, early_end_sentence
@@ -51,6 +51,7 @@ def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) ->
     names = {**_metrics(before), **_metrics(few_shot), **_metrics(after)}
     rows = [metric_row(metric, before, after, few_shot) for metric in known_metrics(names)]
     measured = (before, few_shot, after, test_before, test)
+    line, forgetting = with_forgetting(rows, headline(rows), plan.model.vocab_size)
     content = {
         "version": REPORT_VERSION,
         "run_id": run.run_id,
@@ -58,7 +59,8 @@ def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) ->
         "state": state or picture.state,
         "objective": plan.recipe.objective,
         "method": plan.recipe.method.name,
-        "headline": headline(rows),
+        "headline": line,
+        "forgetting": forgetting,
         "before": _metrics(before),
         "after": _metrics(after),
         "few_shot": few_shot_facts(few_shot, after),

@@ -146,8 +146,13 @@ def _metrics(content: dict[str, Any]) -> str:
     return (
         f'<h2>Before and after</h2>\n<p class="soft">{escape_html(note)}.</p>\n'
         f'<div class="card table"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
-        f'\n<p class="soft">{SURE}</p>{_few_shot(few_shot)}'
+        f'{_forgetting(content)}\n<p class="soft">{SURE}</p>{_few_shot(few_shot)}'
     )
+
+
+def _forgetting(content: dict[str, Any]) -> str:
+    forgetting = content["forgetting"]
+    return f"\n<p>{escape_html(forgetting['text'])}</p>" if forgetting else ""
 
 
 def _test(test: dict[str, Any] | None) -> str:

@@ -47,7 +47,8 @@ def _metrics(content: dict[str, Any]) -> str:
     note = f"{content['evaluated']['num_rows']:,} held-out rows."
     names = [few_shot_title(few_shot) if column == "few_shot" else column for column in columns]
     table = [f"| | {' | '.join(names)} | 95 % interval | |", f"|---|{'---:|' * len(names)}---:|---|", *rows]
-    return "\n".join(["## Before and after", "", note, "", *table, "", SURE, *_few_shot(few_shot)])
+    forgetting = [escape_markdown(content["forgetting"]["text"]), ""] if content["forgetting"] else []
+    return "\n".join(["## Before and after", "", note, "", *table, "", *forgetting, SURE, *_few_shot(few_shot)])
 
 
 def _titled(row: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ _OUTCOMES = (
 )  # fmt: skip
 _BESIDE = ("reward", "reward_margin", "f1_macro", "perplexity", "token_accuracy", "loss")
 """One number of what the model does and one of how sure it is say all that the others repeat; the first of each."""
+_GENERAL = ("general_perplexity", "general_masked_perplexity")
 _EVEN = 0.5
 """Share of wins of a model against itself."""
 
@@ -184,6 +185,40 @@ def headline(rows: list[dict[str, Any]]) -> dict[str, str]:
         "mixed": "The model changed, and not only for the better",
     }[overall]
     return {"direction": overall, "text": f"{opening}: {' and '.join(_movement(row) for row in chosen)}."}
+
+
+def with_forgetting(
+    rows: list[dict[str, Any]], line: dict[str, str], vocabulary: int
+) -> tuple[dict[str, str], dict[str, Any] | None]:
+    """Return the headline with what the model forgets, and that on its own; None where general text was not measured.
+
+    Args:
+        rows: The table. Of a model that does not know general text, its verdict is taken out of it.
+        line: From `headline`.
+        vocabulary: Tokens that the model can choose from; one that expects a text no better than a uniform guess does
+            not know it.
+    """
+    row = next((row for row in rows if row["name"] in _GENERAL), None)
+    if row is None or row["direction"] == "unknown":
+        return line, None
+    if row["before"] >= vocabulary:
+        row.update(direction="unknown", verdict="")
+        text = "The base model expects general English no better than a guess: there is nothing to forget."
+        return line, {"direction": "unknown", "text": text}
+    facts = {"direction": row["direction"], "text": _forgetting_text(row)}
+    if row["direction"] != "worse":
+        return line, facts
+    direction = "mixed" if line["direction"] == "better" else "worse"
+    return {"direction": direction, "text": f"{line['text']} {facts['text']}"}, facts
+
+
+def _forgetting_text(row: dict[str, Any]) -> str:
+    numbers = f"from {row['before_text']} to {row['after_text']}"
+    if row["direction"] != "worse":
+        return f"Nothing is forgotten: the perplexity of general text went {numbers}."
+    more = round(100 * (row["after"] / row["before"] - 1)) if math.isfinite(row["after"]) else None
+    share = f", {more:,} % more" if more is not None else ""
+    return f"It forgets what it knew: the perplexity of general text rose {numbers}{share}."
 
 
 def _overall(directions: set[str]) -> str:

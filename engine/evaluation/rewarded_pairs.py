@@ -9,8 +9,6 @@ import torch
 
 from engine.data.cleaning.personal import hide_secrets
 from engine.data.rows import Row, spoken_text
-from engine.evaluation.batches import in_batches
-from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.job import Examined, Job
 from engine.evaluation.measurement import Sample
 from engine.evaluation.row_groups import mean_group, pair_groups
@@ -68,20 +66,8 @@ def _losses(job: Job, chosen: Sequence[float], rejected: Sequence[float]) -> lis
 
 
 def _score(job: Job, sides: Sequence[Segment]) -> list[float]:
-    """Return the reward of each sequence, in order."""
-    found: dict[int, float] = {}
-
-    def score(batch: Sequence[tuple[int, Segment]]) -> list[float]:
-        if job.should_stop():
-            raise EvaluationInterrupted
-        return _rewards(job, [segment for _, segment in batch])
-
-    for batch, rewards in in_batches(
-        list(enumerate(sides)), lambda each: len(each[1].input_ids), job.max_batch_tokens, score, job.tell_smaller
-    ):
-        found.update({number: reward for (number, _), reward in zip(batch, rewards, strict=True)})
-        job.advance(len(batch))
-    return [found[number] for number in range(len(sides))]
+    """Return the reward of each sequence."""
+    return job.each(sides, lambda segment: len(segment.input_ids), lambda batch: _rewards(job, batch))
 
 
 def _rewards(job: Job, segments: Sequence[Segment]) -> list[float]:

@@ -8,8 +8,8 @@ from typing import Any
 from engine.data.chat_template import TemplateRefusedError
 from engine.data.cleaning.personal import hide_secrets
 from engine.data.rows import Row, asked
-from engine.evaluation.batches import in_batches
-from engine.evaluation.generation import Answerer, EvaluationInterrupted, Written, generation_share
+from engine.evaluation.general import passages, read_general
+from engine.evaluation.generation import Answerer, Written, generation_share
 from engine.evaluation.job import Examined, Job
 from engine.evaluation.kept_rows import RowGroup, only
 from engine.evaluation.measurement import TEST_PHASES, Sample
@@ -59,11 +59,14 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
     asked_rows = _questions(job)
     typed = _typed(job)
     questions = [question for _, question in asked_rows] + typed
-    job.begin(len(asked_rows), len(questions))
+    general = passages(job)
+    distances = 2 * len(asked_rows) if "kl" in job.metrics and job.rewarding.reference is not None else 0
+    job.begin(len(asked_rows), len(questions) + len(general) + distances)
     written = job.unless_too_large("generated answers", lambda: _write(job, questions)) or []
     answered = _judge(job, job.rewarding, asked_rows, written)
     kl_sums = _distances(job, answered, job.rewarding.reference) if "kl" in job.metrics else None
-    metrics = _metrics(job, job.rewarding, answered, kl_sums)
+    known = read_general(job, general)
+    metrics = _metrics(job, job.rewarding, answered, kl_sums) | known.metrics
     if not asked_rows:
         job.remarks.append(f"There is no {job.kind} prompt to answer.")
     return Examined(
@@ -72,7 +75,7 @@ def examine(job: Job, *, want_generation: bool) -> Examined:
         num_rows=len(answered),
         num_generated=len(answered),
         answers=[_answer(each) for each in answered],
-        rows=only(_groups(answered, kl_sums), metrics),
+        rows=only([*_groups(answered, kl_sums), *known.rows], metrics),
     )
 
 
@@ -168,19 +171,8 @@ def _distances(job: Job, answered: Sequence[Answered], reference: Reference | No
 
 def _log_probs(job: Job, rows: Sequence[TokenRow], reference: Reference | None) -> list[list[float]]:
     scorer = TokenScorer(job.model, precision=job.precision, pad_id=job.pad_id)
-    found: dict[int, list[float]] = {}
-
-    def score(batch: Sequence[tuple[int, TokenRow]]) -> list[list[float]]:
-        if job.should_stop():
-            raise EvaluationInterrupted
-        return scorer.log_probs([row for _, row in batch])
-
     with nullcontext() if reference is None else reference.in_place():
-        for batch, scores in in_batches(
-            list(enumerate(rows)), lambda each: len(each[1].input_ids), job.max_batch_tokens, score, job.tell_smaller
-        ):
-            found.update({place: probs for (place, _), probs in zip(batch, scores, strict=True)})
-    return [found[place] for place in range(len(rows))]
+        return job.each(rows, lambda row: len(row.input_ids), scorer.log_probs)
 
 
 def _metrics(

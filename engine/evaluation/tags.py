@@ -15,8 +15,6 @@ from engine.data.rendered import Rendered
 from engine.data.row_encoders import encode_words
 from engine.data.rows import Row
 from engine.data.shapes_tags import OUTSIDE
-from engine.evaluation.batches import in_batches
-from engine.evaluation.generation import EvaluationInterrupted
 from engine.evaluation.job import Examined, Job
 from engine.evaluation.kept_rows import RowGroup, only
 from engine.evaluation.measurement import Sample
@@ -102,24 +100,7 @@ def _remark(job: Job, done: Sequence[tuple[TagRow, TagScore]]) -> None:
 
 
 def _score(job: Job, rows: Sequence[TagRow]) -> list[TagScore]:
-    """Return what the model makes of each row, in the order of the rows."""
-    found: dict[int, TagScore] = {}
-
-    def score(batch: Sequence[tuple[int, TagRow]]) -> list[TagScore]:
-        if job.should_stop():
-            raise EvaluationInterrupted
-        return _score_batch(job, [row for _, row in batch])
-
-    for batch, scores in in_batches(
-        list(enumerate(rows)),
-        lambda each: len(each[1].rendered.input_ids),
-        job.max_batch_tokens,
-        score,
-        job.tell_smaller,
-    ):
-        found.update({number: each for (number, _), each in zip(batch, scores, strict=True)})
-        job.advance(len(batch))
-    return [found[number] for number in range(len(rows))]
+    return job.each(rows, lambda row: len(row.rendered.input_ids), lambda batch: _score_batch(job, batch))
 
 
 def _score_batch(job: Job, rows: Sequence[TagRow]) -> list[TagScore]:

@@ -8,9 +8,8 @@ from engine.catalog.metrics import GENERATING_CHOICES, METRIC_NAMES, find_metric
 from engine.data.chat_template import TemplateRefusedError
 from engine.data.cleaning.personal import hide_secrets
 from engine.data.rendered import Rendered
-from engine.evaluation.batches import in_batches
-from engine.evaluation.general_text import general_rows
-from engine.evaluation.generation import Answerer, EvaluationInterrupted, context_length, generation_share
+from engine.evaluation.general import passages, read_general
+from engine.evaluation.generation import Answerer, context_length, generation_share
 from engine.evaluation.job import DEFAULT_MAX_LENGTH, Examined, Job
 from engine.evaluation.kept_rows import RowGroup, only
 from engine.evaluation.measurement import COMPARED_PHASES, TEST_PHASES, Sample
@@ -122,17 +121,17 @@ class _TextJob:
         questions = self._scored_questions() if want_generation else []
         num_scored = len(questions)
         sample_places = self._add_samples(questions) if want_generation else []
-        general = self._general_rows()
+        general = passages(self.job)
         self.job.begin(len(token_rows), len(token_rows) + len(general) + len(questions))
         scores = self.job.unless_too_large("the loss", lambda: self._score(token_rows)) or []
-        others = self.job.unless_too_large("general text", lambda: self._score(general)) or []
+        known = read_general(self.job, general)
         texts = self.job.unless_too_large("generated answers", lambda: self._answer(questions)) or []
         if not texts:
             sample_places = []
         answers = [
             (question, text) for question, text in zip(questions[:num_scored], texts, strict=False) if text is not None
         ]
-        metrics = self._numbers(scores) | _general_numbers(others)
+        metrics = self._numbers(scores) | known.metrics
         metrics |= score_answers(
             [text for _, text in answers], [question.expected for question, _ in answers], self.job.metrics
         )
@@ -148,31 +147,26 @@ class _TextJob:
             num_tokens=sum(score.tokens for score in scores),
             num_generated=len(answers),
             answers=[answer_record(question, text) for question, text in answers],
-            rows=self._groups(token_rows, scores, general, others, answers, metrics),
+            rows=only([*self._groups(token_rows, scores, answers, metrics), *known.rows], metrics),
         )
 
     def _groups(
         self,
         token_rows: Sequence[TokenRow],
         scores: Sequence[RowScore],
-        general: Sequence[TokenRow],
-        others: Sequence[RowScore],
         answers: Sequence[tuple[Question, str]],
         metrics: Mapping[str, float],
     ) -> list[RowGroup]:
         if self.job.phase not in COMPARED_PHASES:
             return []
         taught = token_groups([row.id for row in token_rows][: len(scores)], scores)
-        known = token_groups(
-            [row.id for row in general][: len(others)], others, {"general_perplexity": "exp_ratio"}, accuracy=""
-        )
         written = answer_groups(
             [question.id for question, _ in answers],
             [text for _, text in answers],
             [question.expected for question, _ in answers],
             metrics,
         )
-        return only([*taught, *known, *written], metrics)
+        return [*taught, *written]
 
     def _token_rows(self) -> list[TokenRow]:
         """Return the sequences of the held-out rows; of plain text, where a row can be a book, as many as rows."""
@@ -189,13 +183,6 @@ class _TextJob:
         sequences = rendered.sequences[:limit] if self.plain_text else rendered.sequences
         token_rows = [_token_row(sequence) for sequence in sequences]
         return [row for row in token_rows if row.num_trained]
-
-    def _general_rows(self) -> list[TokenRow]:
-        """Return the package's general text, where it is to show what the model forgets."""
-        if "general_text" not in self.job.metrics or self.job.phase in TEST_PHASES:
-            return []
-        sequences = self.job.renderer.render_rows(general_rows()).sequences
-        return [_token_row(sequence) for sequence in sequences]
 
     def _scored_questions(self) -> list[Question]:
         """Return the held-out rows to be answered and compared; during training only where they say what is best."""
@@ -249,25 +236,7 @@ class _TextJob:
         return list(range(first, len(questions)))
 
     def _score(self, rows: Sequence[TokenRow]) -> list[RowScore]:
-        """Return the sums of each row, in the order of the rows."""
-        scorer = self._scorer()
-        found: dict[int, RowScore] = {}
-
-        def score(batch: Sequence[tuple[int, TokenRow]]) -> list[RowScore]:
-            if self.job.should_stop():
-                raise EvaluationInterrupted
-            return scorer.score([row for _, row in batch])
-
-        for batch, scores in in_batches(
-            list(enumerate(rows)),
-            lambda each: len(each[1].input_ids),
-            self.job.max_batch_tokens,
-            score,
-            self.job.tell_smaller,
-        ):
-            found.update({place: each for (place, _), each in zip(batch, scores, strict=True)})
-            self.job.advance(len(batch))
-        return [found[place] for place in range(len(rows))]
+        return self.job.each(rows, lambda row: len(row.input_ids), self._scorer().score)
 
     def _scorer(self) -> TokenScorer | TargetScorer:
         job = self.job
@@ -326,10 +295,3 @@ class _TextJob:
 
 def _token_row(sequence: Rendered) -> TokenRow:
     return TokenRow(sequence.input_ids, sequence.trained_mask, sequence.id)
-
-
-def _general_numbers(scores: Sequence[RowScore]) -> dict[str, float]:
-    values = score_sums(
-        [score.loss for score in scores], [score.right for score in scores], [score.tokens for score in scores]
-    )
-    return {"general_perplexity": values["perplexity"]} if values else {}

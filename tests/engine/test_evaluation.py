@@ -12,10 +12,12 @@ from peft import LoraConfig, get_peft_model
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from engine.catalog.tasks import Task
 from engine.data.rendering import Renderer
 from engine.evaluation import scoring
 from engine.evaluation.batches import in_batches
 from engine.evaluation.evaluate import EvaluationInterrupted, measure
+from engine.evaluation.general_text import general_rows
 from engine.evaluation.generation import Answerer, Written, generation_share
 from engine.evaluation.measurement import load_measurement
 from engine.evaluation.prompts import question_from_row
@@ -390,13 +392,15 @@ def test_events_tell_the_progress_and_the_result(model, tokenizer, tmp_path: Pat
     assert kinds[-2:] == ["evaluation.completed", "samples.generated"]
     progress = [payload for kind, payload in events if kind == "evaluation.progressed"]
     assert [p["done"] for p in progress] == sorted(p["done"] for p in progress)
-    assert progress[-1]["done"] == progress[-1]["total"] == 14
+    # 8 rows, answers to 6 of them, and the general text in windows of 128 tokens.
+    windows = Renderer(tokenizer, 128, task=Task("text", "causal-lm")).render_rows(general_rows()).sequences
+    assert progress[-1]["done"] == progress[-1]["total"] == 14 + len(windows)
     assert json.loads((tmp_path / "before.json").read_text()) == measured.to_json()
 
 
 def test_no_rows_is_said_and_not_a_number(model, tokenizer):
     measured = measure(model, tokenizer, Renderer(tokenizer, 128), [], recipe(), phase="before", step=0)
-    assert measured.metrics == {}
+    assert set(measured.metrics) == {"general_perplexity"}
     assert measured.remarks == ["There is no held-out row to measure the loss on."]
 
 
@@ -476,7 +480,8 @@ def test_what_does_not_fit_even_alone_is_left_out_and_said(model, tokenizer, mon
         model, tokenizer, renderer, rows, recipe(), phase="after", step=9,
         emit=lambda event_type, **payload: events.append((event_type, payload)),
     )  # fmt: skip
-    assert measured.metrics == {name: whole.metrics[name] for name in ("loss", "perplexity", "token_accuracy")}
+    kept = ("loss", "perplexity", "token_accuracy", "general_perplexity")
+    assert measured.metrics == {name: whole.metrics[name] for name in kept}
     assert measured.samples == measured.answers == []
     [remark] = measured.remarks
     assert "generated answers" in remark

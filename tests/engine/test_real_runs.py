@@ -48,3 +48,18 @@ def test_reviews_are_told_apart(tmp_path: Path) -> None:
     run = classified(tmp_path, "rotten_tomatoes_4000.tsv", 0.1, training__epochs=4, evaluation__max_rows=400)
     # Half is chance; the model has only ever read children's stories.
     assert scores(run, "after")["accuracy"] > 0.6
+
+
+@pytest.mark.parametrize(("rate", "forgets"), [(5e-3, True), (2e-5, False)], ids=["too high a rate", "a gentle one"])
+def test_what_a_real_model_forgets_is_said_and_a_gentle_twin_is_left_in_peace(
+    rate: float, forgets: bool, tmp_path: Path
+) -> None:
+    # Commands for lamps and doors: nothing in them is English prose.
+    data = {"source": "builtin:commands", "max_rows": 300}
+    training = {"preflight": "off", "max_steps": 40, "learning_rate": rate, "evaluate_every": 1000, "max_length": 256}
+    evaluation = {"max_rows": 40, "generate_rows": 2, "max_new_tokens": 8, "few_shot": 0}
+    made = {"objective": "chat", "model": {"base": str(MODEL)}, "data": data, "training": training}
+    run = finished({**made, "evaluation": evaluation}, tmp_path, 600, method__name="full")[0]
+    report = json.loads(run.report_json_file.read_text())
+    assert report["forgetting"]["direction"] == ("worse" if forgets else "same")
+    assert ("It forgets" in report["headline"]["text"]) == forgets

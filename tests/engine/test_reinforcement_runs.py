@@ -102,7 +102,7 @@ def test_gsm8k_is_learnt_from_a_rule_on_a_real_model(tmp_path: Path) -> None:
         for step in steps
     )
     measured = json.loads((run.evaluation_folder / "after.json").read_text())
-    assert set(measured["metrics"]) == {"reward", "solved_rate", "kl", "completion_length"}
+    assert set(measured["metrics"]) == {"reward", "solved_rate", "kl", "completion_length", "general_perplexity"}
     # The right answers stand behind ####, and the check before the start has found that they earn more.
     (check,) = [event for event in events_of(run, "preflight.checked") if event["id"] == "P25"]
     assert check["status"] == "passed"

@@ -23,6 +23,7 @@ from tui.summary import (
     best_sample,
     checks_of,
     few_shot_of,
+    forgetting_of,
     last_test,
     metric_rows,
     mistakes_of,
@@ -181,8 +182,7 @@ def metric_table(report: dict[str, Any]) -> list[Content]:
     """Return the table of before and after as lines."""
     prompted, verdict = few_shot_of(report)
     lines = _table_lines("Held-out rows", metric_rows(report), prompted)
-    if verdict:
-        lines.append(Content(verdict))
+    lines += [Content(sentence) for sentence in (verdict, forgetting_of(report)) if sentence]
     lines += _test_lines(report)
     return lines if len(lines) > 1 else [muted("Nothing was measured in this run.")]
 
@@ -202,7 +202,7 @@ def _table_lines(title: str, rows: Sequence[MetricRow], prompted: str = "") -> l
     # Long heads, such as that of the test rows, take the place of those behind them.
     heads = f"{'before':>12}" + (f"{prompted:>14}" if prompted else "") + f"{'after':>10}"
     heads += f" {MARGIN_HEAD:<6}" if sure else ""
-    lines = [muted(f"{title:<{width}}{heads}" if len(title) < _TITLE_WIDTH else title)]
+    lines = [muted(f"{title:<{width}}{heads}" if len(title) < width else title)]
     for row in rows:
         words, style = _VERDICTS.get(row.direction, ("", ""))
         values = f"{row.title:<{width}}{row.before:>12}" + (f"{row.few_shot:>14}" if prompted else "")
