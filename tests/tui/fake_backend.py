@@ -560,7 +560,7 @@ def make_plan(
             "micro_batch": recipe.training.micro_batch or 4,
         }
     )
-    metrics = recipe.evaluation.metrics or ["perplexity", "token_accuracy", "exact_match", "rouge"]
+    metrics = recipe.evaluation.metrics or ["perplexity", "token_accuracy", "exact_match", "rouge", "general_text"]
     evaluation = recipe.evaluation.model_copy(update={"metrics": metrics})
     data_section = recipe.data.model_copy(update={"held_out": recipe.data.held_out or 0.1})
     recipe = recipe.model_copy(
