@@ -133,6 +133,14 @@ def shape_offers(recipe: dict[str, Any], watch: "WorkWatch") -> dict[str, Any]:
     return offers(check_recipe(recipe, name="recipe"), watch)
 
 
+def write_run_report(folder: str, state: str) -> str:
+    """Write the report of a run from its files, and return its page."""
+    from engine.evaluation.report import write_report
+    from engine.runs.directory import RunDirectory
+
+    return str(write_report(RunDirectory(Path(folder)), state=state))
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "profile_data": profile_data,
     "profile_model": profile_model,
@@ -145,6 +153,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "clean_data": clean_data,
     "split_data": split_data,
     "write_data_report": write_data_report,
+    "write_run_report": write_run_report,
 }
 
 

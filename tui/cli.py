@@ -160,6 +160,21 @@ def show(run_name: RunName = "latest", as_json: Json = False) -> None:
 
 
 @app.command()
+def report(
+    run_name: RunName = "latest",
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
+) -> None:
+    """Show the report of a run, and where its page lies.
+
+    It is written anew where the run has done more since; a stopped or failed run has one too.
+    """
+    from tui.verbs.report import report as show_report
+
+    run_verb(lambda: show_report(run_name, open_page=open_page, as_json=as_json), as_json=as_json)
+
+
+@app.command()
 def stop(
     run_name: RunName = "latest",
     kill: Annotated[bool, typer.Option("--kill", help="End it now, without saving first.")] = False,

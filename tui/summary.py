@@ -210,9 +210,11 @@ def model_places(run: RunDirectory, report: dict[str, Any]) -> list[tuple[str, s
 
 def _print_places(run: RunDirectory, report: dict[str, Any]) -> None:
     typer.echo()
-    for kind, place in model_places(run, report):
+    places = model_places(run, report)
+    for kind, place in places:
         typer.echo(typer.style(f"{kind:<10}", dim=True) + place)
-    typer.echo(typer.style(f"{'try it':<10}", dim=True) + f"ftwizard chat {clean_line(run.reference)}")
+    if any(kind in ("merged", "adapter") for kind, _ in places):
+        typer.echo(typer.style(f"{'try it':<10}", dim=True) + f"ftwizard chat {clean_line(run.reference)}")
     _print_next(run)
 
 
