@@ -160,7 +160,10 @@ def _margin_text(metric: Metric, interval: Interval | None) -> str:
     half = math.nan if interval is None else (interval.high - interval.low) / 2
     if not math.isfinite(half):
         return ""
-    return f"±{100 * half:.1f}" if metric.kind == "share" else f"±{metric.format(half)}"
+    if metric.kind == "share":
+        return f"±{100 * half:.1f}"
+    # More than two digits of an uncertainty say nothing.
+    return f"±{half:,.0f}" if half >= 10 else f"±{half:.2g}"
 
 
 def headline(rows: list[dict[str, Any]]) -> dict[str, str]:

@@ -51,6 +51,7 @@ def test_a_change_is_called_what_the_rows_show(tmp_path, shares, direction, verd
     low, high = told["after_interval"]
     assert low < told["after"] < high
     assert told["after_interval_text"] == f"{100 * low:.1f} % to {100 * high:.1f} %"
+    assert told["after_margin_text"] == f"±{50 * (high - low):.1f}"
     assert told["compared_rows"] == 100
     assert content["headline"]["direction"] == direction
     assert ("luck" in content["headline"]["text"]) == (direction == "unclear")
