@@ -73,3 +73,14 @@ def test_samples_show_what_they_earned():
     shown = [line.plain for line in sample_lines(picture, 0)]
     assert sum(line.startswith("earned") for line in shown) == 1
     assert any(line.split() == ["earned", "1"] for line in shown)
+
+
+def test_the_base_model_s_answer_stands_first_and_the_newest_of_the_others_behind_it():
+    picture = Picture()
+    for phase, step, text in (("before", 0, "of old"), ("during", 5, "early"), ("during", 10, "late")):
+        sample = {"prompt": "2 + 2?", "expected": "4", "text": text}
+        picture.apply(events_of(("samples.generated", {"phase": phase, "step": step, "samples": [sample]}))[0])
+        picture.seq = 0
+    shown = [line.plain.split() for line in sample_lines(picture, 0)]
+    assert [words[-1] for words in shown[-3:]] == ["old", "late", "early"]
+    assert shown[-3][0] == "base"

@@ -121,10 +121,11 @@ def _evaluation_row(
 ) -> Content:
     label = measurement_label(item)
     # The best is always a step of training, whose label leaves room for the star.
-    parts: list[Content] = [
-        Content.styled(f"{label:<{_LABEL_WIDTH - 3}} ", "bold" if item["phase"] in ("before", "after") else ""),
-        Content.styled("★ " if is_best else " " * max(0, _LABEL_WIDTH - max(len(label), _LABEL_WIDTH - 2)), "$accent"),
-    ]
+    style = "bold" if item["phase"] in ("before", "after") else ""
+    width = _LABEL_WIDTH - 2 if is_best else _LABEL_WIDTH
+    # A long step still has a space before its star.
+    parts = [Content.styled(f"{label} ".ljust(width) if is_best else label.ljust(width), style)]
+    parts += [Content.styled("★ ", "$accent")] if is_best else []
     parts += [_metric_cell(metric, item["metrics"].get(metric.name), earlier) for metric in shown]
     return Content("").join(parts)
 
@@ -161,7 +162,7 @@ def _metric_cell(metric: Metric, value: Any, earlier: dict[str, Any] | None) -> 
 
 
 def sample_lines(picture: Picture, prompt: int) -> list[Content]:
-    """Return what the model answered to one of the fixed prompts, the newest answer first.
+    """Return what the base model answered to one of the fixed prompts, then the answers since, the newest first.
 
     Args:
         picture: What is known of the run.
@@ -182,12 +183,15 @@ def sample_lines(picture: Picture, prompt: int) -> list[Content]:
     lines += _text_lines("asked", clean(newest[index].get("prompt") or "", max_chars=ASKED_CHARS), "")
     if newest[index].get("expected"):
         lines += _text_lines("expected", newest[index].get("expected"), "$text-muted")
-    for item in reversed(picture.samples):
-        if index < len(item["samples"]):
-            sample = item["samples"][index]
-            lines += _text_lines(measurement_label(item), sample.get("text"), "$primary")
-            if reward := _number(sample.get("reward"), "{:.3g}"):
-                lines.append(Content.assemble((f"{'earned':<10} ", "$text-muted"), (reward, "bold")))
+    answered = [item for item in reversed(picture.samples) if index < len(item["samples"])]
+    # The base model's answer stands first, beside what is expected: every later one is read against it.
+    base = [item for item in answered if item["phase"] == "before"]
+    for item in [*base, *(item for item in answered if item["phase"] != "before")]:
+        sample = item["samples"][index]
+        label, style = ("base", "$text-muted") if item in base else (measurement_label(item), "$primary")
+        lines += _text_lines(label, sample.get("text"), style)
+        if reward := _number(sample.get("reward"), "{:.3g}"):
+            lines.append(Content.assemble((f"{'earned':<10} ", "$text-muted"), (reward, "bold")))
     return lines
 
 
