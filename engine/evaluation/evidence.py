@@ -26,7 +26,12 @@ CONFIDENCE = 0.95
 SEED = 20_01
 """Of every resampling: the same rows give the same interval."""
 
+MAX_CELLS = 4_000_000
+"""Weights held at once, 32 MB: thousands of rows must not cost a training machine gigabytes."""
+
 Numbers = NDArray[np.float64]
+Draw = Callable[[np.random.Generator, int, int], Numbers]
+"""Called as `draw(dice, samples, rows)`, returns weights of shape [B, R]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ def interval_of(numbers: RowNumbers) -> Interval | None:
     """Return where a number lies with 95 % confidence, by bootstrap over rows; None for fewer than two rows."""
     if len(numbers.ids) < 2:
         return None
-    return _percentiles(numbers.values(_draws(len(numbers.ids))))
+    return _percentiles(_sampled(numbers.values, _draws, len(numbers.ids)))
 
 
 def compare(before: RowNumbers, after: RowNumbers, better: Literal["lower", "higher", "neither"]) -> Evidence:
@@ -124,8 +129,9 @@ def compare(before: RowNumbers, after: RowNumbers, better: Literal["lower", "hig
         return Evidence("unknown", math.nan, None, None, len(shared))
     left, right = before.of(shared), after.of(shared)
     difference = right.value() - left.value()
-    weights_BR = _draws(len(shared))
-    interval = _percentiles(right.values(weights_BR) - left.values(weights_BR))
+    interval = _percentiles(
+        _sampled(lambda weights_BR: right.values(weights_BR) - left.values(weights_BR), _draws, len(shared))
+    )
     p_value = _randomized(left, right, difference)
     return Evidence(_verdict(difference, interval, p_value, better), difference, interval, p_value, len(shared))
 
@@ -140,10 +146,22 @@ def _verdict(
     return "better" if (difference > 0) == (better == "higher") else "worse"
 
 
-def _draws(num_rows: int) -> Numbers:
-    """Return how often each row is in each sample, of shape [B, R]: rows drawn with replacement."""
+def _sampled(values: Callable[[Numbers], Numbers], draw: Draw, num_rows: int) -> Numbers:
+    """Return a number for each of the samples, of shape [B]; as many samples at once as fit into little memory."""
     dice = np.random.default_rng(SEED)
-    return dice.multinomial(num_rows, np.full(num_rows, 1 / num_rows), size=NUM_SAMPLES).astype(np.float64)
+    at_once = max(1, min(NUM_SAMPLES, MAX_CELLS // num_rows))
+    sizes = [min(at_once, NUM_SAMPLES - start) for start in range(0, NUM_SAMPLES, at_once)]
+    return np.concatenate([values(draw(dice, size, num_rows)) for size in sizes])
+
+
+def _draws(dice: np.random.Generator, num_samples: int, num_rows: int) -> Numbers:
+    """Return how often each row is in each sample, of shape [B, R]: rows drawn with replacement."""
+    return dice.multinomial(num_rows, np.full(num_rows, 1 / num_rows), size=num_samples).astype(np.float64)
+
+
+def _coins(dice: np.random.Generator, num_samples: int, num_rows: int) -> Numbers:
+    """Return 0 or 1 for each row of each sample, of shape [B, R]."""
+    return dice.integers(0, 2, size=(num_samples, num_rows)).astype(np.float64)
 
 
 def _percentiles(values_B: Numbers) -> Interval | None:
@@ -159,9 +177,12 @@ def _randomized(left: RowNumbers, right: RowNumbers, difference: float) -> float
     """Return how often a difference as large appears when each row's two answers are dealt to the models by a coin."""
     if not math.isfinite(difference):
         return None
-    coins_BR = np.random.default_rng(SEED).integers(0, 2, size=(NUM_SAMPLES, len(left.ids))).astype(np.float64)
     both = _joined(left, right)
-    dealt_B = both.values(np.hstack([1 - coins_BR, coins_BR])) - both.values(np.hstack([coins_BR, 1 - coins_BR]))
+
+    def dealt(coins_BR: Numbers) -> Numbers:
+        return both.values(np.hstack([1 - coins_BR, coins_BR])) - both.values(np.hstack([coins_BR, 1 - coins_BR]))
+
+    dealt_B = _sampled(dealt, _coins, len(left.ids))
     # A hair of room: sums in another order differ in their last bit.
     as_large = np.abs(dealt_B) >= abs(difference) * (1 - 1e-9)
     return float((1 + np.count_nonzero(as_large)) / (1 + NUM_SAMPLES))

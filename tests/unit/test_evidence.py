@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from engine.evaluation import evidence
 from engine.evaluation.evidence import RowNumbers, compare, interval_of
 
 
@@ -113,6 +114,15 @@ class TestNumbers:
         )
         # 95 % of 200 are 190; a bootstrap of 80 rows is a little narrow.
         assert 178 <= inside <= 199
+
+    def test_many_rows_are_sampled_in_parts_with_the_same_meaning(self, monkeypatch):
+        values = list(np.random.default_rng(7).normal(1.0, 0.5, 60))
+        whole = interval_of(means(values)), compare(means(values), means([value + 0.1 for value in values]), "higher")
+        monkeypatch.setattr(evidence, "MAX_CELLS", 60 * 7)
+        parts = interval_of(means(values)), compare(means(values), means([value + 0.1 for value in values]), "higher")
+        assert parts[0].low == pytest.approx(whole[0].low, abs=0.02)
+        assert parts[0].high == pytest.approx(whole[0].high, abs=0.02)
+        assert parts[1].verdict == whole[1].verdict == "better"
 
     def test_the_same_rows_give_the_same_interval(self):
         numbers = means(list(np.random.default_rng(6).normal(size=50)))
