@@ -195,6 +195,13 @@ class FtwizardApp(App[AppResult]):
         self.last_run = run_path
         self.push_screen(ResultScreen(run_path))
 
+    def open_compare(self, run_path: Path) -> None:
+        """Open the models of a finished run side by side."""
+        from tui.compare.screen import CompareScreen
+
+        self.last_run = run_path
+        self.push_screen(CompareScreen(run_path, self.backend))
+
     def leave_screen(self) -> None:
         """Go back by one screen; end the app where the start point was this screen."""
         if len(self.screen_stack) <= 2 and isinstance(self.start, Monitor):

@@ -4,7 +4,7 @@ The screens know this protocol only; `tui.engine_backend` answers it with the en
 Calls without `async` may take a moment (they read files or ask the driver), so the screens make them in a thread.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -14,6 +14,8 @@ from engine.recipe.problems import Problem
 from engine.recipe.sources import Layered
 
 if TYPE_CHECKING:
+    from engine.chat_client import Ending, Which
+
     # pydantic costs 100 ms: the first screen must not wait for it.
     from engine.hardware.devices import Hardware
     from engine.planning.plan import Plan
@@ -290,6 +292,24 @@ class RateSweep(Protocol):
         """End it now; nothing of it stays."""
 
 
+class Talker(Protocol):
+    """A model in a process of its own, as `engine.chat_client.ChatClient` is one. All methods but `cancel` block."""
+
+    ending: "Ending | None"
+
+    def wait_ready(self) -> object:
+        """Wait until the model is loaded; raises `ProblemError`."""
+
+    def reply(self, messages: Sequence[Mapping[str, str]], *, max_new_tokens: int = 256) -> Generator[str, None, None]:
+        """Yield the answer to a conversation in pieces; raises `ProblemError`."""
+
+    def cancel(self) -> None:
+        """End the answer under way at the next token; from any thread."""
+
+    def close(self) -> None:
+        """End the process."""
+
+
 class Backend(Protocol):
     """The engine, as the screens see it."""
 
@@ -387,6 +407,20 @@ class Backend(Protocol):
 
     def cool_down(self) -> None:
         """End the warm worker, if it was not used, the inspection helper and a rehearsal."""
+
+    def talk_to(self, folder: Path, which: "Which", name: str) -> Talker:
+        """Start the process of one model of a run; `name` tells its log from those of others."""
+
+    def win_rate(self, ids: Sequence[str], wins: Sequence[float]) -> dict[str, Any]:
+        """Return the win rate of judged answers with its interval and verdict, as a report has it.
+
+        Args:
+            ids: Names of the prompts.
+            wins: 1 for each that was won, 0 for each that was lost, one half for a tie.
+
+        Raises:
+            ProblemError: It cannot be computed.
+        """
 
     def launch(self, tree: Mapping[str, Any], plan: "Plan") -> Path:
         """Create the run, start its worker and return the run directory; raises `ProblemError` or `OSError`."""

@@ -4,7 +4,7 @@ Every engine module is imported by the call that needs it, so that the first scr
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,14 @@ from tui.backend import (
     RunRow,
     ShapeLook,
     ShapeOffer,
+    Talker,
     WorkProgress,
     XrayOrder,
     XrayPage,
 )
 
 if TYPE_CHECKING:
+    from engine.chat_client import Which
     from engine.hardware.devices import Gpu, Hardware
     from engine.helper import InspectionHelper
     from engine.planning.plan import Plan
@@ -287,6 +289,18 @@ class EngineBackend:
             standby, self._standby = self._standby, None
         launch(run, standby)
         return run.path
+
+    def talk_to(self, folder: Path, which: "Which", name: str) -> Talker:
+        """Start the process of one model of a run."""
+        from engine.chat_client import ChatClient
+
+        return ChatClient(folder, which, log_file=home_folders().cache / f"compare-{name}.log")
+
+    def win_rate(self, ids: Sequence[str], wins: Sequence[float]) -> dict[str, Any]:
+        """Return the win rate of judged answers with its interval and verdict."""
+        from engine.blind_client import win_rate
+
+        return win_rate(ids, wins)
 
     def _rehearsing(self) -> "Rehearsals":
         from engine.planning.rehearse import Rehearsals

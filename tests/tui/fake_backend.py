@@ -3,7 +3,7 @@
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from engine.recipe.fields import recipe_fields
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema import Recipe
 from engine.recipe.sources import Layered, flatten
+from tests.tui.fake_talkers import FakeTalker, FakeTalkers
 from tests.tui.fake_xray import FakeXray
 from tui.backend import (
     Choice,
@@ -197,6 +198,7 @@ class FakeBackend:
         self.plan_error: Exception | None = None
         self.launch_gate = threading.Event()
         self.launch_gate.set()
+        self.talkers = FakeTalkers(lambda which, prompt: f"{which} answers {prompt}")
         self._real = EngineBackend()
 
     @property
@@ -383,6 +385,12 @@ class FakeBackend:
 
     def cool_down(self) -> None:
         self.warm.clear()
+
+    def talk_to(self, folder: Path, which: str, name: str) -> FakeTalker:
+        return self.talkers(folder, which, name)
+
+    def win_rate(self, ids: Sequence[str], wins: Sequence[float]) -> dict[str, Any]:
+        return self._real.win_rate(ids, wins)
 
     def launch(self, tree: Mapping[str, Any], plan: Plan) -> Path:
         self.launch_gate.wait(30)

@@ -43,6 +43,7 @@ class HomeScreen(SpokenErrors, Screen[None]):
     COMMANDS: ClassVar[set[Any]] = {_home_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new_run", "New run", id="home.new_run"),
+        Binding("c", "compare", "Compare", id="home.compare"),
         Binding("delete", "forget_draft", "Forget draft", id="home.forget_draft", show=False),
         Binding("q", "app.quit", "Quit", id="home.quit", show=False),
     ]
@@ -168,6 +169,7 @@ class HomeScreen(SpokenErrors, Screen[None]):
         entry = self.entries.get(event.option_id or "")
         if entry is not None:
             self.query_one(HelpLine).explain(entry.explanation)
+            self.refresh_bindings()
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:
@@ -176,6 +178,23 @@ class HomeScreen(SpokenErrors, Screen[None]):
     def action_new_run(self) -> None:
         """Open the wizard on nothing."""
         self.app.open_wizard()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Compare what has a result."""
+        return self._finished_run is not None if action == "compare" else True
+
+    @property
+    def _finished_run(self) -> RunRow | None:
+        """The finished run under the cursor."""
+        option = self.query_one(OptionList).highlighted_option
+        entry = self.entries.get(option.id or "") if option is not None else None
+        run = entry.target if entry is not None else None
+        return run if isinstance(run, RunRow) and run.state == "finished" else None
+
+    def action_compare(self) -> None:
+        """Let the base and the tuned model of the run under the cursor answer the same prompts."""
+        if self._finished_run is not None:
+            self.app.open_compare(self._finished_run.path)
 
     def action_forget_draft(self) -> None:
         """Delete the draft that is highlighted."""

@@ -63,6 +63,7 @@ class ResultScreen(SpokenErrors, Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "page(-1)", "Earlier sample", id="result.earlier"),
         Binding("right", "page(1)", "Next sample", id="result.next"),
+        Binding("c", "compare", "Compare", id="result.compare"),
         Binding("n", "next_run", "Next run", id="result.next_run"),
         Binding("escape,q", "leave", "Back", id="result.back"),
     ]
@@ -151,8 +152,18 @@ class ResultScreen(SpokenErrors, Screen[None]):
         self._show_sample()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Show the key of the next run only where there is something to go on with."""
-        return bool(self._ways) if action == "next_run" else True
+        """Show the keys of the next run and of the comparison only where there is something to go on with."""
+        match action:
+            case "next_run":
+                return bool(self._ways)
+            case "compare":
+                return self._report is not None
+            case _:
+                return True
+
+    def action_compare(self) -> None:
+        """Let the base and the tuned model answer the same prompts."""
+        self.app.open_compare(self._run.path)
 
     def action_next_run(self) -> None:
         """Ask how to go on, and open the wizard with what this run brings along."""

@@ -137,7 +137,7 @@ def _answer(client: ChatClient, messages: list[dict[str, str]], settings: ChatSe
     text, cut_off = "", False
     stream = client.reply(messages, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature)
     try:
-        with contextlib.closing(stream):  # type: ignore[type-var]
+        with contextlib.closing(stream):
             for piece in stream:
                 if echo:
                     typer.echo(clean_next(text, piece), nl=False)
