@@ -141,6 +141,25 @@ def write_run_report(folder: str, state: str) -> str:
     return str(write_report(RunDirectory(Path(folder)), state=state))
 
 
+def measure_model(
+    model: str,
+    data: dict[str, Any],
+    objective: str | None,
+    metrics: list[str],
+    max_rows: int | None,
+    again: bool,
+    *,
+    watch: "WorkWatch",
+) -> dict[str, Any]:
+    """Return the measurement of a model on the rows of a file; see `engine.evaluation.apart.measuring`."""
+    from engine.evaluation.apart.measuring import measure_apart
+    from engine.evaluation.apart.wish import Wish
+    from engine.worker import set_environment
+
+    set_environment()
+    return measure_apart(Wish(model, data, objective, tuple(metrics), max_rows, again), watch)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "profile_data": profile_data,
     "profile_model": profile_model,
@@ -154,6 +173,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "split_data": split_data,
     "write_data_report": write_data_report,
     "write_run_report": write_run_report,
+    "measure_model": measure_model,
 }
 
 

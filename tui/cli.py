@@ -48,6 +48,19 @@ RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="Id of a run, the beginning of one, its folder, or `latest`.")
 ]
 
+ObjectiveName = Annotated[
+    str | None, typer.Option("--objective", metavar="NAME", help="What the rows ask for; found out if left out.")
+]
+MaxRows = Annotated[
+    int | None,
+    typer.Option("--max-rows", min=1, metavar="N", help="Most rows; else 500 are read and 100 of them answered."),
+]
+DataChanges = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="data.X=Y", help="How the data is read, such as data.mapping.prompt=question."),
+]
+Again = Annotated[bool, typer.Option("--again", help="Measure anew what was measured before.")]
+
 
 @app.callback(invoke_without_command=True)
 def wizard(
@@ -172,6 +185,38 @@ def report(
     from tui.verbs.report import report as show_report
 
     run_verb(lambda: show_report(run_name, open_page=open_page, as_json=as_json), as_json=as_json)
+
+
+@app.command(name="eval")
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL_OR_RUN", help="A run, a model folder, builtin:starter or a hub id.")
+    ],
+    data: Annotated[
+        str, typer.Option("--data", metavar="F", help="File, folder, hub: or builtin: data to measure on.")
+    ],
+    metrics: Annotated[
+        str, typer.Option("--metrics", metavar="A,B", help="Only these; all that fit if left out.")
+    ] = "",
+    objective: ObjectiveName = None,
+    max_rows: MaxRows = None,
+    changes: DataChanges = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.json", help="Also write all of it, row by row, to a new file.")
+    ] = None,
+    again: Again = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a model, or that of a run, on a file.
+
+    By the numbers that runs are judged by, each with its 95 % interval. What was measured is kept: the same model on
+    the same rows is not measured twice.
+    """
+    from tui.verbs.eval import EvalWish
+    from tui.verbs.eval import evaluate as measure
+
+    wish = EvalWish(data, metrics, objective, max_rows, changes or (), again)
+    run_verb(lambda: measure(model, wish, out=out, as_json=as_json), as_json=as_json)
 
 
 @app.command()

@@ -95,6 +95,8 @@ class Job:
     @property
     def kind(self) -> str:
         """What the rows are called."""
+        if self.phase == "apart":
+            return "given"
         return "test" if self.phase in TEST_PHASES else "held-out"
 
     @property
@@ -200,6 +202,8 @@ class Job:
                 return f"at step {self.step}"
             case "few_shot":
                 return "with examples in the prompt"
+            case "apart":
+                return "of these rows"
             case "test_before" | "test":
                 return f"{'before' if self.phase == 'test_before' else 'after'} training"
             case _:

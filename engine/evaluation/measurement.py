@@ -11,11 +11,11 @@ from engine.recipe.problems import ProblemError
 from engine.runs.disk import disk_problem, private_folder, write_atomically
 from engine.runs.events import numbers_to_words, word_to_number
 
-Phase = Literal["before", "few_shot", "during", "after", "test_before", "test"]
+Phase = Literal["before", "few_shot", "during", "after", "test_before", "test", "apart"]
 TEST_PHASES: tuple[Phase, ...] = ("test_before", "test")
 UNTOUCHED_PHASES: tuple[Phase, ...] = ("before", "few_shot", "test_before")
 """Measurements of the test rows, before and after training: they decide nothing and are no point of a curve."""
-COMPARED_PHASES: tuple[Phase, ...] = ("before", "after", "test_before", "test")
+COMPARED_PHASES: tuple[Phase, ...] = ("before", "after", "test_before", "test", "apart")
 """Measurements that are held against each other row by row."""
 MEASUREMENT_VERSION = 1
 
@@ -55,7 +55,7 @@ class Measurement:
 
     Attributes:
         phase: Before, during or after training; `few_shot`, before training with examples in every prompt;
-            `test_before` and `test`, the test rows before and after training.
+            `test_before` and `test`, the test rows before and after training; `apart` from any run, on rows of a file.
         step: Optimizer steps done.
         metrics: `{name: value}`, named as in `engine.catalog.metrics`; may be infinite or not a number.
         samples: Fixed prompts with the model's text.

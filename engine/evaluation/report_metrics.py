@@ -139,7 +139,7 @@ def _certainty(metric: Metric, change: Change) -> dict[str, Any]:
         "before_interval": _ends(change.before),
         "after_interval": _ends(change.after),
         "after_interval_text": _interval_text(metric, change.after),
-        "after_margin_text": _margin_text(metric, change.after),
+        "after_margin_text": margin_text(metric, change.after),
         "difference": evidence.difference if evidence else None,
         "difference_interval": _ends(evidence.interval) if evidence else None,
         "p_value": evidence.p_value if evidence else None,
@@ -155,7 +155,7 @@ def _interval_text(metric: Metric, interval: Interval | None) -> str:
     return "" if interval is None else f"{metric.format(interval.low)} to {metric.format(interval.high)}"
 
 
-def _margin_text(metric: Metric, interval: Interval | None) -> str:
+def margin_text(metric: Metric, interval: Interval | None) -> str:
     """Return half of the interval's width, as `±1.2`; empty where it is no number."""
     half = math.nan if interval is None else (interval.high - interval.low) / 2
     if not math.isfinite(half):

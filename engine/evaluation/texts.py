@@ -281,10 +281,10 @@ class _TextJob:
         if self.job.few_shot:
             self.job.remarks.extend(self.job.few_shot.remarks())
         if not has_rows:
-            self.job.remarks.append("There is no held-out row to measure the loss on.")
+            self.job.remarks.append(f"There is no {self.job.kind} row to measure the loss on.")
         for name in ("loss", "perplexity"):
             if name in metrics and not math.isfinite(metrics[name]):
-                self.job.alarm(f"The held-out {name} is no finite number.")
+                self.job.alarm(f"The {self.job.kind} {name} is no finite number.")
                 break
         if num_too_long:
             self.job.remarks.append(
