@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from engine.text import clean_line
-from tui.backend import Backend
+from tui.backend import Backend, RunRow
 from tui.cell_diff import DiffedUpdate, TerminalCells, cell_diff_wanted
 from tui.start import AppResult, Home, Monitor, StartPoint, Wizard
 from tui.terminal import Colors, examine_terminal, keep_keys_alive, leave_cleanly_on_signals
@@ -195,12 +195,32 @@ class FtwizardApp(App[AppResult]):
         self.last_run = run_path
         self.push_screen(ResultScreen(run_path))
 
-    def open_compare(self, run_path: Path) -> None:
-        """Open the models of a finished run side by side."""
+    def open_compare(self, run_path: Path, other_path: Path | None = None) -> None:
+        """Open the models of a finished run side by side.
+
+        Args:
+            run_path: Run directory.
+            other_path: Another run, whose model stands beside.
+        """
         from tui.compare.screen import CompareScreen
 
         self.last_run = run_path
-        self.push_screen(CompareScreen(run_path, self.backend))
+        self.push_screen(CompareScreen(run_path, self.backend, other_path=other_path))
+
+    def open_runs(self) -> None:
+        """Open the table of all runs."""
+        from tui.runs.screen import RunsScreen
+
+        self.push_screen(RunsScreen(self.backend))
+
+    def open_run(self, run: RunRow) -> None:
+        """Open the result of a run that is finished, else its monitor."""
+        if not run.path.is_dir():
+            self.notify(f"{clean_line(run.path)} is gone.", severity="warning", markup=False)
+        elif run.state == "finished":
+            self.open_result(run.path)
+        else:
+            self.open_monitor(run.path)
 
     def leave_screen(self) -> None:
         """Go back by one screen; end the app where the start point was this screen."""

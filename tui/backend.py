@@ -44,7 +44,13 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """One run in a list. `state` is `crashed` when the worker is gone without an exit file."""
+    """One run in a list. `state` is `crashed` when the worker is gone without an exit file.
+
+    Attributes:
+        loss: Newest training loss; None before the first step.
+        held_out_loss: Newest loss on held-out rows.
+        base: What it started from, as its plan says it.
+    """
 
     path: Path
     run_id: str
@@ -53,6 +59,11 @@ class RunRow:
     step: int | None = None
     total_steps: int | None = None
     changed_at: float = 0.0
+    loss: float | None = None
+    held_out_loss: float | None = None
+    objective: str = ""
+    method: str = ""
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)

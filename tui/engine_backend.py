@@ -85,6 +85,11 @@ class EngineBackend:
                 step=summary.step or None,
                 total_steps=summary.total_steps,
                 changed_at=summary.created_time or 0.0,
+                loss=summary.loss,
+                held_out_loss=summary.eval_loss,
+                objective=summary.objective,
+                method=summary.method,
+                base=summary.base,
             )
             for summary in list_runs(home_folders())[:limit]
         ]

@@ -240,6 +240,14 @@ def test_words_are_marked_and_nothing_is_lost() -> None:
     assert diff_parts("", "") == ([], [])
 
 
+def test_runs_of_one_name_are_told_apart_by_their_ids(tmp_path: Path) -> None:
+    names = [f"20261120-14305{number}-commands-lora-{letters}" for number, letters in enumerate(("aaaa", "bbbb"))]
+    one, other = (made_run(tmp_path / "runs", name) for name in names)
+    titles = [side.title for side in read_material(one, Machine(""), other).sides]
+    assert titles[:2] == ["base", "tuned"]
+    assert titles[2].endswith("commands-lora-bbbb")
+
+
 def test_models_share_memory_only_where_they_fit(run: RunDirectory) -> None:
     def read(gib: float | None) -> Any:
         free = None if gib is None else int(gib * 2**30)

@@ -1,4 +1,4 @@
-"""Who is compared with whom, and whether all of them fit into memory at once. Reads run directories; no Textual."""
+"""Who is compared with whom, and whether all of them fit into memory at once. Reads run directories."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from engine.runs.directory import RunDirectory, plain_name
 from engine.runs.held_out_prompts import HeldOutPrompt, held_out_prompts, recipe_prompts
 from engine.text import clean_line, human_bytes
 from tui.backend import Machine
+from tui.widgets.labels import tail
 
 PROMPTS_SHOWN = 50
 DEFAULT_NEW_TOKENS = 256
@@ -80,8 +81,8 @@ def read_material(run: RunDirectory, machine: Machine, other: RunDirectory | Non
     tuned = Side("tuned", "tuned", run.path, "auto", _needed(_tuned_bytes(run)))
     sides = [base, tuned]
     if other is not None:
-        name = clean_line(plain_name(other.folder_name), max_chars=_TITLE_CHARS)
         other.read_plan()
+        name = _title(other, run)
         sides.append(Side(f"run:{other.folder_name}", name, other.path, "auto", _needed(_tuned_bytes(other))))
     on_gpu = plan.device.kind == "cuda"
     together, words = fits(sides, _free_bytes(machine, on_gpu=on_gpu))
@@ -106,6 +107,14 @@ def fits(sides: Sequence[Side], free_bytes: int | None) -> tuple[bool, str]:
         f"{number} at once need about {human_bytes(needed)}, {human_bytes(free_bytes)} are free: "
         "they take turns, each loaded anew for every prompt."
     )
+
+
+def _title(other: RunDirectory, run: RunDirectory) -> str:
+    """Return what stands over the other run's answers: its name, or the end of its id where both have one name."""
+    name = plain_name(other.folder_name)
+    if name == plain_name(run.folder_name):
+        return tail(other.folder_name, _TITLE_CHARS)
+    return clean_line(name, max_chars=_TITLE_CHARS)
 
 
 def _needed(weights_bytes: int) -> int:

@@ -25,6 +25,7 @@ class HomeCommands(CommandList):
         """Yield what can be done now."""
         home = self._home
         yield "New run", home.action_new_run, "Six questions"
+        yield "All runs", home.action_runs, "In a table, to sort, filter and compare"
         for preset in home.presets:
             title = f"New run from preset {clean_line(preset.name)}"
             yield title, partial(home.app.open_wizard, preset=preset.name), clean_line(preset.title)

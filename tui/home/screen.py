@@ -13,7 +13,6 @@ from textual.screen import Screen
 from textual.widgets import OptionList, Static
 
 from engine.recipe.problems import ProblemError
-from engine.text import clean_line
 from tui.backend import Backend, Machine, PresetRow, RunRow
 from tui.home.entries import Entry, home_entries, machine_content
 from tui.widgets.bars import TopBar
@@ -43,6 +42,7 @@ class HomeScreen(SpokenErrors, Screen[None]):
     COMMANDS: ClassVar[set[Any]] = {_home_commands}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new_run", "New run", id="home.new_run"),
+        Binding("r", "runs", "All runs", id="home.runs"),
         Binding("c", "compare", "Compare", id="home.compare"),
         Binding("delete", "forget_draft", "Forget draft", id="home.forget_draft", show=False),
         Binding("q", "app.quit", "Quit", id="home.quit", show=False),
@@ -196,6 +196,10 @@ class HomeScreen(SpokenErrors, Screen[None]):
         if self._finished_run is not None:
             self.app.open_compare(self._finished_run.path)
 
+    def action_runs(self) -> None:
+        """Open the table of all runs."""
+        self.app.open_runs()
+
     def action_forget_draft(self) -> None:
         """Delete the draft that is highlighted."""
         option = self.query_one(OptionList).highlighted_option
@@ -212,12 +216,4 @@ class HomeScreen(SpokenErrors, Screen[None]):
             case "preset", str() as name:
                 self.app.open_wizard(preset=name)
             case "run", RunRow() as run:
-                self._open_run(run)
-
-    def _open_run(self, run: RunRow) -> None:
-        if not run.path.is_dir():
-            self.notify(f"{clean_line(run.path)} is gone.", severity="warning", markup=False)
-        elif run.state == "finished":
-            self.app.open_result(run.path)
-        else:
-            self.app.open_monitor(run.path)
+                self.app.open_run(run)

@@ -12,6 +12,7 @@ from typing import Literal
 # Bit of each dot in the Unicode braille block, by row (0 to 3) and column (0, 1) inside the cell.
 _DOT_BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _BRAILLE_BASE = 0x2800
+_MARKS_ON_A_CURVE = 6
 _ASCII_MARKS = {"raw": ".", "line": "*", "points": "o"}
 
 LineStyle = Literal["raw", "line", "points"]
@@ -26,11 +27,15 @@ class ChartLine:
         name: Shown in the legend.
         points: `(x, y)` with growing x; points with y that is not finite are left out.
         style: `raw` is drawn under the others, `line` over it, `points` marks each point.
+        mark: One character that stands on the curve in some places, and for its points; empty for the usual ones.
+        kind: Whose colour it has; that of its style when empty.
     """
 
     name: str
     points: Sequence[Point]
     style: LineStyle
+    mark: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +83,20 @@ def plot(
                 # A cell has one colour, so it shows the dots of one line: the last, important one stays crisp.
                 owners[row][column], dots[row][column] = index, 0
             dots[row][column] |= 1 if ascii_only else _DOT_BITS[y % 4][x % 2]
-        if line.style == "points":
-            marks.update({_cell(dot, ascii_only): index for dot in path})
+        marked = path if line.style == "points" else _marked_places(path, index) if line.mark else ()
+        marks.update({_cell(dot, ascii_only): index for dot in marked if 0 <= dot[0] < columns and 0 <= dot[1] < rows})
     return [
         [_character(dots[r][c], owners[r][c], lines, marks.get((r, c)), ascii_only) for c in range(width)]
         for r in range(height)
     ]
+
+
+def _marked_places(path: Sequence[tuple[int, int]], index: int) -> list[tuple[int, int]]:
+    """Return where the mark of a curve stands: each curve begins elsewhere, so that marks do not hide each other."""
+    if not path:
+        return []
+    every = max(1, len(path) // _MARKS_ON_A_CURVE)
+    return list(path[min(len(path) - 1, every * (1 + index % 5) // 6) :: every])
 
 
 def _drawable(point: Point, bounds: Bounds) -> bool:
@@ -123,7 +136,7 @@ def _segment(start: tuple[int, int], end: tuple[int, int]) -> list[tuple[int, in
 
 def _character(bits: int, owner: int | None, lines: Sequence[ChartLine], mark: int | None, ascii_only: bool) -> Cell:
     if mark is not None:
-        return Cell("o" if ascii_only else "●", mark)
+        return Cell(lines[mark].mark or ("o" if ascii_only else "●"), mark)
     if owner is None:
         return Cell(" ", None)
     if ascii_only:

@@ -10,7 +10,7 @@ MAX_KEYS = 6
 GAP = 3
 HELP_KEY = "f1"
 """Leads to all keys that have no room, so it is always shown, last."""
-_KEY_NAMES = {"escape": "esc", "enter": "enter", "question_mark": "?", "space": "space", "tab": "tab"}
+_KEY_NAMES = {"escape": "esc", "enter": "enter", "question_mark": "?", "slash": "/", "space": "space", "tab": "tab"}
 
 
 def key_name(key: str) -> str:

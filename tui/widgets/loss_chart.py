@@ -12,6 +12,8 @@ from textual.widget import Widget
 
 from tui.widgets.braille import Bounds, Cell, ChartLine, nice_bounds, plot, x_axis, y_ticks
 
+MOST_RUNS = 6
+"""Runs in one picture: more than that cannot be told apart."""
 _AXIS_HEIGHT = 2
 _SMALLEST_PLOT = (8, 3)
 
@@ -43,6 +45,7 @@ class LossChart(Widget):
         "loss-chart--raw",
         "loss-chart--line",
         "loss-chart--points",
+        *(f"loss-chart--run-{number}" for number in range(MOST_RUNS)),
     }
     DEFAULT_CSS = """
     LossChart {
@@ -52,6 +55,12 @@ class LossChart(Widget):
         & > .loss-chart--raw { color: $text-disabled; }
         & > .loss-chart--line { color: $primary; }
         & > .loss-chart--points { color: $accent; }
+        & > .loss-chart--run-0 { color: $primary; }
+        & > .loss-chart--run-1 { color: $accent; }
+        & > .loss-chart--run-2 { color: $success; }
+        & > .loss-chart--run-3 { color: $error; }
+        & > .loss-chart--run-4 { color: $secondary; }
+        & > .loss-chart--run-5 { color: $foreground; }
     }
     """
 
@@ -140,9 +149,9 @@ def _legend(lines: Sequence[ChartLine], width: int, ascii_only: bool) -> list[tu
     runs: list[tuple[str, str]] = []
     left = width
     for line in reversed(lines):
-        text = f"  {marks[line.style]} {line.name}"
-        if len(text) <= left:
-            runs.append((text, line.style))
+        text = f"  {line.mark or marks[line.style]} {line.name}"
+        if line.name and len(text) <= left:
+            runs.append((text, line.kind or line.style))
             left -= len(text)
     return [(" " * left, ""), *runs]
 
@@ -154,7 +163,7 @@ def _plot_row(
     runs: list[tuple[str, str]] = [(f"{label:>{gutter}}{edge}", "axis")]
     text, kind = "", ""
     for cell in row:
-        cell_kind = "" if cell.line is None else lines[cell.line].style
+        cell_kind = "" if cell.line is None else lines[cell.line].kind or lines[cell.line].style
         if cell_kind != kind and text:
             runs.append((text, kind))
             text = ""

@@ -1,0 +1,1 @@
+"""All runs in one table, and several of them in one picture."""
