@@ -160,6 +160,13 @@ def measure_model(
     return measure_apart(Wish(model, data, objective, tuple(metrics), max_rows, again), watch)
 
 
+def compare_models(references: list[str], files: list[str]) -> dict[str, Any]:
+    """Return a comparison of runs and models; see `engine.evaluation.apart.comparing`."""
+    from engine.evaluation.apart.comparing import compare_apart
+
+    return compare_apart(references, files)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "profile_data": profile_data,
     "profile_model": profile_model,
@@ -174,6 +181,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "write_data_report": write_data_report,
     "write_run_report": write_run_report,
     "measure_model": measure_model,
+    "compare_models": compare_models,
 }
 
 

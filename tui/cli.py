@@ -51,6 +51,7 @@ RunName = Annotated[
 ObjectiveName = Annotated[
     str | None, typer.Option("--objective", metavar="NAME", help="What the rows ask for; found out if left out.")
 ]
+MetricNames = Annotated[str, typer.Option("--metrics", metavar="A,B", help="Only these; all that fit if left out.")]
 MaxRows = Annotated[
     int | None,
     typer.Option("--max-rows", min=1, metavar="N", help="Most rows; else 500 are read and 100 of them answered."),
@@ -195,9 +196,7 @@ def evaluate(
     data: Annotated[
         str, typer.Option("--data", metavar="F", help="File, folder, hub: or builtin: data to measure on.")
     ],
-    metrics: Annotated[
-        str, typer.Option("--metrics", metavar="A,B", help="Only these; all that fit if left out.")
-    ] = "",
+    metrics: MetricNames = "",
     objective: ObjectiveName = None,
     max_rows: MaxRows = None,
     changes: DataChanges = None,
@@ -217,6 +216,36 @@ def evaluate(
 
     wish = EvalWish(data, metrics, objective, max_rows, changes or (), again)
     run_verb(lambda: measure(model, wish, out=out, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def compare(
+    sides: Annotated[
+        list[str], typer.Argument(metavar="A B [...]", help="Runs or models; all are compared with the first.")
+    ],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="F", help="Measure all of them on this data first.")
+    ] = None,
+    metrics: MetricNames = "",
+    objective: ObjectiveName = None,
+    max_rows: MaxRows = None,
+    changes: DataChanges = None,
+    again: Again = False,
+    as_json: Json = False,
+) -> None:
+    """Hold runs or models against each other.
+
+    Numbers with their intervals, better or worse only where luck does not explain it, what differs in the settings,
+    time and memory, and which run started from which. Numbers of different rows are shown and not compared.
+    """
+    from tui.verbs.compare import compare as hold
+    from tui.verbs.eval import EvalWish
+
+    if data is None and (metrics or objective or max_rows or changes or again):
+        typer.echo("--metrics, --objective, --max-rows, --set and --again say how --data is measured.", err=True)
+        raise typer.Exit(EXIT_WRONG_USE)
+    wish = None if data is None else EvalWish(data, metrics, objective, max_rows, changes or (), again)
+    run_verb(lambda: hold(sides, wish, as_json=as_json), as_json=as_json)
 
 
 @app.command()

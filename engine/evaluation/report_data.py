@@ -69,10 +69,10 @@ def collect(run: RunDirectory, picture: Picture, *, state: str | None = None) ->
         "confusion": confusion_facts(after),
         "evaluated": {name: (after or before).get(name, 0) for name in ("num_rows", "num_tokens", "num_generated")},
         "samples": paired_samples(before, after, few_shot),
-        "training": _training(plan, picture),
-        "memory": _memory(plan, picture),
+        "training": training_facts(plan, picture),
+        "memory": memory_facts(plan, picture),
         "data": _data(run, plan, picture),
-        "model": _model(run, plan, picture),
+        "model": model_facts(run, plan, picture),
         "recipe": _recipe(plan),
         "remarks": list(dict.fromkeys(text for one in measured for text in one.get("remarks", []))),
         "preflight": picture.preflight,
@@ -142,7 +142,7 @@ def _numbered_samples(measurement: dict[str, Any]) -> dict[tuple[str, int], dict
     return samples
 
 
-def _training(plan: Plan, picture: Picture) -> dict[str, Any]:
+def training_facts(plan: Plan, picture: Picture) -> dict[str, Any]:
     latest = picture.latest
     held_out = [item for item in picture.evaluations if item.get("metrics") and item["phase"] not in BESIDE_THE_CURVE]
     losses = [(item["metrics"].get("loss"), item["step"]) for item in held_out]
@@ -168,7 +168,7 @@ def _training(plan: Plan, picture: Picture) -> dict[str, Any]:
     }
 
 
-def _memory(plan: Plan, picture: Picture) -> dict[str, Any]:
+def memory_facts(plan: Plan, picture: Picture) -> dict[str, Any]:
     """Return what was predicted, probed and measured; the prediction is the worker's own where it told one."""
     predicted = picture.predicted or plan.memory.model_dump()
     compared = compare_memory(picture, plan.memory)
@@ -206,7 +206,7 @@ def _data(run: RunDirectory, plan: Plan, picture: Picture) -> dict[str, Any]:
     }
 
 
-def _model(run: RunDirectory, plan: Plan, picture: Picture) -> dict[str, Any]:
+def model_facts(run: RunDirectory, plan: Plan, picture: Picture) -> dict[str, Any]:
     export = _read_json(run.model_folder / "export.json")
     folders = {"adapter": run.adapter_folder, "merged": run.merged_folder}
     return {

@@ -16,7 +16,6 @@ from engine.paths import typed_path
 from engine.planning.layer_sums import head_of_class
 from engine.planning.model_folder import read_config
 from engine.planning.model_profile import is_hub_id, read_model_profile
-from engine.planning.plan import Plan
 from engine.recipe.problems import Problem, ProblemError
 from engine.recipe.schema_data import DataSection
 from engine.runs.directory import RunDirectory, find_run, is_run
@@ -92,7 +91,7 @@ def find_subject(reference: str, revision: str | None = None) -> Subject:
     Raises:
         ProblemError: There is no such run or model, or it holds nothing that can be measured.
     """
-    run = _run_meant(reference)
+    run = run_meant(reference)
     if run is not None:
         return _of_run(run)
     folder = typed_path(reference)
@@ -111,7 +110,12 @@ def find_subject(reference: str, revision: str | None = None) -> Subject:
     return _whole(folder, name=reference, reference=reference)
 
 
-def _run_meant(reference: str) -> RunDirectory | None:
+def run_meant(reference: str) -> RunDirectory | None:
+    """Return the run that a reference names; None where it names something else.
+
+    Raises:
+        ProblemError: It can only be a run, and there is none; or several have that name.
+    """
     if is_run_reference(reference):
         return find_run(home_folders(), reference.removeprefix(PREFIX))
     if reference == "latest":
@@ -160,11 +164,6 @@ def _of_run(run: RunDirectory) -> Subject:
         prefix=plan.task.prefix,
         trust=model.trust_remote_code,
     )
-
-
-def plan_of(subject: Subject) -> Plan | None:
-    """Return the plan of the run that left a model; None for others."""
-    return None if subject.run is None else subject.run.read_plan()
 
 
 def _of_folder(folder: Path) -> Subject:
