@@ -28,6 +28,7 @@ class Metric:
         needs: What an objective must have for it, to say why another cannot take it.
         generates: The model must write answers for it, which takes far longer than reading them.
         tolerance: Share of the number by which it may move and is still called unchanged.
+        setting: Recipe path that it cannot be measured without; empty where it needs none.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Metric:
     needs: str
     generates: bool = False
     tolerance: float = 0.0
+    setting: str = ""
 
     def format(self, value: float | None) -> str:
         """Return the value as a table shows it, such as `3.42` or `81.5 %`; `n/a` for None and not-a-number."""
@@ -216,6 +218,94 @@ METRICS: tuple[Metric, ...] = (
         generates=True,
     ),
     Metric(
+        name="wer",
+        title="Word errors",
+        summary="Words missing, added or replaced per expected word (WER), over all rows.",
+        when="Corrections and transcripts.",
+        when_not="Answers that may be worded freely.",
+        better="lower",
+        kind="share",
+        choice="wer",
+        needs="written answers with expected ones to compare",
+        generates=True,
+    ),
+    Metric(
+        name="cer",
+        title="Character errors",
+        summary="Characters missing, added or replaced per expected character (CER), over all rows.",
+        when="Corrections and transcripts, also of scripts without spaces.",
+        when_not="Answers that may be worded freely.",
+        better="lower",
+        kind="share",
+        choice="cer",
+        needs="written answers with expected ones to compare",
+        generates=True,
+    ),
+    Metric(
+        name="json_valid",
+        title="Valid JSON",
+        summary="Share of written answers that are JSON and nothing else.",
+        when="Answers that a program reads.",
+        when_not="As a promise of right content: a lone number is JSON too. Take the JSON schema.",
+        better="higher",
+        kind="share",
+        choice="json_valid",
+        needs="written answers with expected ones to compare",
+        generates=True,
+    ),
+    Metric(
+        name="json_schema",
+        title="Fits the JSON schema",
+        summary="Share of written answers that are JSON and valid against evaluation.json_schema.",
+        when="Answers that a program reads and that need certain fields.",
+        when_not="As a promise of right values: it looks at their form.",
+        better="higher",
+        kind="share",
+        choice="json_schema",
+        needs="written answers with expected ones to compare",
+        generates=True,
+        setting="evaluation.json_schema",
+    ),
+    Metric(
+        name="regex",
+        title="Fits the pattern",
+        summary="Share of written answers in which evaluation.pattern is found.",
+        when="Answers of one form: a code, a date, a first line.",
+        when_not="As a promise of right answers: it looks at their form.",
+        better="higher",
+        kind="share",
+        choice="regex",
+        needs="written answers with expected ones to compare",
+        generates=True,
+        setting="evaluation.pattern",
+    ),
+    Metric(
+        name="own_score",
+        title="Own score",
+        summary="Mean of what your own function gives for written answers.",
+        when="You know best what a good answer is.",
+        when_not="The function can be fooled: read the samples too.",
+        better="higher",
+        kind="number",
+        choice="metric_file",
+        needs="written answers with expected ones to compare",
+        generates=True,
+        setting="evaluation.metric_file",
+    ),
+    Metric(
+        name="own_error",
+        title="Own error",
+        summary="Mean of what your own function gives for written answers; lower is better.",
+        when="You know best what a bad answer is.",
+        when_not="The function can be fooled: read the samples too.",
+        better="lower",
+        kind="number",
+        choice="metric_file",
+        needs="written answers with expected ones to compare",
+        generates=True,
+        setting="evaluation.metric_file",
+    ),
+    Metric(
         name="accuracy",
         title="Accuracy",
         summary="Share of rows whose label is right; with several labels a row, all of them.",
@@ -367,6 +457,8 @@ METRICS: tuple[Metric, ...] = (
 
 METRIC_CHOICES: tuple[str, ...] = tuple(dict.fromkeys(metric.choice for metric in METRICS if metric.choice))
 METRIC_NAMES: frozenset[str] = frozenset(metric.name for metric in METRICS)
+SETTING_CHOICES: dict[str, str] = {metric.setting: metric.choice for metric in METRICS if metric.setting}
+"""What is measured because a setting says what to look for: `{recipe path: name in evaluation.metrics}`."""
 GENERATING_CHOICES: frozenset[str] = frozenset(metric.choice for metric in METRICS if metric.generates)
 
 

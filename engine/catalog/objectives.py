@@ -39,6 +39,7 @@ class Objective:
         heads: Kinds of models that it trains, the usual one first, each with the head that it takes.
         formats: Shapes of rows that it reads, as in `data.format`.
         metrics: Names for `evaluation.metrics` that make sense with it, all of them the default.
+        asked: Further ones that are measured where the recipe asks for them, or says what they look for.
         settings: Recipe paths that only some objectives read and that this one does.
         unread: Recipe paths that all others read.
     """
@@ -53,6 +54,7 @@ class Objective:
     heads: tuple[tuple[ModelKind, Head], ...]
     formats: tuple[RowFormat, ...]
     metrics: tuple[str, ...]
+    asked: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
@@ -80,6 +82,11 @@ class Objective:
         """Return the head that a kind of model takes; that of the usual kind for one that it does not train."""
         return dict(self.heads).get(kind, self.heads[0][1])
 
+    @property
+    def measurable(self) -> tuple[str, ...]:
+        """All names that `evaluation.metrics` may hold."""
+        return (*self.metrics, *self.asked)
+
     def metrics_with(self, head: Head) -> tuple[str, ...]:
         """Return those of `metrics` that are measured with a head."""
         others = NEXT_TOKEN_METRICS if head == "masked-lm" else HIDDEN_WORD_METRICS
@@ -102,6 +109,14 @@ WRITING_SETTINGS: tuple[str, ...] = (
     "evaluation.max_new_tokens",
     "evaluation.sample_prompts",
 )
+FORM_METRICS: tuple[str, ...] = ("json_valid", "json_schema", "regex", "metric_file")
+FORM_SETTINGS: tuple[str, ...] = (
+    "evaluation.json_schema",
+    "evaluation.pattern",
+    "evaluation.metric_file",
+    "evaluation.trust_metric_code",
+)
+"""What looks at the form of written answers, and a person's own metric."""
 REINFORCEMENT_SETTINGS: tuple[str, ...] = tuple(
     f"reinforcement.{name}"
     for name in (
@@ -160,7 +175,14 @@ OBJECTIVES: tuple[Objective, ...] = (
         heads=(("decoder", "causal-lm"),),
         formats=("messages", "prompt_completion", "alpaca", "source_target"),
         metrics=("perplexity", "token_accuracy", "exact_match", "rouge", "general_text"),
-        settings=(*WRITING_SETTINGS, *CONVERSATION_SETTINGS, "data.allow_all_trained", "evaluation.few_shot"),
+        asked=FORM_METRICS,
+        settings=(
+            *WRITING_SETTINGS,
+            *FORM_SETTINGS,
+            *CONVERSATION_SETTINGS,
+            "data.allow_all_trained",
+            "evaluation.few_shot",
+        ),
     ),
     Objective(
         name="domain-adaptation",
@@ -186,8 +208,10 @@ OBJECTIVES: tuple[Objective, ...] = (
         heads=(("encoder-decoder", "seq2seq-lm"), ("decoder", "causal-lm")),
         formats=("source_target", "prompt_completion", "alpaca", "messages"),
         metrics=("perplexity", "token_accuracy", "exact_match", "rouge", "bleu", "chrf", "general_text"),
+        asked=("wer", "cer", *FORM_METRICS),
         settings=(
             *WRITING_SETTINGS,
+            *FORM_SETTINGS,
             *CONVERSATION_SETTINGS,
             "data.allow_all_trained",
             "evaluation.few_shot",

@@ -61,6 +61,21 @@ def answer_groups(
         groups += group({"bleu": "bleu"}, ids, bleu_counts(texts, expected))
     if "chrf" in names:
         groups += group({"chrf": "chrf"}, ids, chrf_counts(texts, expected))
+    return groups + _error_groups(ids, texts, expected, names)
+
+
+def _error_groups(
+    ids: Sequence[str], texts: Sequence[str], expected: Sequence[str], names: Collection[str]
+) -> list[RowGroup]:
+    if not {"wer", "cer"}.intersection(names):
+        return []
+    from engine.evaluation.metrics.cer import cer_counts
+    from engine.evaluation.metrics.wer import wer_counts
+
+    groups: list[RowGroup] = []
+    for name, counts in (("wer", wer_counts), ("cer", cer_counts)):
+        if name in names:
+            groups += group({name: "ratio"}, ids, counts(texts, expected))
     return groups
 
 

@@ -29,7 +29,7 @@ def score_sums(losses: Sequence[float], right: Sequence[int], tokens: Sequence[i
 
 
 def score_answers(texts: Sequence[str], expected: Sequence[str], metrics: Collection[str]) -> dict[str, float]:
-    """Return exact match, ROUGE, BLEU and chrF of generated answers, those of them that `metrics` asks for."""
+    """Return what generated answers score against the expected ones, in those numbers that `metrics` asks for."""
     from engine.evaluation.metrics.bleu import Bleu
     from engine.evaluation.metrics.chrf import Chrf
     from engine.evaluation.metrics.exact_match import ExactMatch
@@ -42,8 +42,37 @@ def score_answers(texts: Sequence[str], expected: Sequence[str], metrics: Collec
     for choice, module in modules.items():
         if choice in metrics:
             values |= _compute(module, texts, expected)
+    values |= _error_rates(texts, expected, metrics)
     names = {metric.name for metric in METRICS}
     return {name: value for name, value in values.items() if name in names}
+
+
+def _error_rates(texts: Sequence[str], expected: Sequence[str], metrics: Collection[str]) -> dict[str, float]:
+    """Return WER and CER where they are asked for and something is expected: an error rate of nothing is no number."""
+    if not {"wer", "cer"}.intersection(metrics) or not any(right.strip() for right in expected):
+        return {}
+    from engine.evaluation.metrics.cer import Cer
+    from engine.evaluation.metrics.wer import Wer
+
+    values: dict[str, float] = {}
+    for choice, module in {"wer": Wer, "cer": Cer}.items():
+        if choice in metrics:
+            values |= _compute(module, texts, expected)
+    return values
+
+
+def score_checked(name: str, values: Sequence[float]) -> dict[str, float]:
+    """Return the mean of what a check says of each answer (`engine.evaluation.checked_answers`).
+
+    Args:
+        name: Name of the metric.
+        values: One number an answer; 1 or 0 where it fits or not.
+    """
+    from engine.evaluation.metrics.metric_file import MetricFile
+
+    # Checks with a time limit have been made once for each row: the sum is all that is left to do.
+    mean = _compute(MetricFile, values, None)["own_score"]
+    return {name: mean}
 
 
 def row_scores(name: str, texts: Sequence[str], expected: Sequence[str]) -> list[float]:

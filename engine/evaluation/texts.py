@@ -8,6 +8,7 @@ from engine.catalog.metrics import GENERATING_CHOICES, METRIC_NAMES, find_metric
 from engine.data.chat_template import TemplateRefusedError
 from engine.data.cleaning.personal import hide_secrets
 from engine.data.rendered import Rendered
+from engine.evaluation.checked_answers import Checked, WrittenAnswer, check_answers
 from engine.evaluation.general import passages, read_general
 from engine.evaluation.generation import Answerer, context_length, generation_share
 from engine.evaluation.job import DEFAULT_MAX_LENGTH, Examined, Job
@@ -135,6 +136,8 @@ class _TextJob:
         metrics |= score_answers(
             [text for _, text in answers], [question.expected for question, _ in answers], self.job.metrics
         )
+        checked = self._check(answers)
+        metrics |= checked.metrics
         self._remark(metrics, has_rows=bool(token_rows), num_too_long=sum(text is None for text in texts))
         return Examined(
             metrics=metrics,
@@ -147,8 +150,18 @@ class _TextJob:
             num_tokens=sum(score.tokens for score in scores),
             num_generated=len(answers),
             answers=[answer_record(question, text) for question, text in answers],
-            rows=only([*self._groups(token_rows, scores, answers, metrics), *known.rows], metrics),
+            rows=only([*self._groups(token_rows, scores, answers, metrics), *checked.rows, *known.rows], metrics),
         )
+
+    def _check(self, answers: Sequence[tuple[Question, str]]) -> Checked:
+        """Return what schema, pattern and a person's own metric say; one that fails ends nothing."""
+        written = [WrittenAnswer(each.id, each.prompt, text, each.expected) for each, text in answers]
+        checked = check_answers(self.job.recipe.evaluation, written, self.job.metrics)
+        for failure in checked.failures:
+            self.job.alarm(failure)
+        if self.job.phase not in COMPARED_PHASES:
+            checked.rows.clear()
+        return checked
 
     def _groups(
         self,

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -133,18 +134,22 @@ def choose_rate(
     return float(f"{loss.rate_share * usual:.3g}"), f"{loss.rate_share:g} of what is {reason}: {loss.title} needs less"
 
 
-def choose_metrics(objective: str, kind: ModelKind, judge: str | None) -> tuple[list[str], str]:
+def choose_metrics(
+    objective: str, kind: ModelKind, judge: str | None, asked: Sequence[str] = ()
+) -> tuple[list[str], str]:
     """Return what is measured and why.
 
     Args:
         objective: A name of the catalogue.
         kind: Kind of the base model.
         judge: Who compares written answers, where somebody does.
+        asked: Metrics that the recipe says what to look for of.
     """
-    metrics = list(find_objective(objective).metrics_of(kind))
+    goal = find_objective(objective)
+    metrics = [*goal.metrics_of(kind), *(name for name in asked if name in goal.asked)]
     if judge is None and "win_rate" in metrics:
         return [name for name in metrics if name != "win_rate"], "all that need no judge"
-    return metrics, "all that fit the objective"
+    return metrics, "all that fit the objective, and what you ask for" if asked else "all that fit the objective"
 
 
 def choose_completion(answers: LengthProfile | None, model: ModelProfile) -> Reasoned:

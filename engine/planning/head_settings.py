@@ -33,13 +33,13 @@ def _unmeasured(settings: Settings, objective: Objective, model: ModelProfile) -
     """Yield an error for each metric that somebody asked for and that is not measured with this kind of model."""
     if model.kind not in objective.kinds:
         return
-    measured = objective.metrics_of(model.kind)
+    measured = (*objective.metrics_of(model.kind), *objective.asked)
     for name in dict.fromkeys(settings["evaluation.metrics"] or ()):
-        if name in objective.metrics and name not in measured:
+        if name in objective.measurable and name not in measured:
             yield Finding(
                 code="evaluation.metric_head",
                 message=f"The metric {name} is not measured with such a model, {KIND_WORDS[model.kind]}.",
-                fix=f"Use {', '.join(measured)}.",
+                fix=f"Use {', '.join(objective.metrics_of(model.kind))}.",
                 path="evaluation.metrics",
                 severity="error",
             )

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from engine.catalog.methods import METHOD_SETTINGS, find_method
+from engine.catalog.metrics import SETTING_CHOICES
 from engine.catalog.objectives import Objective, find_objective
 from engine.catalog.preference_losses import PreferenceLoss, find_loss
 from engine.hardware.devices import Gpu, Hardware
@@ -12,6 +13,7 @@ from engine.planning import derive
 from engine.planning import findings as find
 from engine.planning.adapter_scale import alpha_reason, default_alpha
 from engine.planning.advice import ways_that_fit
+from engine.planning.answer_checks import answer_check_findings, settle_answer_checks
 from engine.planning.calibration import Calibration
 from engine.planning.capabilities import Surroundings, reason_against
 from engine.planning.case import Facts, case_of, space_of
@@ -216,7 +218,9 @@ def _derive_frame(facts: _Facts) -> None:
         settings.derive("text_to_text.prefix", *choose_prefix(model, data.traits))
     if "text_to_text.max_target_length" in facts.goal.settings_of(model.kind):
         settings.derive("text_to_text.max_target_length", *choose_target(model, data.answer_lengths))
-    metrics = derive.choose_metrics(settings["objective"], model.kind, settings["preference.judge"])
+    settle_answer_checks(settings)
+    asked = [choice for path, choice in SETTING_CHOICES.items() if settings[path] is not None]
+    metrics = derive.choose_metrics(settings["objective"], model.kind, settings["preference.judge"], asked)
     settings.derive("evaluation.metrics", *metrics)
     if "evaluation.max_new_tokens" in facts.goal.settings:
         settings.derive("evaluation.max_new_tokens", *derive.choose_answer_tokens(data, facts.reading))
@@ -457,6 +461,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
             *find.step_findings(recipe, steps),
             *depth_findings(recipe, facts.model, steps),
             *judge_findings(recipe),
+            *answer_check_findings(recipe),
             *reinforcement_findings(recipe, facts.data, steps.total_steps),
             *find.disk_findings(disk),
             *find.time_findings(time),

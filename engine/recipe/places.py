@@ -24,6 +24,8 @@ PLACES: dict[str, PlaceKind] = {
     "preference.judge": "there",
     "reinforcement.reward_model": "there",
     "reinforcement.reward_file": "function",
+    "evaluation.json_schema": "there",
+    "evaluation.metric_file": "function",
     "delivery.output": "new",
 }
 """Recipe paths that name a place."""

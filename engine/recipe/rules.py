@@ -14,13 +14,14 @@ from typing import Any, Literal
 from engine.catalog.builtin import is_builtin
 from engine.catalog.learning_rates import RATE_FAMILIES
 from engine.catalog.methods import METHOD_SETTINGS, METHODS, Method, find_method, readers_of
-from engine.catalog.metrics import GENERATING_CHOICES, METRICS, best_choices, find_metric
+from engine.catalog.metrics import best_choices, find_metric
 from engine.catalog.objectives import OBJECTIVE_SETTINGS, OBJECTIVES, find_objective
 from engine.catalog.preference_losses import LOSS_SETTINGS, find_loss, losses_reading
 from engine.recipe.check import ACCESS_TOKEN
 from engine.recipe.fields import fields_by_path
 from engine.recipe.places import PLACES
 from engine.recipe.problems import Problem
+from engine.recipe.rules_evaluation import evaluation_rules
 from engine.recipe.rules_model import model_rules
 from engine.recipe.rules_reinforcement import reinforcement_rules
 from engine.recipe.rules_results import result_rules
@@ -222,7 +223,7 @@ def _best(facts: _Facts) -> Iterator[Problem]:
         return
     objective, asked = find_objective(facts.recipe.objective), facts.recipe.evaluation.metrics
     choice = find_metric(wished).choice
-    if choice not in objective.metrics:
+    if choice not in objective.measurable:
         names = ", ".join(best_choices(objective.metrics))
         message = f"training.best_by {wished} is not measured with the objective {objective.name}."
         yield Problem("training.best_by_objective", message, f"Use {names}.", path)
@@ -279,24 +280,8 @@ def _device(facts: _Facts) -> Iterator[Problem]:
         )
 
 
-def _metrics(facts: _Facts) -> Iterator[Problem]:
-    objective = find_objective(facts.recipe.objective)
-    metrics = facts.recipe.evaluation.metrics
-    asked = list(objective.metrics if metrics is None else metrics)
-    for name in dict.fromkeys(asked):
-        if name not in objective.metrics:
-            needs = next(metric.needs for metric in METRICS if metric.choice == name)
-            yield Problem(
-                "evaluation.metric_objective",
-                f"The metric {name} does not fit the objective {objective.name}: it needs {needs}.",
-                f"Use {', '.join(objective.metrics)}.",
-                "evaluation.metrics",
-            )
-    reads = "evaluation.generate_rows" in objective.settings
-    if reads and facts.is_set("evaluation.generate_rows") and not GENERATING_CHOICES.intersection(asked):
-        names = " or ".join(name for name in objective.metrics if name in GENERATING_CHOICES)
-        fix = f"Remove it, or add {names} to evaluation.metrics." if names else ""
-        yield _no_effect("evaluation.generate_rows", "no chosen metric needs generated answers", fix)
+def _evaluation(facts: _Facts) -> Iterator[Problem]:
+    yield from evaluation_rules(facts.recipe, facts.values, facts.is_set)
 
 
 def _objective_data(facts: _Facts) -> Iterator[Problem]:
@@ -476,7 +461,7 @@ _RULES: tuple[Callable[[_Facts], Iterator[Problem]], ...] = (
     _softening,
     _learning_rate,
     _device,
-    _metrics,
+    _evaluation,
     _objective_data,
     _objective_settings,
     _preference,

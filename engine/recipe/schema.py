@@ -209,7 +209,8 @@ class MethodSection(Section):
 
 MetricChoice = Literal[
     "perplexity", "token_accuracy", "masked_perplexity", "masked_accuracy", "general_text", "exact_match", "rouge",
-    "bleu", "chrf", "accuracy", "f1_macro", "f1_micro", "entity_f1", "reward_accuracy", "reward_margin", "win_rate",
+    "bleu", "chrf", "wer", "cer", "json_valid", "json_schema", "regex", "metric_file",
+    "accuracy", "f1_macro", "f1_micro", "entity_f1", "reward_accuracy", "reward_margin", "win_rate",
     "reward", "solved_rate", "kl", "completion_length",
 ]  # fmt: skip
 
@@ -254,6 +255,33 @@ class EvaluationSection(Section):
         json_schema_extra=why(
             "3 for conversations where that costs little: shows whether a prompt would do as well.", level="advanced"
         ),
+    )
+    json_schema: str | None = Field(
+        None,
+        title="JSON schema",
+        min_length=1,
+        description="File with a JSON Schema that written answers are held against: shows how many fit.",
+        json_schema_extra=why("None: the form of answers is not looked at.", level="advanced"),
+    )
+    pattern: str | None = Field(
+        None,
+        title="Answer pattern",
+        min_length=1,
+        description="Regular expression looked for in written answers: shows in how many it is found.",
+        json_schema_extra=why("None: the form of answers is not looked at.", level="advanced"),
+    )
+    metric_file: str | None = Field(
+        None,
+        title="Own metric",
+        min_length=1,
+        description="Python file with a function metric(prompt, answer, expected); FILE.py:NAME for another name.",
+        json_schema_extra=why("None: no metric of your own.", level="advanced"),
+    )
+    trust_metric_code: bool = Field(
+        False,
+        title="Run the metric file",
+        description="Allow the Python code of the metric file to run on this machine.",
+        json_schema_extra=why("Code can do anything that you can do.", level="advanced"),
     )
     sample_prompts: list[str] | None = Field(
         None,

@@ -17,8 +17,9 @@ CARE = "Checks and checkpoints"
 
 BestBy = Literal[
     "loss", "perplexity", "token_accuracy", "masked_perplexity", "masked_accuracy", "general_perplexity",
-    "general_masked_perplexity", "exact_match", "rouge1", "rougeL", "bleu", "chrf", "accuracy", "f1_macro",
-    "f1_micro", "entity_f1", "entity_precision", "entity_recall", "reward_accuracy", "reward_margin", "win_rate",
+    "general_masked_perplexity", "exact_match", "rouge1", "rougeL", "bleu", "chrf", "wer", "cer", "json_valid",
+    "json_schema", "regex", "own_score", "own_error", "accuracy", "f1_macro", "f1_micro", "entity_f1",
+    "entity_precision", "entity_recall", "reward_accuracy", "reward_margin", "win_rate",
     "reward", "solved_rate", "last",
 ]  # fmt: skip
 """Metrics of the catalogue that have a better direction, and `last`, which compares nothing."""

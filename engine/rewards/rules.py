@@ -8,11 +8,9 @@ from typing import Any
 
 import regex
 
+from engine.patterns import PATTERN_LIMIT_S, compile_pattern
 from engine.recipe.problems import Problem, ProblemError
-from engine.text import clean_line
 
-PATTERN_LIMIT_S = 0.5
-"""Time for one answer; the `regex` package gives up then, where a plain one could search for years."""
 MAX_NUMBER_CHARS = 60
 _NUMBER = regex.compile(r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)")
 _RESULT_MARK = "####"
@@ -107,20 +105,6 @@ def format_rule(pattern: str) -> Rule:
             raise ProblemError(Problem("reward.pattern_slow", message, fix, "reinforcement.pattern")) from None
 
     return rule
-
-
-def compile_pattern(pattern: str) -> Any:
-    """Return a compiled pattern in which a dot matches line feeds too, since answers have lines.
-
-    Raises:
-        ProblemError: It cannot be read.
-    """
-    try:
-        return regex.compile(pattern, regex.DOTALL)
-    except regex.error as error:
-        message = f"reinforcement.pattern cannot be read: {clean_line(error, max_chars=120)}."
-        fix = "Correct it; a plain bracket, dot or star is written with a backslash in front."
-        raise ProblemError(Problem("reward.pattern", message, fix, "reinforcement.pattern")) from error
 
 
 def last_number(text: str) -> Decimal | None:

@@ -109,6 +109,7 @@ REWARDED = DRAWN | {
     "reinforcement.reward_file": "WORLD/letters.py",
     "reinforcement.trust_reward_code": True,
 }
+OWN_METRIC = {"evaluation.metric_file": "WORLD/curt.py", "evaluation.trust_metric_code": True}
 MANY_LENGTHS = REWARDED | {
     "training.effective_batch": 16,
     "reinforcement.num_generations": 16,
@@ -210,6 +211,10 @@ CHANGES: dict[str, Change] = {
     "evaluation.generate_rows": Change(1, ("measured.num_generated",)),
     "evaluation.few_shot": Change(2, ("prompted.examples", "prompted.seen"), {"evaluation.few_shot": 1}),
     "evaluation.max_new_tokens": Change(2, ("measured.answers",)),
+    "evaluation.json_schema": Change("WORLD/schema.json", ("measured.metrics",)),
+    "evaluation.pattern": Change("lamp", ("measured.metrics",)),
+    "evaluation.metric_file": Change("WORLD/wordy.py", ("measured.metrics",), OWN_METRIC),
+    "evaluation.trust_metric_code": Change(False, ("planned.errors",), OWN_METRIC),
     "evaluation.sample_prompts": Change(["turn on the sun"], ("measured.samples",)),
     "reinforcement.algorithm": Change("rloo", ("rewarded.advantages",), REWARDED),
     "reinforcement.rewards": Change(["file", "json_valid"], ("rewarded.parts",), REWARDED),
@@ -276,6 +281,10 @@ class World:
         (folder / "legacy.csv").write_bytes(_table(24).encode("cp1252"))
         (folder / "letters.py").write_text("def reward(prompt, completion, answer):\n    return len(completion)\n")
         (folder / "vowels.py").write_text("def reward(prompt, completion, answer):\n    return completion.count('e')\n")
+        own = "def metric(prompt, answer, expected):\n    return len(answer)\n"
+        (folder / "wordy.py").write_text(own)
+        (folder / "curt.py").write_text('better = "lower"\n' + own)
+        (folder / "schema.json").write_text('{"type": "object"}')
         save_tiny_judge(folder / "judge")
         save_tiny_judge(folder / "other_judge", seed=8)
         wrapped = {"rows": _wide_rows(24), "more": _wide_rows(32)}

@@ -52,7 +52,7 @@ def test_tokens(dice, ids):
 def test_answers(dice, ids):
     expected = [" ".join(dice.choices(WORDS, k=dice.randint(1, 12))) for _ in ids]
     texts = [text if dice.random() < 0.3 else " ".join(dice.choices(WORDS, k=dice.randint(0, 9))) for text in expected]
-    names = {"exact_match", "rouge1", "rougeL", "bleu", "chrf"}
+    names = {"exact_match", "rouge1", "rougeL", "bleu", "chrf", "wer", "cer"}
     wanted = score_answers(texts, expected, {*names, "rouge"})
     assert set(wanted) == names
     assert values(answer_groups(ids, texts, expected, names)) == pytest.approx(wanted)

@@ -401,7 +401,8 @@ async def test_choices_turn_by_arrows_and_metrics_switch_one_by_one(backend: Fak
         listed = wizard(pilot).query_one("#settings-list", OptionList)
         chosen = ["perplexity", "token_accuracy", "general_text", "exact_match", "rouge"]
         offered = {option.id for option in listed.options if "choice-evaluation.metrics-" in str(option.id)}
-        assert offered == {f"choice-evaluation.metrics-{name}" for name in chosen}, "those of the objective, no others"
+        fitting = [*chosen, "json_valid", "json_schema", "regex", "metric_file"]
+        assert offered == {f"choice-evaluation.metrics-{name}" for name in fitting}, "those of the objective, no others"
         for name in ("rouge", "perplexity", "general_text", "exact_match"):
             chosen.remove(name)
             listed.highlighted = listed.get_option_index(f"choice-evaluation.metrics-{name}")

@@ -59,8 +59,10 @@ def test_settings_of_methods_are_fields():
 def test_metrics_of_objectives_can_be_chosen():
     for objective in OBJECTIVES:
         assert objective.metrics
-        assert set(objective.metrics) <= set(METRIC_CHOICES)
-    answers = {"exact_match", "rouge", "bleu", "chrf", "win_rate"}
+        assert set(objective.measurable) <= set(METRIC_CHOICES)
+        assert not set(objective.metrics) & set(objective.asked)
+    answers = {"exact_match", "rouge", "bleu", "chrf", "win_rate", "wer", "cer"}
+    answers |= {"json_valid", "json_schema", "regex", "metric_file"}
     assert set(GENERATING_CHOICES) == answers | {"reward", "solved_rate", "kl", "completion_length"}
 
 

@@ -57,6 +57,8 @@ LABELS = ([0, 1, 1], [0, 1, 0])
 NUMBERS = ([2.0, 3.0], [4.0, 2.0])
 INPUTS = {
     "exact_match": TEXTS, "rouge": TEXTS, "bleu": TEXTS, "chrf": TEXTS,
+    "wer": TEXTS, "cer": TEXTS, "json_valid": (ANSWERS, None), "json_schema": (ANSWERS, None), "regex": (ANSWERS, None),
+    "metric_file": ([1.0, 2.0], None),
     "perplexity": ([2, 3], [4, 6]), "token_accuracy": ([2, 3], [4, 6]), "kl": ([2.0, 3.0], [4, 6]),
     "accuracy": LABELS, "f1_macro": LABELS, "f1_micro": LABELS, "confusion": LABELS,
     "entity_f1": ([["B-A", "O"]], [["B-A", "I-A"]]),

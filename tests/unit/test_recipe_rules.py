@@ -269,3 +269,17 @@ def test_shipped_presets_pass_on_gpu_and_cpu():
 )
 def test_splits_have_what_they_need(changes, code):
     assert codes(*changes) == ([code] if code else [])
+
+
+def test_settings_of_the_form_of_answers_are_read_by_a_metric_and_code_needs_a_yes():
+    file, trust = "evaluation.metric_file=m.py", "evaluation.trust_metric_code=true"
+    assert codes("evaluation.pattern=x", "evaluation.json_schema=s.json") == []
+    assert codes("evaluation.metrics=regex") == [("evaluation.setting_missing", "evaluation.pattern")]
+    assert codes("evaluation.metrics=regex,json_valid", "evaluation.pattern=x") == []
+    assert codes("evaluation.metrics=rouge", "evaluation.pattern=x") == [("recipe.no_effect", "evaluation.pattern")]
+    assert codes(file) == [("metric.file_not_trusted", "evaluation.trust_metric_code")]
+    assert codes(file, trust) == [("metric.file_code", "evaluation.trust_metric_code")]
+    assert codes(trust) == [("recipe.no_effect", "evaluation.trust_metric_code")]
+    assert ("recipe.no_effect", "evaluation.pattern") in codes("objective=classification", "evaluation.pattern=x")
+    assert ("evaluation.metric_objective", "evaluation.metrics") in codes("evaluation.metrics=wer")
+    assert codes("objective=text-to-text", "evaluation.metrics=wer,cer") == []

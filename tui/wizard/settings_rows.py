@@ -110,9 +110,10 @@ def unread_settings(objective: str, kind: "ModelKind | None" = None) -> set[str]
 
 
 def fitting_metrics(objective: str, kind: "ModelKind | None") -> tuple[str, ...]:
-    """Return the metrics of an objective that are measured with a kind of model."""
+    """Return the metrics of an objective that can be measured with a kind of model."""
     goal = find_objective(objective)
-    return goal.metrics if kind is None else goal.metrics_of(kind)
+    fitting = goal.metrics if kind is None else goal.metrics_of(kind)
+    return (*fitting, *goal.asked)
 
 
 def chosen_settings(draft: Draft, facts: Facts) -> set[str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.catalog.metrics import METRIC_CHOICES, METRICS
+from engine.catalog.metrics import METRIC_CHOICES, METRICS, SETTING_CHOICES
 from engine.catalog.objectives import OBJECTIVES, Head, Objective, find_objective
 from engine.data.formats import TAKEN_FROM, Candidate, candidates, columns_of
 from engine.data.label_names import names_in
@@ -175,6 +175,8 @@ def choose_metrics(objective: Objective, head: Head, wanted: Sequence[str]) -> l
         ProblemError: One of them is unknown, or does not fit.
     """
     fitting = [name for name in objective.metrics_with(head) if name not in ALONE_UNKNOWN]
+    # Without a recipe nothing says which schema, pattern or file is meant.
+    possible = [*fitting, *(name for name in objective.asked if name not in SETTING_CHOICES.values())]
     choices = {metric.name: metric.choice for metric in METRICS} | {name: name for name in METRIC_CHOICES}
     chosen: list[str] = []
     for name in wanted:
@@ -184,11 +186,11 @@ def choose_metrics(objective: Objective, head: Head, wanted: Sequence[str]) -> l
             continue
         if choice is None:
             message = f"There is no metric {clean_line(name, max_chars=60)!r}."
-            raise _problem("no_such_metric", message, f"Metrics that fit {objective.name}: {', '.join(fitting)}.")
-        if choice not in fitting:
+            raise _problem("no_such_metric", message, f"Metrics that fit {objective.name}: {', '.join(possible)}.")
+        if choice not in possible:
             needs = next(metric.needs for metric in METRICS if metric.choice == choice)
             message = f"{clean_line(name)} does not fit {objective.name} here: it needs {needs}."
-            raise _problem("metric_unfit", message, f"Metrics that fit: {', '.join(fitting)}.")
+            raise _problem("metric_unfit", message, f"Metrics that fit: {', '.join(possible)}.")
         chosen.append(choice)
     return list(dict.fromkeys(chosen)) or fitting
 

@@ -1,0 +1,38 @@
+"""What a plan says of the settings that look at written answers, before anything is trained for hours."""
+
+from collections.abc import Iterator
+
+from engine.json_schema import read_schema
+from engine.paths import typed_path
+from engine.patterns import compile_pattern
+from engine.planning.profiles import Finding
+from engine.planning.settings import Settings
+from engine.recipe.places import function_of
+from engine.recipe.problems import ProblemError
+from engine.recipe.schema import Recipe
+from engine.text import clean_line
+
+FILES = ("evaluation.json_schema", "evaluation.metric_file")
+
+
+def settle_answer_checks(settings: Settings) -> None:
+    """Write down places as they stand today: the worker starts in another folder."""
+    for path in FILES:
+        if settings.is_set(path):
+            settings.pin(path, str(typed_path(settings[path]).absolute()))
+
+
+def answer_check_findings(recipe: Recipe) -> Iterator[Finding]:
+    """Yield why a schema, pattern or file cannot be used."""
+    section = recipe.evaluation
+    try:
+        if section.json_schema is not None:
+            read_schema(section.json_schema)
+        if section.pattern is not None:
+            compile_pattern(section.pattern, "evaluation.pattern")
+    except ProblemError as error:
+        for problem in error.problems:
+            yield Finding(**problem.to_json())
+    if section.metric_file is not None and not typed_path(function_of(section.metric_file)[0]).is_file():
+        message = f"The metric file {clean_line(section.metric_file, max_chars=160)} does not exist."
+        yield Finding(code="metric.file_missing", message=message, fix="Check the path.", path="evaluation.metric_file")
