@@ -160,11 +160,11 @@ def measure_model(
     return measure_apart(Wish(model, data, objective, tuple(metrics), max_rows, again), watch)
 
 
-def compare_models(references: list[str], files: list[str]) -> dict[str, Any]:
+def compare_models(references: list[str], files: list[str], remarks: list[list[str]]) -> dict[str, Any]:
     """Return a comparison of runs and models; see `engine.evaluation.apart.comparing`."""
     from engine.evaluation.apart.comparing import compare_apart
 
-    return compare_apart(references, files)
+    return compare_apart(references, files, remarks)
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -17,7 +17,7 @@ from engine.runs.home import home_folders
 from tests.engine.made_plan import made_plan, made_run, write_story
 from tests.engine.made_runs import write_rows
 from tests.engine.test_report_verdicts import IDS, accuracies, measurement
-from tests.engine.tiny_models import command_rows, save_tiny_model
+from tests.engine.tiny_models import command_rows, save_tiny_model, tiny_llama, tiny_tokenizer
 from tests.engine.whole_runs import finished
 from tests.unit.test_data_verbs import HelperHere
 from tui.cli import app
@@ -125,7 +125,7 @@ def test_other_held_out_rows_are_shown_and_not_compared(other_hash: str, words: 
     content = document("one", "two")
     (table,) = content["tables"]
     assert not table["comparable"]
-    assert words in table["why_not"]
+    assert words in table["why_not"][1]
     assert table["headlines"] == []
     assert table["metrics"][0]["against"] == [None, None]
     shown = compared("one", "two").stdout
@@ -134,11 +134,23 @@ def test_other_held_out_rows_are_shown_and_not_compared(other_hash: str, words: 
     assert "better" not in shown.replace("may be", "")
 
 
+def test_of_three_those_with_the_same_rows_are_compared() -> None:
+    planted("one", accuracies(0.4, 1))
+    planted("two", accuracies(0.9, 2), held_out='{"id": "other.jsonl:1", "text": "two"}\n')
+    planted("three", accuracies(0.9, 2))
+    content = document("one", "two", "three")
+    assert [bool(why) for why in content["tables"][0]["why_not"]] == [False, True, False]
+    (line,) = content["tables"][0]["metrics"]
+    assert line["against"][1] is None
+    assert line["against"][2]["verdict"] == "better"
+    assert [line[0] for line in content["tables"][0]["headlines"]] == ["C"]
+
+
 def test_a_run_that_was_not_measured_is_told_and_its_settings_are_compared() -> None:
     planted("one", accuracies(0.4, 1), training={"seed": 17, "learning_rate": 1e-4})
     planted("two", None, training={"seed": 18, "learning_rate": 1e-4})
     content = document("one", "two")
-    assert content["tables"][0]["why_not"].startswith("B was not measured after training")
+    assert content["tables"][0]["why_not"][1].startswith("B was not measured after training")
     assert content["settings"] == [{"path": "training.seed", "values": [17, 18]}]
     shown = compared("one", "two").stdout
     for words in ("training.seed", "Training time", "Most memory", "lora"):
@@ -243,6 +255,10 @@ def test_a_run_that_learned_is_better_than_its_base_on_a_file(
     assert [side["kind"] for side in content["sides"]] == ["model", "run"]
     (line,) = (each for each in content["tables"][0]["metrics"] if each["name"] == "perplexity")
     assert line["sides"][1]["value"] < line["sides"][0]["value"]
+    # The file is the one that it learnt from, and that is said.
+    assert content["sides"][0]["remarks"] == []
+    (remark,) = content["sides"][1]["remarks"]
+    assert remark.startswith("The run has learnt 86 of the 96 rows")
 
 
 def test_the_commands_of_the_page_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,3 +275,15 @@ def test_the_commands_of_the_page_run_one_after_the_other(tmp_path: Path, monkey
         ended = CliRunner().invoke(app, words[1:])
         assert ended.exit_code == 0, (words, ended.output)
     assert (tmp_path / "measured.json").is_file()
+
+
+def test_models_with_other_tokenizers_share_what_needs_no_tokens(tiny_model_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    tokenizer = tiny_tokenizer(vocab_size=330)
+    tiny_llama(len(tokenizer)).save_pretrained(other)
+    tokenizer.save_pretrained(other)
+    rows = write_rows(tmp_path / "rows.jsonl", command_rows(8))
+    content = document(tiny_model_folder, other, "--data", rows)
+    assert against(content, "perplexity")["verdict"] == "not comparable"
+    assert against(content, "rougeL")["verdict"] != "not comparable"
+    assert "different tokens" in content["tables"][0]["notes"][0]

@@ -39,11 +39,13 @@ def compare(references: Sequence[str], wish: EvalWish | None, *, as_json: bool) 
         message = f"A comparison is of two to {MOST_SIDES} runs or models, and not of {len(references)}."
         raise ProblemError(Problem("compare.number", message, "`ftwizard runs` lists the runs."))
     with closing(InspectionHelper()) as helper:
-        files = []
-        for reference in references if wish is not None else ():
-            assert wish is not None
-            files.append(measured(reference, wish, helper, quiet=as_json)["file"])
-        content = helper.call_blocking("compare_models", references=list(references), files=files)
+        found = [] if wish is None else [measured(each, wish, helper, quiet=as_json) for each in references]
+        content = helper.call_blocking(
+            "compare_models",
+            references=list(references),
+            files=[each["file"] for each in found],
+            remarks=[each["remarks"] for each in found],
+        )
     if as_json:
         print_json(content)
     else:
@@ -59,7 +61,10 @@ def _print(content: dict[str, Any], references: Sequence[str]) -> None:
         _say(sentence, "   ")
     for table in content["tables"]:
         _print_table(table, [side["letter"] for side in sides])
-    if not any(table["comparable"] for table in content["tables"]):
+    for side in sides:
+        for remark in side["remarks"]:
+            _say(f"! {side['letter']}: {remark}")
+    if not any(all(not why for why in table["why_not"]) for table in content["tables"]):
         _offer(references)
     _print_facts(sides)
     _print_settings(content["settings"], [side["letter"] for side in sides])
@@ -69,8 +74,8 @@ def _print_table(table: dict[str, Any], letters: Sequence[str]) -> None:
     typer.echo()
     for sentence in table["headlines"]:
         _say(sentence)
-    if not table["comparable"]:
-        _say(f"Not comparable: {table['why_not']}")
+    for why_not in dict.fromkeys(filter(None, table["why_not"])):
+        _say(f"Not comparable: {why_not}")
     counts = sorted({count for count in table["num_rows"] if count is not None})
     title = f"{table['title']}: {counts[0]:,}" if len(counts) == 1 else table["title"]
     margins = len(letters) <= _WITH_MARGINS
@@ -156,7 +161,7 @@ def _print_settings(settings: Sequence[dict[str, Any]], letters: Sequence[str]) 
     rows = [
         [
             clean_line(line["path"], max_chars=_PATH_CELLS),
-            *(clean_line(_value(line["values"][place]), max_chars=width) for place in shown),
+            *(clean_line(_value(line["path"], line["values"][place]), max_chars=width) for place in shown),
         ]
         for line in settings
     ]
@@ -167,7 +172,9 @@ def _width(columns: int, first: int) -> int:
     return max(8, (_ROW_CELLS - first) // max(1, columns) - 2)
 
 
-def _value(value: Any) -> str:
+def _value(path: str, value: Any) -> str:
     if value is None:
         return "-"
+    if path == "model.base":
+        return base_words(str(value))
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -33,6 +33,10 @@ _BY_SETTING: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
     ),
 )
 """Numbers that mean something else where one of some settings differs; only objectives that read them have them."""
+_OTHER_TOKENS = (
+    "{} and {} were asked for different numbers of tokens on these rows, as rows were cut or written out differently: "
+    "loss and perplexity are only nearly of the same."
+)
 _TITLES = {"held-out": "Held-out rows", "test": "Test rows (never seen)", "file": "Rows of the file"}
 
 
@@ -42,24 +46,32 @@ class _Table:
 
     Attributes:
         kind: `held-out`, `test` or `file`.
-        why_not: Why the sides are not comparable; empty where they are.
+        why_not: Of each side why it cannot be held against the first; empty where it can, and for the first.
         metrics: Lines.
         notes: What is odd.
     """
 
     kind: str
-    why_not: str = ""
+    why_not: list[str]
     metrics: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     num_rows: list[int | None] = field(default_factory=list)
 
+    @property
+    def comparable(self) -> bool:
+        """Whether any side can be held against the first."""
+        return not all(self.why_not[1:])
 
-def compare_apart(references: Sequence[str], files: Sequence[str] = ()) -> dict[str, Any]:
+
+def compare_apart(
+    references: Sequence[str], files: Sequence[str] = (), remarks: Sequence[Sequence[str]] = ()
+) -> dict[str, Any]:
     """Return a comparison of runs and models, all against the first.
 
     Args:
         references: As `engine.evaluation.apart.subject.find_subject` reads them.
         files: Measurements of `ftwizard eval`, one for each; empty to take those of the runs themselves.
+        remarks: What `ftwizard eval` said of each.
 
     Raises:
         ProblemError: There is no such run or model, one stands there twice, or nothing was measured of a model.
@@ -69,6 +81,8 @@ def compare_apart(references: Sequence[str], files: Sequence[str] = ()) -> dict[
     if files:
         for side, file in zip(sides, files, strict=True):
             side.rows = {"file": _of_file(Path(file))}
+        for side, said in zip(sides, remarks, strict=False):
+            side.remarks = list(said)
     elif any(side.run is None for side in sides) or not _same_rows(sides, "held-out"):
         _take_kept(sides)
     kinds = [kind for kind in _TITLES if any(kind in side.rows for side in sides)]
@@ -82,11 +96,11 @@ def compare_apart(references: Sequence[str], files: Sequence[str] = ()) -> dict[
                 {
                     "rows": table.kind,
                     "title": _TITLES[table.kind],
-                    "comparable": not table.why_not,
+                    "comparable": table.comparable,
                     "why_not": table.why_not,
                     "num_rows": table.num_rows,
                     "metrics": table.metrics,
-                    "headlines": [] if table.why_not else _headlines(sides, table.metrics),
+                    "headlines": _headlines(sides, table),
                     "notes": table.notes,
                 }
                 for table in tables
@@ -162,7 +176,7 @@ def _same_rows(sides: Sequence[Side], kind: str) -> bool:
 
 
 def _table(kind: str, sides: Sequence[Side]) -> _Table:
-    table = _Table(kind, _why_not(kind, sides))
+    table = _Table(kind, ["", *(_why_not(kind, sides[0], other) for other in sides[1:])])
     measured = [side.rows[kind].measurement if kind in side.rows else None for side in sides]
     table.num_rows = [None if one is None else int(one.get("num_rows", 0)) for one in measured]
     names = {name for one in measured if one is not None for name in one["metrics"]}
@@ -179,17 +193,15 @@ def _table(kind: str, sides: Sequence[Side]) -> _Table:
     return table
 
 
-def _why_not(kind: str, sides: Sequence[Side]) -> str:
-    """Return why the numbers of sides are not comparable; empty where they are."""
-    missing = [side for side in sides if kind not in side.rows]
-    if missing:
+def _why_not(kind: str, first: Side, other: Side) -> str:
+    """Return why the numbers of a side cannot be held against those of the first; empty where they can."""
+    missing = next((side for side in (first, other) if kind not in side.rows), None)
+    if missing is not None:
         of = "was not measured after training" if kind == "held-out" else f"has no {kind} rows that were measured"
-        state = f" ({missing[0].facts['state']})" if "state" in missing[0].facts else ""
-        return f"{missing[0].letter} {of}{state}."
-    if _same_rows(sides, kind):
+        state = f" ({missing.facts['state']})" if "state" in missing.facts else ""
+        return f"{missing.letter} {of}{state}."
+    if other.rows[kind].sha256 == first.rows[kind].sha256:
         return ""
-    first = sides[0]
-    other = next(side for side in sides if side.rows[kind].sha256 != first.rows[kind].sha256)
     if kind == "file":
         return f"The rows were read differently for {first.letter} and {other.letter}; name one --objective for all."
     same_data = first.facts["data"]["sha256"] == other.facts["data"]["sha256"] != ""
@@ -207,12 +219,14 @@ def _against(
     first, ours = measured[0], measured[place]
     if place == 0 or first is None or ours is None or metric.name not in first["metrics"]:
         return None
-    if metric.name not in ours["metrics"] or table.why_not:
+    if metric.name not in ours["metrics"] or table.why_not[place]:
         return None
     note = _other_meaning(metric, sides[0], sides[place], table.kind)
     if note:
         table.notes.append(note)
         return {"direction": "unknown", "verdict": NOT_COMPARABLE}
+    if metric.name == "loss" and first.get("num_tokens") != ours.get("num_tokens"):
+        table.notes.append(_OTHER_TOKENS.format(sides[0].letter, sides[place].letter))
     change = judge(metric, first, ours)
     evidence, interval = change.evidence, change.evidence.interval if change.evidence else None
     return {
@@ -246,12 +260,14 @@ def _other_meaning(metric: Metric, first: Side, other: Side, kind: str) -> str:
     return ""
 
 
-def _headlines(sides: Sequence[Side], metrics: Sequence[dict[str, Any]]) -> list[str]:
+def _headlines(sides: Sequence[Side], table: _Table) -> list[str]:
     """Return a sentence on each side but the first: where it is better and worse than that, beyond luck."""
     found = []
     for place, side in enumerate(sides[1:], 1):
+        if table.why_not[place]:
+            continue
         told: dict[str, list[str]] = {}
-        for line in metrics:
+        for line in table.metrics:
             against = line["against"][place]
             if against is not None:
                 told.setdefault(against["verdict"], []).append(find_metric(line["name"]).word)

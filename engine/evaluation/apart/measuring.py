@@ -13,6 +13,7 @@ from engine.data.progress import WorkWatch
 from engine.data.rows import Row, last_answer
 from engine.evaluation.apart import kept
 from engine.evaluation.apart.given_rows import GivenRows, choose_metrics, choose_objective, match_labels, read_given
+from engine.evaluation.apart.learnt import learnt_remark
 from engine.evaluation.apart.subject import Subject, find_subject, vocabulary_hash
 from engine.evaluation.apart.table import metric_table
 from engine.evaluation.apart.wish import Wish, data_section, recipe_of
@@ -59,10 +60,13 @@ def measure_apart(wish: Wish, watch: WorkWatch) -> dict[str, Any]:
     }
     key = kept.key_of(subject.sha256, given.sha256, asdict(task), recipe.objective, settings, wish.max_rows)
     path = kept.file_of(home_folders().cache, key)
+    # Of this model's run: the same files may have been measured as nobody's.
+    learnt = learnt_remark(subject, rows)
     known = None if wish.again else kept.load(path)
     if known is not None:
         kept.touch(path)
-        return {**known, "model": _about(subject), "kept": True, "file": str(path)}
+        about = {"model": _about(subject), "remarks": [*learnt, *known["remarks"]]}
+        return {**known, **about, "kept": True, "file": str(path)}
     measurement = _measured(subject, recipe, task, rows, watch)
     remarks = [*given.remarks, *remarks, *([_PAIRS] if task.signal == "preferences" else []), *measurement.remarks]
     content: dict[str, Any] = numbers_to_words(
@@ -85,7 +89,7 @@ def measure_apart(wish: Wish, watch: WorkWatch) -> dict[str, Any]:
         }
     )
     kept.keep(path, content)
-    return {**content, "kept": False, "file": str(path)}
+    return {**content, "remarks": [*learnt, *content["remarks"]], "kept": False, "file": str(path)}
 
 
 def _about(subject: Subject) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Side:
         parents: References of the runs that it started from, the nearest first.
         vocabulary: Hash over what cuts text into tokens; empty where nobody knows.
         rows: `{kind of rows: measurement}`.
+        remarks: What was said of its measurement on a file.
     """
 
     letter: str
@@ -62,6 +63,7 @@ class Side:
     parents: list[str] = field(default_factory=list)
     vocabulary: str = ""
     rows: dict[str, Rows] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -79,6 +81,7 @@ class Side:
             "name": self.name,
             "kind": "model" if self.run is None else "run",
             "started_from": self.parents,
+            "remarks": self.remarks,
             **self.facts,
         }
 
