@@ -25,6 +25,7 @@ from engine.runs.liveness import Lock, acquire, adopt, write_exit
 from engine.runs.picture import PictureWriter
 from engine.runs.standby import wait_for_run
 from engine.text import clean_line
+from engine.tracking.tensorboard import TensorBoardFiles
 from engine.training.batching import Batching, shared_by
 from engine.training.event_log import EventLog
 from engine.training.interrupt import EXIT_INTERRUPTED, Interrupt, StopRequested
@@ -120,6 +121,7 @@ def carry(run: RunDirectory, *, standby: bool) -> int:
 def _carry(ending: "_Ending", *, standby: bool) -> None:
     run, events = ending.run, ending.events
     plan = run.read_plan()
+    events.follow({"tensorboard": lambda: TensorBoardFiles(run)})
     choose_device(plan)
     store = CheckpointStore(run.checkpoints_folder, run.run_id, plan.recipe.training.keep_checkpoints)
     checkpoint = store.newest_whole()
@@ -206,6 +208,7 @@ class _Ending:
         if self._events is not None:
             if self.desk is not None:
                 self.desk.close(state)
+            self._events.end_tracking()
             self._events.write("state.changed", state=state, reason=reason)
             self._events.write("run.ended", state=state, exit_code=exit_code)
             self._events.close()

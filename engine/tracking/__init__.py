@@ -1,0 +1,1 @@
+"""Curves of a run for other programs: written beside it, and never in its way."""
