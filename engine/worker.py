@@ -25,6 +25,7 @@ from engine.runs.liveness import Lock, acquire, adopt, write_exit
 from engine.runs.picture import PictureWriter
 from engine.runs.standby import wait_for_run
 from engine.text import clean_line
+from engine.tracking.services import wanted
 from engine.tracking.tensorboard import TensorBoardFiles
 from engine.training.batching import Batching, shared_by
 from engine.training.event_log import EventLog
@@ -121,7 +122,7 @@ def carry(run: RunDirectory, *, standby: bool) -> int:
 def _carry(ending: "_Ending", *, standby: bool) -> None:
     run, events = ending.run, ending.events
     plan = run.read_plan()
-    events.follow({"tensorboard": lambda: TensorBoardFiles(run)})
+    events.follow({"tensorboard": lambda: TensorBoardFiles(run), **wanted(plan.recipe, run.run_id)})
     choose_device(plan)
     store = CheckpointStore(run.checkpoints_folder, run.run_id, plan.recipe.training.keep_checkpoints)
     checkpoint = store.newest_whole()

@@ -314,6 +314,35 @@ class DeliverySection(Section):
     )
 
 
+class TrackingSection(Section):
+    """Who else is told of a run. TensorBoard files are always written; tokens belong to the libraries, not in here."""
+
+    wandb: str | None = Field(
+        None,
+        title="Weights & Biases",
+        min_length=1,
+        max_length=120,
+        description="Name of a Weights & Biases project that gets recipe and metrics, which then leave this machine.",
+        json_schema_extra=why("None: nothing is sent.", level="advanced"),
+    )
+    mlflow: str | None = Field(
+        None,
+        title="MLflow",
+        min_length=1,
+        max_length=120,
+        description="Name of an MLflow experiment that gets recipe and metrics; MLflow's settings say where.",
+        json_schema_extra=why("None: nothing is sent.", level="advanced"),
+    )
+    trackio: str | None = Field(
+        None,
+        title="trackio",
+        min_length=1,
+        max_length=120,
+        description="Name of a trackio project that gets recipe and metrics; trackio's settings say where.",
+        json_schema_extra=why("None: nothing is sent.", level="advanced"),
+    )
+
+
 class Recipe(Section):
     """What the person wants. Every key is optional but objective, model and data."""
 
@@ -365,6 +394,9 @@ class Recipe(Section):
     reinforcement: ReinforcementSection = Field(
         default_factory=ReinforcementSection, title="Reinforcement", description="How rewards are given and learnt."
     )
+    tracking: TrackingSection = Field(
+        default_factory=TrackingSection, title="Tracking", description="Who else is told of the run."
+    )
     delivery: DeliverySection = Field(
         default_factory=DeliverySection, title="Delivery", description="What is left in your hands."
     )
@@ -397,5 +429,6 @@ RECIPE_SECTIONS: tuple[str, ...] = (
     "preference",
     "reward_model",
     "reinforcement",
+    "tracking",
     "delivery",
 )

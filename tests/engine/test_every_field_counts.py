@@ -246,6 +246,10 @@ CHANGES: dict[str, Change] = {
     "text_to_text.prefix": Change("Do this: ", ("prepared.sequences",), REWRITTEN),
     "text_to_text.max_target_length": Change(3, ("prepared.sequences",), REWRITTEN),
     "text_to_text.num_beams": Change(3, ("learner.beams", "measured.answers"), REWRITTEN),
+    # Their libraries are not installed here, and the plan says so; what they get is in tests/unit/test_tracking.py.
+    "tracking.wandb": Change("mine", ("planned.errors",)),
+    "tracking.mlflow": Change("mine", ("planned.errors",)),
+    "tracking.trackio": Change("mine", ("planned.errors",)),
     "delivery.merge": Change(False, ("delivered.folders",)),
     "delivery.formats": Change(["gguf"], ("planned.errors",), {"model.base": "WORLD/opt"}),
     "delivery.output": Change("WORLD/out", ("delivered.output",)),

@@ -1,16 +1,20 @@
 """Trackers: TensorBoard's files hold each step once, and nothing that a tracker does reaches the run."""
 
 import struct
+import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
 
+from engine.recipe.read import check_recipe
 from engine.runs.directory import RunDirectory
 from engine.runs.events import Event, EventWriter
 from engine.tracking.event_file import EventFile, masked_crc
 from engine.tracking.scalars import Scalar
+from engine.tracking.services import wanted
 from engine.tracking.tensorboard import FOLDER, TensorBoardFiles
 from engine.tracking.trackers import Trackers
 
@@ -182,3 +186,46 @@ def test_a_service_that_never_answers_holds_nobody_up():
     gate.set()
     assert time.monotonic() - began < 10
     assert notices == ["hanging gets no more numbers of this run: it is slower than the run."]
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow", "trackio"])
+def test_services_get_the_recipe_the_metrics_by_step_and_the_final_numbers(name, monkeypatch):
+    calls: list[tuple[str, tuple[object, ...], dict[str, object]]] = []
+
+    class StandIn(types.ModuleType):
+        """Records every call, also of what calls return."""
+
+        def __getattr__(self, called: str) -> object:
+            if called.startswith("__"):
+                raise AttributeError(called)
+            if called == "summary":
+                return self
+
+            def record(*args: object, **values: object) -> object:
+                calls.append((called, args, values))
+                return self
+
+            return record
+
+    monkeypatch.setitem(sys.modules, name, StandIn(name))
+    tree = {"objective": "chat", "model": {"base": "m"}, "data": {"source": "d"}, "tracking": {name: "mine"}}
+    makers = wanted(check_recipe(tree, name="r"), "run-1")
+    assert set(makers) == {name}
+    trackers = Trackers(makers, lambda code, text: pytest.fail(text))
+    trackers.take(Event(1, 0.0, "step.logged", {"step": 3, "loss": 2.0, "grad_norm": float("nan")}))
+    trackers.take(Event(2, 0.0, "evaluation.completed", {"phase": "after", "step": 4, "metrics": {"loss": 1.5}}))
+    trackers.close()
+    said = str(calls)
+    assert "'mine'" in said
+    assert "run-1" in said
+    assert "'model.base': 'm'" in said
+    logged = [(args[0], values.get("step")) for _, args, values in calls if args and isinstance(args[0], dict)]
+    assert ({"train/loss": 2.0}, 3) in logged, "what is no number is left out"
+    assert ({"held_out/loss": 1.5}, 4) in logged
+    assert ({"final/loss": 1.5}, None) in logged
+    assert calls[-1][0] in ("finish", "end_run")
+
+
+def test_nothing_is_sent_unless_asked_for():
+    tree = {"objective": "chat", "model": {"base": "m"}, "data": {"source": "d"}}
+    assert wanted(check_recipe(tree, name="r"), "run-1") == {}

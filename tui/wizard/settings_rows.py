@@ -39,6 +39,7 @@ SECTION_TITLES = {
     "preference": "Preference",
     "reward_model": "Reward model",
     "reinforcement": "Rewards",
+    "tracking": "Tracking",
     "delivery": "Delivery",
 }
 FOLD = "fold"
