@@ -1,5 +1,6 @@
 """The report as one self-contained page: no script, no network, light and dark, text from data always escaped."""
 
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -208,13 +209,28 @@ def _bars(row: dict[str, Any]) -> str:
     # A bar from zero says nothing of a reward below it.
     if before is None or after is None or before < 0 or after < 0:
         return ""
-    # Shares fill up to 100 %; other numbers are drawn against the larger of the two.
-    full = 1.0 if row["format"] == "share" else max(before, after)
-    widths = [_width(value, full) for value in (before, after)]
+    # Shares fill up to 100 %; other numbers are drawn against the largest that is shown.
+    intervals = {name: _interval(row[f"{name}_interval"]) for name in ("before", "after")}
+    ends = [high for _, high in filter(None, intervals.values())]
+    full = 1.0 if row["format"] == "share" else max(before, after, *ends)
     return "".join(
-        f'<div class="bar {name}"><i style="width:{width:.1f}%"></i></div>'
-        for name, width in zip(("before", "after"), widths, strict=True)
+        f'<div class="bar {name}"><i style="width:{_width(value, full):.1f}%"></i>{_whisker(intervals[name], full)}</div>'
+        for name, value in (("before", before), ("after", after))
     )
+
+
+def _interval(ends: Any) -> tuple[float, float] | None:
+    """Return a 95 % interval; None where there is none that can be drawn."""
+    low, high = (_number(end) for end in ends or (None, None))
+    return (low, high) if low is not None and high is not None and math.isfinite(low + high) else None
+
+
+def _whisker(interval: tuple[float, float] | None, full: float) -> str:
+    """Return the line that shows between which values a number lies, on the scale of its bar."""
+    if interval is None:
+        return ""
+    start, end = (_width(value, full) for value in interval)
+    return f'<b style="left:{start:.1f}%;width:{end - start:.1f}%"></b>'
 
 
 def _width(value: float, full: float) -> float:

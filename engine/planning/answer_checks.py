@@ -7,6 +7,7 @@ from engine.paths import typed_path
 from engine.patterns import compile_pattern
 from engine.planning.profiles import Finding
 from engine.planning.settings import Settings
+from engine.planning.trackers import tracking_findings
 from engine.recipe.places import function_of
 from engine.recipe.problems import ProblemError
 from engine.recipe.schema import Recipe
@@ -20,6 +21,12 @@ def settle_answer_checks(settings: Settings) -> None:
     for path in FILES:
         if settings.is_set(path):
             settings.pin(path, str(typed_path(settings[path]).absolute()))
+
+
+def beside_findings(recipe: Recipe) -> Iterator[Finding]:
+    """Yield why something that looks on beside the training cannot: checks of answers, and trackers."""
+    yield from answer_check_findings(recipe)
+    yield from tracking_findings(recipe)
 
 
 def answer_check_findings(recipe: Recipe) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from engine.planning import derive
 from engine.planning import findings as find
 from engine.planning.adapter_scale import alpha_reason, default_alpha
 from engine.planning.advice import ways_that_fit
-from engine.planning.answer_checks import answer_check_findings, settle_answer_checks
+from engine.planning.answer_checks import beside_findings, settle_answer_checks
 from engine.planning.calibration import Calibration
 from engine.planning.capabilities import Surroundings, reason_against
 from engine.planning.case import Facts, case_of, space_of
@@ -41,7 +41,6 @@ from engine.planning.sharing import gpus_alike, share_work, sharing_findings, sh
 from engine.planning.steps import count_sequences, make_steps
 from engine.planning.storage import estimate_disk
 from engine.planning.suitability import suitability_findings
-from engine.planning.trackers import tracking_findings
 from engine.planning.training_choices import choose_best_by, choose_patience, rate_params, training_findings
 from engine.planning.virtual_prompt import default_encoder_width, for_text, num_virtual_tokens
 from engine.recipe.problems import Problem
@@ -462,8 +461,7 @@ def _plan(facts: _Facts, home: HomeFolders, space: Space, choice: Choice, steps:
             *find.step_findings(recipe, steps),
             *depth_findings(recipe, facts.model, steps),
             *judge_findings(recipe),
-            *answer_check_findings(recipe),
-            *tracking_findings(recipe),
+            *beside_findings(recipe),
             *reinforcement_findings(recipe, facts.data, steps.total_steps),
             *find.disk_findings(disk),
             *find.time_findings(time),

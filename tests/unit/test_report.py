@@ -12,6 +12,7 @@ from engine.catalog.metrics import find_metric
 from engine.evaluation.charts import Line, line_chart, round_ticks, thinned, tick_text
 from engine.evaluation.markup import code_block, escape_html, escape_markdown, inline_code
 from engine.evaluation.report_data import headline, metric_row, paired_samples
+from engine.evaluation.report_html import _bars
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,22 @@ def test_samples_are_paired_by_prompt():
         ("x", "1"), ("y", "2"),
     ]  # fmt: skip
     assert json.dumps(paired_samples({}, {})) == "[]"
+
+
+def test_intervals_are_drawn_on_the_scale_of_their_bars():
+    row = {"before": 0.2, "after": 0.5, "format": "share", "before_interval": None, "after_interval": [0.4, 0.6]}
+    before, after = re.findall(r'<div class="bar.*?</div>', _bars(row))
+    assert "<b" not in before, "there is no interval to draw"
+    assert "width:50.0%" in after
+    assert '<b style="left:40.0%;width:20.0%">' in after
+    wide = {
+        "before": 4.0,
+        "after": 2.0,
+        "format": "number",
+        "before_interval": [3.0, 8.0],
+        "after_interval": [1.0, "NaN"],
+    }
+    before, after = re.findall(r'<div class="bar.*?</div>', _bars(wide))
+    assert "width:50.0%" in before, "the end of an interval is the largest number shown"
+    assert '<b style="left:37.5%;width:62.5%">' in before
+    assert "<b" not in after
