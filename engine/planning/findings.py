@@ -13,6 +13,7 @@ from engine.hardware.nvml import NO_DRIVER, NOT_INSTALLED
 from engine.hardware.readings import Unavailable, known, shown
 from engine.planning.capabilities import Capability, Surroundings, native_precision, quantization_of, reason_against
 from engine.planning.memory import adapted_shapes, linear_params
+from engine.planning.memory_setup import is_named
 from engine.planning.plan import DiskEstimate, MemoryEstimate, Steps, TimeEstimate, Way
 from engine.planning.profiles import DataProfile, Finding, LengthCut, LengthProfile, ModelProfile
 from engine.planning.steps import rows_cut
@@ -280,7 +281,7 @@ def _pattern_findings(recipe: Recipe, model: ModelProfile) -> Iterator[Finding]:
     """Yield ranks of layers that carry no adapter."""
     names = dict.fromkeys(name for name, _, _ in adapted_shapes(model, recipe.method.targets or "all-linear"))
     for pattern in recipe.method.rank_pattern:
-        if pattern.rsplit(".", 1)[-1] not in names:
+        if not any(is_named(name, pattern) for name in names):
             near = get_close_matches(pattern, list(names), n=1)
             yield _finding(
                 "method.unknown_pattern",

@@ -149,7 +149,7 @@ class Setup:
 
     def rank_of(self, name: str) -> int:
         """Return the inner width of the adapters of layers of this name."""
-        return next((rank for ending, rank in self.rank_pattern if ending.rsplit(".", 1)[-1] == name), self.rank)
+        return next((rank for ending, rank in self.rank_pattern if is_named(name, ending)), self.rank)
 
 
 def adapted_shapes(
@@ -167,10 +167,10 @@ def adapted_shapes(
         return block
     if targets in ("attention", "mlp"):
         return [shape for shape in block if feeds_forward(shape, model) == (targets == "mlp")]
-    return [shape for shape in block if any(_is_named(shape[0], target) for target in targets)]
+    return [shape for shape in block if any(is_named(shape[0], target) for target in targets)]
 
 
-def _is_named(name: str, target: str) -> bool:
+def is_named(name: str, target: str) -> bool:
     """Return whether a module name means a layer; either may be the end of the other."""
     return f".{name}".endswith(f".{target}") or f".{target}".endswith(f".{name}")
 

@@ -14,6 +14,7 @@ from engine.recipe.problems import Problem, ProblemError
 from engine.training.context import RunContext
 from engine.training.preflight_chance import check_first_loss
 from engine.training.preflight_gradients import check_accumulation
+from engine.training.preflight_heads import check_first_label_loss
 from engine.training.preflight_learning import check_coverage, check_trial, check_what_learns
 from engine.training.preflight_packing import check_packing, without_packing
 from engine.training.preflight_pairs import check_judge, check_reference
@@ -115,6 +116,8 @@ def check_learner(preflight: Preflight, context: RunContext, attempts: Attempts)
     context.desk.attend()
     if context.task.signal in ("answers", "text"):
         preflight.check("P23", "The first loss is sane", lambda: check_first_loss(context))
+    if context.task.signal in ("labels", "tags", "rewards"):
+        preflight.check("P23", "The first loss is sane", lambda: check_first_label_loss(context))
     context.desk.attend()
     if context.task.signal == "prompts":
         # What is learnt here is not in the rows, so that they cannot be learnt by heart.

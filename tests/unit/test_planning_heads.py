@@ -1,6 +1,7 @@
 """What a new head changes in a plan: weights, findings about the kind of model, and how far it reads."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from engine.catalog.objectives import OBJECTIVES, Objective
 from engine.planning import heads, model_findings
 from engine.planning.architectures import read_architecture
 from engine.planning.heads import with_head
+from engine.planning.memory_setup import Setup, adapter_params
 from engine.planning.model_findings import model_findings as findings_of
 from engine.planning.model_folder import describe
 from engine.planning.model_profile import read_model_profile
 from engine.planning.profiles import DataProfile, ModelProfile
-from tests.unit.made_plans import gpu, plan, with_gpus
+from tests.unit.made_plans import TEXT, gpu, plan, with_gpus
 
 BERT = {
     "architectures": ["BertForMaskedLM"],
@@ -217,3 +219,24 @@ def test_classes_are_measured_on_all_held_out_rows_that_there_usually_are() -> N
     assert found.recipe.evaluation.max_rows == 2000
     found = plan({"objective": "classification", "evaluation.max_rows": 7}, model=model, data=data)
     assert found.recipe.evaluation.max_rows == 7
+
+
+@pytest.mark.parametrize(
+    ("pattern", "layers"),
+    [("intermediate.dense", 1), ("output.dense", 2), ("dense", 3), ("query", 1), ("encoder.layer.1.output.dense", 1)],
+)
+def test_ranks_of_layers_whose_names_have_several_parts_are_taken_and_counted(pattern: str, layers: int) -> None:
+    bert = profile("google-bert/bert-base-uncased")
+    ranks = {"method.name": "lora", "method.rank": 4, "method.rank_pattern": {pattern: 64}}
+    found = plan(ranks, model=bert, objective="domain-adaptation", data=TEXT)
+    assert "method.unknown_pattern" not in {finding.code for finding in found.findings}
+    setup = Setup("cpu", "lora", "float32", 1, 64, rank=4)
+    added = adapter_params(bert, replace(setup, rank_pattern=((pattern, 64),))) - adapter_params(bert, setup)
+    narrow = bert.num_layers * 60 * 2 * bert.hidden_size
+    assert added >= layers * narrow
+
+
+def test_a_rank_for_a_layer_that_an_encoder_lacks_is_refused() -> None:
+    ranks = {"method.name": "lora", "method.rank_pattern": {"down_proj": 64}}
+    found = plan(ranks, model=profile("google-bert/bert-base-uncased"), objective="domain-adaptation", data=TEXT)
+    assert "method.unknown_pattern" in {finding.code for finding in found.findings}
