@@ -22,8 +22,9 @@ A method says which weights learn: it decides on memory, on time and on how much
 `method.name` the plan takes full fine-tuning for small models, where it fits with room to spare, and else the first of
 {others} that fits the machine; the other methods are taken when they are asked for. The method step of the wizard
 and `ftwizard plan` show what each needs here, and why one cannot run. Each of them is trained, stopped in the middle
-of a step and resumed bit for bit, exported and read back in `tests/engine/test_method_matrix.py`. Which method suits
-which objective: see [the matrix](objectives.md#which-method-suits-which-objective).
+of a step and resumed bit for bit, exported and read back in `tests/engine/test_method_matrix.py`, with every objective
+and every kind of model that takes it. Which method suits which objective: see
+[the matrix](objectives.md#which-method-suits-which-objective).
 """
 WHAT_LEARNS = {
     "whole": "every weight",

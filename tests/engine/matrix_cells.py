@@ -12,12 +12,15 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
+from engine.catalog.objectives import OBJECTIVES as CATALOGUE
+from engine.catalog.objectives import Head, ModelKind, find_objective
 from engine.data.profile import profile_data
 from engine.deployment.adapter import with_adapter
 from engine.deployment.export import export_run, parity_prompts
 from engine.deployment.parity import prompt_logits
+from engine.models.heads import AUTO_CLASSES
 from engine.models.hub import profile_model
 from engine.models.loading import load_model
 from engine.planning.plan import Plan
@@ -37,8 +40,11 @@ from engine.training.interrupt import Interrupt, StopRequested
 from engine.training.lookout import Lookout
 from engine.training.requests import RequestDesk
 from engine.training.run import train
+from tests.engine.label_rows import all_words, class_rows, tag_rows
 from tests.engine.made_machine import machine_without_gpu
 from tests.engine.made_runs import loss_curve, write_rows
+from tests.engine.tiny_encoders import save_tiny_bert
+from tests.engine.tiny_kinds import save_pair_model
 from tests.engine.tiny_models import command_rows, save_tiny_model, text_rows
 
 STEPS = 6
@@ -60,15 +66,25 @@ class ObjectiveCase:
 
 @dataclass(frozen=True)
 class MethodCase:
-    """One method with the settings that are tried; `model` are settings of the base model."""
+    """One method with the settings that are tried; `model` are settings of the base model.
+
+    In other kinds of models layers have other names, and a head that learns alone is a stage of its own: `elsewhere`
+    says what differs with a kind or a head.
+    """
 
     settings: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
+    elsewhere: dict[ModelKind | Head, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return str(self.settings["name"])
+
+    def settings_of(self, objective: str, kind: ModelKind) -> dict[str, Any]:
+        """Return the settings for an objective with a kind of model."""
+        head = find_objective(objective).head_of(kind)
+        return self.settings | self.elsewhere.get(kind, {}) | self.elsewhere.get(head, {})
 
 
 def pair_rows(count: int) -> list[dict[str, Any]]:
@@ -80,6 +96,13 @@ def pair_rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
+def uneven_class_rows(count: int) -> list[dict[str, Any]]:
+    """Return texts of which all but two have one class: what six steps can learn, whichever rows they read."""
+    return [row | {"label": "food" if number > 1 else "travel"} for number, row in enumerate(class_rows(count))]
+
+
+QUICK: dict[str, dict[str, Any]] = {"training": {"learning_rate": 1e-2}}
+"""What a new head has to unlearn is little: at this rate it shows in six steps."""
 OBJECTIVES: dict[str, ObjectiveCase] = {
     "chat": ObjectiveCase(lambda: command_rows(24)),
     "domain-adaptation": ObjectiveCase(lambda: text_rows(40), {"training": {"max_length": 32}}),
@@ -93,14 +116,28 @@ OBJECTIVES: dict[str, ObjectiveCase] = {
         loss_falls=False,
     ),
     "preference": ObjectiveCase(lambda: pair_rows(24), {"evaluation": {"metrics": ["reward_accuracy"]}}),
+    "text-to-text": ObjectiveCase(lambda: command_rows(24)),
+    "classification": ObjectiveCase(lambda: uneven_class_rows(24), QUICK | {"evaluation": {"metrics": ["accuracy"]}}),
+    "token-classification": ObjectiveCase(lambda: tag_rows(24), QUICK | {"evaluation": {"metrics": ["entity_f1"]}}),
+    "reward-model": ObjectiveCase(lambda: pair_rows(24), QUICK | {"evaluation": {"metrics": ["reward_accuracy"]}}),
 }
+COLUMNS: tuple[tuple[str, ModelKind], ...] = tuple(
+    (objective.name, kind) for objective in CATALOGUE for kind in objective.kinds
+)
+"""Every objective with every kind of model that it trains, as in docs/objectives.md."""
 METHODS: dict[str, MethodCase] = {
     "full": MethodCase({"name": "full"}),
     "lora": MethodCase({"name": "lora", "rank": 4}),
     "lora-rslora": MethodCase({"name": "lora", "rank": 4, "variant": "rslora"}),
     "lora-dora": MethodCase({"name": "lora", "rank": 4, "variant": "dora"}),
     "lora-pissa": MethodCase({"name": "lora", "rank": 4, "variant": "pissa"}),
-    "lora-ranks": MethodCase({"name": "lora", "rank": 2, "rank_pattern": {"mlp.down_proj": 6}, "targets": "mlp"}),
+    "lora-ranks": MethodCase(
+        {"name": "lora", "rank": 2, "rank_pattern": {"mlp.down_proj": 6}, "targets": "mlp"},
+        elsewhere={
+            "encoder": {"rank_pattern": {"intermediate.dense": 6}},
+            "encoder-decoder": {"rank_pattern": {"wo": 6}},
+        },
+    ),
     "lora-plus": MethodCase({"name": "lora", "rank": 4, "lora_plus_ratio": 8.0}),
     "lora-tokens": MethodCase({"name": "lora", "rank": 4}, model={"new_tokens": ["<lamp>", "<door>"]}),
     "qlora": MethodCase({"name": "qlora", "rank": 4}),
@@ -111,7 +148,12 @@ METHODS: dict[str, MethodCase] = {
     "prefix-tuning": MethodCase({"name": "prefix-tuning", "virtual_tokens": 6}),
     "bottleneck": MethodCase({"name": "bottleneck", "width": 6}),
     "feature-extraction": MethodCase({"name": "feature-extraction", "layers": 1}),
-    "gradual-unfreezing": MethodCase({"name": "gradual-unfreezing", "layers_per_stage": 1, "unfreeze_every": 2}),
+    "gradual-unfreezing": MethodCase(
+        {"name": "gradual-unfreezing", "layers_per_stage": 1, "unfreeze_every": 2},
+        elsewhere=dict.fromkeys(
+            ("seq2seq-lm", "masked-lm", "sequence-classification", "token-classification"), {"layers_per_stage": 2}
+        ),
+    ),
     "p-tuning": MethodCase({"name": "p-tuning", "virtual_tokens": 6, "encoder_width": 16}),
 }
 DIAGONAL = (*(name for name, case in METHODS.items() if case.name == name), "lora-pissa")
@@ -124,22 +166,27 @@ class MatrixWorld:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = HomeFolders(folder / "runs", folder / "cache", folder / "drafts")
-        self.base = save_tiny_model(folder / "base")
+        self.bases: dict[ModelKind, Path] = {
+            "decoder": save_tiny_model(folder / "decoder"),
+            "encoder": save_tiny_bert(folder / "encoder", all_words()),
+            "encoder-decoder": save_pair_model(folder / "encoder-decoder"),
+        }
         self.data = {name: write_rows(folder / f"{name}.jsonl", case.rows()) for name, case in OBJECTIVES.items()}
 
-    def plan(self, objective: str, method: MethodCase) -> Plan:
+    def plan(self, objective: str, kind: ModelKind, method: MethodCase) -> Plan:
         """Return the plan of a cell."""
         sections = {name: dict(values) for name, values in OBJECTIVES[objective].sections.items()}
+        metrics = ["masked_perplexity" if (objective, kind) == ("domain-adaptation", "encoder") else "perplexity"]
         # Neither evaluations nor checks: they have tests of their own, and would take most of the time.
         training = {"max_steps": STEPS, "effective_batch": 4, "micro_batch": 2, "preflight": "off", "probe": "never"}
         training |= {"evaluate_every": STEPS}
         tree = {
             **sections,
             "objective": objective,
-            "model": {"base": str(self.base), **method.model},
-            "method": method.settings,
+            "model": {"base": str(self.bases[kind]), **method.model},
+            "method": method.settings_of(objective, kind),
             "data": {"source": str(self.data[objective]), "held_out": 0.2, **sections.get("data", {})},
-            "evaluation": _set({"metrics": ["perplexity"], "max_rows": 2, **sections.get("evaluation", {})}),
+            "evaluation": _set({"metrics": metrics, "max_rows": 2, **sections.get("evaluation", {})}),
             "training": training | sections.get("training", {}) | method.training,
         }
         recipe = check_recipe(tree, name="cell")
@@ -233,14 +280,14 @@ def check_export(context: RunContext) -> None:
         if "merged" in folders:
             whole = prompt_logits(_with_adapter(context, None), prompts)
     if "merged" in folders:
-        merged = AutoModelForCausalLM.from_pretrained(run.merged_folder)
+        merged = AUTO_CLASSES[plan.task.head].from_pretrained(run.merged_folder)
         assert_same(prompt_logits(merged, prompts), whole)
 
 
 def _with_adapter(context: RunContext, bits: Any) -> PeftModel:
     """Return the base model as it was published with the written adapter on it."""
     folder = context.run.adapter_folder
-    base = load_model(context.recipe, "cpu", bits=bits)
+    base = load_model(context.recipe, "cpu", bits=bits, task=context.plan.task)
     return with_adapter(base, AutoTokenizer.from_pretrained(folder), folder)
 
 
