@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.tiny_kinds import save_pair_model
 from tests.engine.whole_runs import finished
 
 ASSETS = Path(os.environ.get("FTWIZARD_TEST_ASSETS", Path(__file__).parents[3] / "shared" / "assets"))
@@ -63,3 +64,35 @@ def test_what_a_real_model_forgets_is_said_and_a_gentle_twin_is_left_in_peace(
     report = json.loads(run.report_json_file.read_text())
     assert report["forgetting"]["direction"] == ("worse" if forgets else "same")
     assert ("It forgets" in report["headline"]["text"]) == forgets
+
+
+SUMMARIES = [
+    ("MTS-Dialog-TrainingSet.csv", {"source": "dialogue", "target": "section_text"}),
+    ("scitldr_a_train.jsonl", {"source": "source", "target": "target"}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("file", "mapping"), SUMMARIES, ids=["dialogues", "papers"])
+def test_long_texts_are_learnt_with_their_summaries(file: str, mapping: dict[str, str], tmp_path: Path) -> None:
+    # A decoder would need room for text and summary in one sequence, which the small real model has not.
+    model = save_pair_model(tmp_path / "t5")
+    data = {"source": str(ASSETS / "summarise" / file), "mapping": mapping, "max_rows": 400}
+    training = {"preflight": "off", "max_steps": 60, "max_length": 256, "evaluate_every": 1000}
+    evaluation = {"max_rows": 20, "generate_rows": 4, "max_new_tokens": 24}
+    made = {"objective": "text-to-text", "model": {"base": str(model)}, "data": data, "training": training}
+    run = finished({**made, "evaluation": evaluation}, tmp_path, 600, method__name="full")[0]
+    before, after = scores(run, "before"), scores(run, "after")
+    assert after["perplexity"] < 0.7 * before["perplexity"]
+    assert {"rouge1", "rougeL", "bleu"} <= set(after)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "qlora"])
+def test_a_real_model_comes_to_expect_shakespeare(method: str, tmp_path: Path) -> None:
+    data = {"source": str(ASSETS / "corpus" / "tinyshakespeare.txt"), "max_rows": 300}
+    training = {"preflight": "off", "max_steps": 60, "max_length": 128, "evaluate_every": 1000}
+    made = {"objective": "domain-adaptation", "model": {"base": str(MODEL)}, "data": data, "training": training}
+    run = finished({**made, "evaluation": {"max_rows": 20}}, tmp_path, 600, method__name=method)[0]
+    before, after = scores(run, "before"), scores(run, "after")
+    assert after["perplexity"] < 0.7 * before["perplexity"]
