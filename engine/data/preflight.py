@@ -138,13 +138,25 @@ def check_prepared(
         max_length=max_length,
         max_target=max_target,
         test_rows=prepared.test_rows,
-        vocab_size=None if model is None else model.vocab_size,
+        vocab_size=None if model is None else _rows_of_embedding(model, recipe, len(renderer.tokenizer)),
         context_length=None if model is None else text_context(model, recipe.method),
         num_duplicates_dropped=prepared.profile.dropped.get("duplicate", 0),
         drawn_rows=drawn_rows,
         watch=watch,
     )
     return check_rendering(case, watch=watch)
+
+
+def _rows_of_embedding(model: ModelProfile, recipe: Recipe, num_tokens: int) -> int:
+    """Return how many tokens the model will know: the run makes rows for the recipe's new ones, and for no others.
+
+    Args:
+        model: Facts of the model as it is.
+        recipe: `model.new_tokens` is read.
+        num_tokens: Of the tokenizer, new ones included.
+    """
+    knows_the_others = num_tokens - len(recipe.model.new_tokens) <= model.vocab_size
+    return max(model.vocab_size, num_tokens) if recipe.model.new_tokens and knows_the_others else model.vocab_size
 
 
 def check_of_run(

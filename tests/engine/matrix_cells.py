@@ -87,22 +87,40 @@ class MethodCase:
         return self.settings | self.elsewhere.get(kind, {}) | self.elsewhere.get(head, {})
 
 
-def pair_rows(count: int) -> list[dict[str, Any]]:
-    """Return prompts with an answer that is right and one that is not."""
+def pair_rows(count: int, ending: str = "") -> list[dict[str, Any]]:
+    """Return prompts, which end in the same words, with an answer that is right and one that is not."""
     turns = (row["messages"] for row in command_rows(count))
     return [
-        {"prompt": ask["content"], "chosen": answer["content"], "rejected": f"no({number})"}
+        {"prompt": f"{ask['content']}{ending}", "chosen": answer["content"], "rejected": f"no({number})"}
         for number, (ask, answer) in enumerate(turns)
     ]
 
 
+NEW_WORDS = "<lamp> <door>"
+"""Below a new head no output layer names every token, so that new ones learn only where a text has them."""
+
+
 def uneven_class_rows(count: int) -> list[dict[str, Any]]:
     """Return texts of which all but two have one class: what six steps can learn, whichever rows they read."""
-    return [row | {"label": "food" if number > 1 else "travel"} for number, row in enumerate(class_rows(count))]
+    return [
+        {"text": f"{row['text']} {NEW_WORDS}", "label": "food" if number > 1 else "travel"}
+        for number, row in enumerate(class_rows(count))
+    ]
 
 
-QUICK: dict[str, dict[str, Any]] = {"training": {"learning_rate": 1e-2}}
-"""What a new head has to unlearn is little: at this rate it shows in six steps."""
+def new_word_tag_rows(count: int) -> list[dict[str, Any]]:
+    """Return words with their tags, and new words among them."""
+    return [
+        {"words": [*row["words"], *NEW_WORDS.split()], "ner_tags": [*row["ner_tags"], "O", "O"]}
+        for row in tag_rows(count)
+    ]
+
+
+def _quick(metric: str) -> dict[str, dict[str, Any]]:
+    """Return sections with a rate at which what a new head learns shows in six steps."""
+    return {"training": {"learning_rate": 1e-2}, "evaluation": {"metrics": [metric]}}
+
+
 OBJECTIVES: dict[str, ObjectiveCase] = {
     "chat": ObjectiveCase(lambda: command_rows(24)),
     "domain-adaptation": ObjectiveCase(lambda: text_rows(40), {"training": {"max_length": 32}}),
@@ -117,9 +135,9 @@ OBJECTIVES: dict[str, ObjectiveCase] = {
     ),
     "preference": ObjectiveCase(lambda: pair_rows(24), {"evaluation": {"metrics": ["reward_accuracy"]}}),
     "text-to-text": ObjectiveCase(lambda: command_rows(24)),
-    "classification": ObjectiveCase(lambda: uneven_class_rows(24), QUICK | {"evaluation": {"metrics": ["accuracy"]}}),
-    "token-classification": ObjectiveCase(lambda: tag_rows(24), QUICK | {"evaluation": {"metrics": ["entity_f1"]}}),
-    "reward-model": ObjectiveCase(lambda: pair_rows(24), QUICK | {"evaluation": {"metrics": ["reward_accuracy"]}}),
+    "classification": ObjectiveCase(lambda: uneven_class_rows(24), _quick("accuracy")),
+    "token-classification": ObjectiveCase(lambda: new_word_tag_rows(24), _quick("entity_f1")),
+    "reward-model": ObjectiveCase(lambda: pair_rows(24, f" {NEW_WORDS}"), _quick("reward_accuracy")),
 }
 COLUMNS: tuple[tuple[str, ModelKind], ...] = tuple(
     (objective.name, kind) for objective in CATALOGUE for kind in objective.kinds
@@ -139,7 +157,7 @@ METHODS: dict[str, MethodCase] = {
         },
     ),
     "lora-plus": MethodCase({"name": "lora", "rank": 4, "lora_plus_ratio": 8.0}),
-    "lora-tokens": MethodCase({"name": "lora", "rank": 4}, model={"new_tokens": ["<lamp>", "<door>"]}),
+    "lora-tokens": MethodCase({"name": "lora", "rank": 4}, model={"new_tokens": NEW_WORDS.split()}),
     "qlora": MethodCase({"name": "qlora", "rank": 4}),
     "qlora-dora": MethodCase({"name": "qlora", "rank": 4, "variant": "dora"}),
     "lora-8bit": MethodCase({"name": "lora-8bit", "rank": 4}),

@@ -78,3 +78,10 @@ def test_every_objective_is_on_the_diagonal() -> None:
 
 def test_every_objective_of_the_catalogue_has_its_cells() -> None:
     assert {objective for objective, _ in COLUMNS} == set(OBJECTIVES)
+
+
+def test_new_tokens_that_the_rows_use_are_tokens_of_the_model(world: MatrixWorld) -> None:
+    plan = world.plan("classification", "decoder", METHODS["lora-tokens"])
+    (found,) = [check for check in plan.data.preflight if check.id == "P13"]
+    assert found.status == "passed"
+    assert found.measured["highest_id"] >= plan.model.vocab_size
