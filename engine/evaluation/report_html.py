@@ -214,7 +214,8 @@ def _bars(row: dict[str, Any]) -> str:
     ends = [high for _, high in filter(None, intervals.values())]
     full = 1.0 if row["format"] == "share" else max(before, after, *ends)
     return "".join(
-        f'<div class="bar {name}"><i style="width:{_width(value, full):.1f}%"></i>{_whisker(intervals[name], full)}</div>'
+        f'<div class="bar {name}"><i style="width:{_width(value, full):.1f}%"></i>'
+        f"{_whisker(intervals[name], full)}</div>"
         for name, value in (("before", before), ("after", after))
     )
 
