@@ -393,7 +393,7 @@ def test_the_card_records_recipe_data_versions_and_scores(tmp_path, base_folder)
     assert "base_model" not in metadata
     assert "ab" * 32 in card
     assert "torch 2.13.0" in card.replace("\\", "")
-    assert "| Exact match (higher is better) | 0.0 % | 75.0 % | better |" in card
+    assert "| Exact match (higher is better) | 0.0 % | 75.0 % |  | better |" in card
     recipe = yaml.safe_load(re.search(r"```yaml\n(.*?)```", card, re.DOTALL).group(1))
     assert recipe["data"]["source"] == "rows.jsonl"
     assert recipe["model"]["base"] == "tiny-base"
