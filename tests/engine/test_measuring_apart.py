@@ -20,11 +20,12 @@ from engine.evaluation.apart import measuring
 from engine.evaluation.evidence import interval_of
 from engine.evaluation.kept_rows import rows_of
 from engine.runs.home import home_folders
-from tests.engine.label_rows import all_words, class_rows
+from tests.engine.label_rows import all_words, class_rows, tag_rows
 from tests.engine.made_runs import write_rows
 from tests.engine.tiny_encoders import save_tiny_bert
 from tests.engine.tiny_kinds import save_pair_model
 from tests.engine.tiny_models import command_rows, save_tiny_model, text_rows
+from tests.engine.whole_runs import finished
 from tests.unit.test_data_verbs import HelperHere
 from tui.cli import app
 from tui.verbs import eval as verb
@@ -263,3 +264,44 @@ def test_ctrl_c_ends_it_at_once_and_keeps_nothing(tiny_model_folder: Path, tmp_p
     assert time.monotonic() - asked < 10
     assert out == b""
     assert not (home_folders().cache / "evaluations").exists()
+
+
+CHAT_ROWS = [{"messages": row["messages"]} for row in command_rows(80)]
+RUNS: dict[str, tuple[str, list[dict[str, Any]], tuple[str, ...]]] = {
+    "chat": ("llama", CHAT_ROWS, ("loss", "token_accuracy")),
+    "classification": ("bert", class_rows(90), ("loss", "accuracy", "f1_macro")),
+    "token-classification": ("bert", tag_rows(80), ("loss", "entity_f1")),
+    "text-to-text": ("t5", [{"source": f"lamp {n} is on", "target": f"on {n}"} for n in range(60)], ("loss", "rougeL")),
+}
+
+
+@pytest.mark.parametrize("merge", [True, False], ids=["merged", "adapter"])
+@pytest.mark.parametrize("objective", RUNS)
+def test_a_run_on_its_own_held_out_rows_has_the_numbers_of_the_run(
+    objective: str, tmp_path: Path, *, merge: bool
+) -> None:
+    kind, rows, names = RUNS[objective]
+    folder = tmp_path / "base"
+    if kind == "bert":
+        save_tiny_bert(folder, all_words())
+    elif kind == "t5":
+        save_pair_model(folder)
+    else:
+        save_tiny_model(folder)
+    tree = {
+        "objective": objective,
+        "model": {"base": str(folder)},
+        "method": {"name": "lora"},
+        "data": {"source": str(write_rows(tmp_path / "rows.jsonl", rows)), "held_out": 0.2},
+        "training": {"max_steps": 6, "effective_batch": 8, "learning_rate": 1e-2},
+        "evaluation": {"few_shot": 0} if objective in ("chat", "text-to-text") else {},
+        "delivery": {"merge": merge},
+    }
+    run, _ = finished(tree, tmp_path / "home")
+    after = json.loads((run.evaluation_folder / "after.json").read_text())
+    held_out = [json.loads(line) for line in run.held_out_file.read_text().splitlines()]
+    content = document("latest", "--data", write_rows(tmp_path / "held-out.jsonl", held_out))
+    assert content["objective"] == objective
+    assert content["measurement"]["num_rows"] == after["num_rows"]
+    for name in names:
+        assert value(content, name) == pytest.approx(after["metrics"][name], rel=1e-4), name
