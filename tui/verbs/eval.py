@@ -19,6 +19,7 @@ from tui.verbs.data_progress import progress_bar
 from tui.verbs.output import print_json, print_table
 
 _SAMPLE_CHARS = 300
+_SAMPLE_LINES = 4
 _LABEL_CELLS = 11
 
 
@@ -173,7 +174,8 @@ def _print_sample(measurement: dict[str, Any]) -> None:
     typer.echo()
     for label, name in (("prompt", "prompt"), ("expected", "expected"), ("answer", "text")):
         text = clean(samples[0].get(name) or "", max_chars=_SAMPLE_CHARS)
-        first, *others = text.splitlines() or ["(nothing)"]
+        told = [line for line in text.splitlines() if line.strip()]
+        first, *others = told[:_SAMPLE_LINES] or ["(nothing)"]
         _say(label, first)
         for line in others:
             typer.echo(" " * _LABEL_CELLS + line)

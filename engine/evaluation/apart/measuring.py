@@ -69,27 +69,32 @@ def measure_apart(wish: Wish, watch: WorkWatch) -> dict[str, Any]:
         return {**known, **about, "kept": True, "file": str(path)}
     measurement = _measured(subject, recipe, task, rows, watch)
     remarks = [*given.remarks, *remarks, *([_PAIRS] if task.signal == "preferences" else []), *measurement.remarks]
+    about_data = {"source": data.sources(), "sha256": given.sha256, "num_found": given.num_found}
+    content: dict[str, Any] = {
+        **_taken(measurement),
+        "model": _about(subject),
+        "data": {**about_data, "num_measured": len(rows)},
+        "objective": chosen.objective.name,
+        "why": chosen.why,
+        "settings": settings,
+        "remarks": remarks,
+    }
+    kept.keep(path, content)
+    return {**content, "remarks": [*learnt, *remarks], "kept": False, "file": str(path)}
+
+
+def _taken(measurement: "Measurement") -> dict[str, Any]:
+    """Return a measurement as it is kept, with the table of its numbers."""
+    whole = measurement.to_json()
     content: dict[str, Any] = numbers_to_words(
         {
             "version": kept.KEPT_VERSION,
             "measured": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "model": _about(subject),
-            "data": {
-                "source": data.sources(),
-                "sha256": given.sha256,
-                "num_found": given.num_found,
-                "num_measured": len(rows),
-            },
-            "objective": chosen.objective.name,
-            "why": chosen.why,
-            "settings": settings,
-            "remarks": remarks,
-            "metrics": metric_table(measurement.to_json()),
-            "measurement": measurement.to_json(),
+            "metrics": metric_table(whole),
+            "measurement": whole,
         }
     )
-    kept.keep(path, content)
-    return {**content, "remarks": [*learnt, *content["remarks"]], "kept": False, "file": str(path)}
+    return content
 
 
 def _about(subject: Subject) -> dict[str, Any]:
