@@ -1,6 +1,7 @@
 """What a plan says of the settings that look at written answers, before anything is trained for hours."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from engine.json_schema import read_schema
 from engine.paths import typed_path
@@ -32,14 +33,17 @@ def beside_findings(recipe: Recipe) -> Iterator[Finding]:
 def answer_check_findings(recipe: Recipe) -> Iterator[Finding]:
     """Yield why a schema, pattern or file cannot be used."""
     section = recipe.evaluation
-    try:
-        if section.json_schema is not None:
-            read_schema(section.json_schema)
-        if section.pattern is not None:
-            compile_pattern(section.pattern, "evaluation.pattern")
-    except ProblemError as error:
-        for problem in error.problems:
-            yield Finding(**problem.to_json())
+    if section.json_schema is not None:
+        yield from _problems(read_schema, section.json_schema)
+    if section.pattern is not None:
+        yield from _problems(compile_pattern, section.pattern, "evaluation.pattern")
     if section.metric_file is not None and not typed_path(function_of(section.metric_file)[0]).is_file():
         message = f"The metric file {clean_line(section.metric_file, max_chars=160)} does not exist."
         yield Finding(code="metric.file_missing", message=message, fix="Check the path.", path="evaluation.metric_file")
+
+
+def _problems(read: Callable[..., Any], *values: str) -> Iterator[Finding]:
+    try:
+        read(*values)
+    except ProblemError as error:
+        yield from (Finding(**problem.to_json()) for problem in error.problems)

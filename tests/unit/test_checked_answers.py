@@ -9,7 +9,9 @@ import pytest
 from engine.evaluation.checked_answers import WrittenAnswer, check_answers
 from engine.evaluation.scores import score_answers
 from engine.json_schema import fits, parse, read_schema
+from engine.planning.answer_checks import beside_findings
 from engine.recipe.problems import ProblemError
+from engine.recipe.read import check_recipe
 from engine.recipe.schema import EvaluationSection
 
 TEXTS = ['{"a": 1}', "[1, 2]", "no", '{"a": "x"}', '{"a": 1} and more', "NaN", "7", ""]
@@ -162,3 +164,10 @@ def test_error_rates_are_those_of_jiwer_over_all_rows():
         "cer": pytest.approx(jiwer.cer(expected, given)),
     }
     assert score_answers(["x"], [" "], ["wer", "cer"]) == {}, "an error rate of nothing expected is no number"
+
+
+def test_the_plan_names_everything_that_cannot_be_used(tmp_path):
+    tree = {"objective": "chat", "model": {"base": "m"}, "data": {"source": "d"}, "tracking": {"trackio": "mine"}}
+    tree["evaluation"] = {"json_schema": f"{tmp_path}/gone", "pattern": "(", "metric_file": f"{tmp_path}/gone.py"}
+    codes = [finding.code for finding in beside_findings(check_recipe(tree, name="r"))]
+    assert codes == ["evaluation.json_schema", "evaluation.pattern", "metric.file_missing", "tracking.library_missing"]
