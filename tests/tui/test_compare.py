@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,28 @@ def test_words_are_marked_and_nothing_is_lost() -> None:
     long = " ".join(f"w{number}" for number in range(3000))
     assert "".join(text for _, text in diff_parts(long, "")[0]) == long
     assert diff_parts("", "") == ([], [])
+
+
+def test_a_model_that_repeats_itself_does_not_hold_the_screen() -> None:
+    started = time.monotonic()
+    removed, added = diff_parts("the " * 2000, "a the " * 1000)
+    assert time.monotonic() - started < 5
+    assert "".join(text for _, text in removed) == "the " * 2000
+    assert "".join(text for _, text in added) == "a the " * 1000
+    assert diff_parts("one " * 300, "one " * 300 + "two")[1][-1] == ("added", "two")
+
+
+async def test_a_model_that_names_labels_stands_without_a_base(run: RunDirectory, backend: FakeBackend) -> None:
+    plan = json.loads(run.plan_file.read_text())
+    plan["recipe"]["objective"] = "classification"
+    run.plan_file.write_text(json.dumps(plan))
+    app = FtwizardApp(Home(), backend)
+    async with app.run_test(size=(80, 24), notifications=True, tooltips=True) as pilot:
+        open_compare(app, run)
+        await wait_for(pilot, lambda: "auto answers" in shown(app), "its answer")
+        assert "names no such labels" in shown(app)
+        assert "╭─ base" not in shown(app)
+        assert "Blind A/B" not in shown(app)
 
 
 def test_runs_of_one_name_are_told_apart_by_their_ids(tmp_path: Path) -> None:

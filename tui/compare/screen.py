@@ -212,8 +212,10 @@ class CompareScreen(SpokenErrors, Screen[None]):
         lines = []
         if all_same(answers):
             lines.append(muted("= the same answer"))
-        elif self._diff and all(answer.state == "done" for answer in answers):
+        elif self._diff and len(answers) > 1 and all(answer.state == "done" for answer in answers):
             lines.append(muted("[-only the first-] {+not in the first+}"))
+        if self._material.note:
+            lines.append(muted(self._material.note))
         if self._material.memory_words:
             lines.append(Content.styled(f"! {self._material.memory_words}", "$warning"))
         return Content("\n").join(lines)

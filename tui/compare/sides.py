@@ -15,6 +15,7 @@ from tui.widgets.labels import tail
 PROMPTS_SHOWN = 50
 DEFAULT_NEW_TOKENS = 256
 _TITLE_CHARS = 28
+NO_BASE = "The base model names no such labels, so there is none to compare with; o puts another run beside."
 _PROCESS_BYTES = 700 * 1024**2
 """What a chat process takes beside the weights: 560 MiB with torch and transformers on a processor, measured; the
 context of a GPU is about as much there."""
@@ -53,6 +54,7 @@ class Material:
         max_new_tokens: Longest answer, as the run was measured.
         held_out: The prompts of held-out rows among `prompts`.
         writes: The models write text; others name classes or words.
+        note: What to know of the sides; empty where there is nothing.
     """
 
     sides: tuple[Side, ...]
@@ -62,6 +64,7 @@ class Material:
     max_new_tokens: int = DEFAULT_NEW_TOKENS
     held_out: tuple[HeldOutPrompt, ...] = ()
     writes: bool = True
+    note: str = ""
 
 
 def read_material(run: RunDirectory, machine: Machine, other: RunDirectory | None = None) -> Material:
@@ -79,7 +82,8 @@ def read_material(run: RunDirectory, machine: Machine, other: RunDirectory | Non
     held_out = tuple(held_out_prompts(run, PROMPTS_SHOWN))
     base = Side("base", "base", run.path, "base", _needed(plan.model.weights_bytes))
     tuned = Side("tuned", "tuned", run.path, "auto", _needed(_tuned_bytes(run)))
-    sides = [base, tuned]
+    has_base = plan.task.writes or plan.task.head == "masked-lm"
+    sides = [base, tuned] if has_base else [tuned]
     if other is not None:
         other.read_plan()
         name = _title(other, run)
@@ -94,6 +98,7 @@ def read_material(run: RunDirectory, machine: Machine, other: RunDirectory | Non
         max_new_tokens=plan.recipe.evaluation.max_new_tokens or DEFAULT_NEW_TOKENS,
         held_out=held_out,
         writes=plan.task.writes,
+        note="" if has_base else NO_BASE,
     )
 
 

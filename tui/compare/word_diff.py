@@ -19,15 +19,28 @@ def diff_parts(before: str, after: str) -> tuple[list[Part], list[Part]]:
     left, right = _words(before), _words(after)
     left, left_rest = left[:_MOST_WORDS], left[_MOST_WORDS:]
     right, right_rest = right[:_MOST_WORDS], right[_MOST_WORDS:]
-    matcher = SequenceMatcher(None, [word.strip() for word in left], [word.strip() for word in right], autojunk=False)
     removed: list[Part] = []
     added: list[Part] = []
-    for kind, left_start, left_end, right_start, right_end in matcher.get_opcodes():
+    for kind, left_start, left_end, right_start, right_end in _opcodes(left, right):
         _take(removed, "same" if kind == "equal" else "removed", left[left_start:left_end])
         _take(added, "same" if kind == "equal" else "added", right[right_start:right_end])
     _take(removed, "same", left_rest)
     _take(added, "same", right_rest)
     return removed, added
+
+
+def _opcodes(left: Sequence[str], right: Sequence[str]) -> list[tuple[str, int, int, int, int]]:
+    """Return what `SequenceMatcher` says of two lists of words, in bounded time.
+
+    A model that repeats itself makes it cubic: 156 s for 2,000 words of two kinds, measured. So what both begin with is
+    taken first, and its own rule against popular words (from 200 words on) stays on.
+    """
+    ours, theirs = [word.strip() for word in left], [word.strip() for word in right]
+    shared = next((at for at, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
+    start = min(len(ours), len(theirs)) if shared is None else shared
+    found = SequenceMatcher(None, ours[start:], theirs[start:]).get_opcodes()
+    moved = [(kind, a + start, b + start, c + start, d + start) for kind, a, b, c, d in found]
+    return [("equal", 0, start, 0, start), *moved] if start else [*moved]
 
 
 def diffed(parts: Sequence[Part]) -> Content:
