@@ -23,6 +23,8 @@ Verdict = Literal["better", "worse", "no evidence", "unknown"]
 NUM_SAMPLES = 2000
 """Samples of the rows: the ends of a 95 % interval then rest on fifty of them each."""
 CONFIDENCE = 0.95
+_NORMAL_95 = 1.959964
+"""Standard errors on either side of the middle that hold 95 % of a normal distribution."""
 SEED = 20_01
 """Of every resampling: the same rows give the same interval."""
 
@@ -109,10 +111,31 @@ class Evidence:
 
 
 def interval_of(numbers: RowNumbers) -> Interval | None:
-    """Return where a number lies with 95 % confidence, by bootstrap over rows; None for fewer than two rows."""
+    """Return where a number lies with 95 % confidence; None for fewer than two rows.
+
+    A bootstrap over rows, and for a share of rows that are right or wrong the interval of Wilson (1927): where all rows
+    are alike a bootstrap draws the same each time, and would be sure of 100 % after three answers.
+    """
     if len(numbers.ids) < 2:
         return None
+    if _counts_rows(numbers):
+        return _wilson(float(numbers.parts[:, 0].sum()), len(numbers.ids))
     return _percentiles(_sampled(numbers.values, _draws, len(numbers.ids)))
+
+
+def _counts_rows(numbers: RowNumbers) -> bool:
+    """Return whether a number is the share of rows that are right, each wholly or not at all."""
+    return numbers.kind == "ratio" and bool(
+        np.isin(numbers.parts[:, 0], (0.0, 1.0)).all() and (numbers.parts[:, 1] == 1.0).all()
+    )
+
+
+def _wilson(num_right: float, num_rows: int) -> Interval:
+    """Return the interval of Wilson's score test."""
+    share, spread = num_right / num_rows, _NORMAL_95**2 / num_rows
+    middle = (share + spread / 2) / (1 + spread)
+    half = _NORMAL_95 / (1 + spread) * math.sqrt(share * (1 - share) / num_rows + spread / (4 * num_rows))
+    return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
 def compare(before: RowNumbers, after: RowNumbers, better: Literal["lower", "higher", "neither"]) -> Evidence:

@@ -115,6 +115,18 @@ class TestNumbers:
         # 95 % of 200 are 190; a bootstrap of 80 rows is a little narrow.
         assert 178 <= inside <= 199
 
+    @pytest.mark.parametrize(
+        ("right", "rows", "low", "high"),
+        # Newcombe (1998), table I, method 3: intervals of Wilson without continuity correction.
+        [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+    )
+    def test_a_share_of_rows_has_wilson_s_interval(self, right, rows, low, high):
+        found = interval_of(means([1.0] * right + [0.0] * (rows - right)))
+        assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+    def test_a_few_answers_that_are_all_right_are_not_sure_of_it(self):
+        assert interval_of(means([1.0] * 8)).low < 0.7
+
     def test_many_rows_are_sampled_in_parts_with_the_same_meaning(self, monkeypatch):
         values = list(np.random.default_rng(7).normal(1.0, 0.5, 60))
         whole = interval_of(means(values)), compare(means(values), means([value + 0.1 for value in values]), "higher")

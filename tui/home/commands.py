@@ -24,7 +24,7 @@ class HomeCommands(CommandList):
     def commands(self) -> Iterator[Command]:
         """Yield what can be done now."""
         home = self._home
-        yield "New run", home.action_new_run, "Six questions"
+        yield "New run", home.action_new_run, "Seven steps"
         yield "All runs", home.action_runs, "In a table, to sort, filter and compare"
         for preset in home.presets:
             title = f"New run from preset {clean_line(preset.name)}"

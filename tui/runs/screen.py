@@ -171,7 +171,8 @@ class RunsScreen(SpokenErrors, Screen[None]):
         counts = f"{num_shown} of {len(self._runs)}" if num_shown != len(self._runs) else f"{num_shown}"
         marked = f", {len(self._state.marked)} marked" if self._state.marked else ""
         ordered = hidden_order(self._state, self.size.width)
-        return f"{counts} runs{marked}{f', {ordered}' if ordered else ''}"
+        word = "run" if counts == "1" else "runs"
+        return f"{counts} {word}{marked}{f', {ordered}' if ordered else ''}"
 
     def _say_nothing_there(self) -> None:
         from tui.widgets.help_line import Explanation
