@@ -243,7 +243,9 @@ def check_training(context: RunContext) -> None:
         assert moved == parameter.requires_grad, f"{name} {'moved' if moved else 'did not move'}"
     curve = loss_curve(context.run)
     assert len(curve) == STEPS
-    if OBJECTIVES[context.recipe.objective].loss_falls:
+    # Each step hides other words, which moves the loss more than six steps teach; that it falls is test_masked_text.py.
+    hides_words = context.renderer.task.head == "masked-lm"
+    if OBJECTIVES[context.recipe.objective].loss_falls and not hides_words:
         assert min(curve[STEPS], curve[STEPS - 1]) < curve[1], curve
 
 

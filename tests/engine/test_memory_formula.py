@@ -129,9 +129,10 @@ def test_generation_is_sized_as_evaluation_sizes_it(folders, family, checkpointi
 REHEARSED = [
     ("Qwen/Qwen3-0.6B", "qlora", 4, True),
     ("meta-llama/Llama-3.2-1B-Instruct", "full", 1, False),
-    ("mistralai/Mistral-7B-Instruct-v0.3", "lora", 1, True),
+    # A rehearsal of 7 billion weights takes most of a minute here.
+    pytest.param("mistralai/Mistral-7B-Instruct-v0.3", "lora", 1, True, marks=pytest.mark.slow),
     ("Qwen/Qwen3-0.6B", "bottleneck", 4, False),
-    ("mistralai/Mistral-7B-Instruct-v0.3", "feature-extraction", 1, False),
+    pytest.param("mistralai/Mistral-7B-Instruct-v0.3", "feature-extraction", 1, False, marks=pytest.mark.slow),
 ]
 
 

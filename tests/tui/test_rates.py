@@ -155,7 +155,7 @@ async def test_the_best_metric_turns_through_those_of_the_objective(backend: Fak
         await pilot.press("enter")
         await choose_setting(pilot, "training.best_by")
         seen = set()
-        for _ in range(12):
+        for _ in range(24):
             await pilot.press("right")
             await pilot.pause()
             seen.add(wizard(pilot).draft.value("training.best_by"))

@@ -18,6 +18,7 @@ _TITLES = {
     "entity_recall": "recall", "reward_accuracy": "reward acc", "reward_margin": "margin", "kl": "KL",
     "solved_rate": "solved", "completion_length": "length", "masked_perplexity": "perplexity",
     "masked_accuracy": "guessed", "general_perplexity": "general", "general_masked_perplexity": "general",
+    "cer": "char errors", "wer": "word errors", "json_schema": "fits schema", "regex": "fits",
 }  # fmt: skip
 _BAR_MOST = 28
 ASKED_CHARS = 240
