@@ -10,9 +10,9 @@ Shapes: B samples, R rows, P parts, N entries.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,16 +49,6 @@ class RowNumbers:
     kind: Kind
     ids: tuple[str, ...]
     parts: Numbers
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "RowNumbers":
-        """Read what `to_json` gives."""
-        parts = np.asarray(content["parts"], dtype=np.float64)
-        return cls(content["kind"], tuple(content["ids"]), parts.reshape(len(parts), -1))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it for a file."""
-        return {"kind": self.kind, "ids": list(self.ids), "parts": self.parts.tolist()}
 
     def values(self, weights_BR: Numbers) -> Numbers:
         """Return the number once for each way of weighing the rows, of shape [B]; NaN where nothing is divided by."""

@@ -25,8 +25,12 @@ class RowGroup:
     parts: list[list[float]] = field(default_factory=list)
 
 
-def rows_of(measurement: Mapping[str, Any]) -> dict[str, RowNumbers]:
+def rows_of(measurement: Mapping[str, Any], only_of: str = "") -> dict[str, RowNumbers]:
     """Return `{metric: what each row adds}` of a measurement as it was loaded; nothing where it holds none.
+
+    Args:
+        measurement: From `engine.evaluation.measurement.load_measurement`.
+        only_of: The one metric that is asked for; all of them when empty.
 
     Raises:
         ValueError: What it holds are no such groups.
@@ -35,6 +39,8 @@ def rows_of(measurement: Mapping[str, Any]) -> dict[str, RowNumbers]:
     try:
         for group in measurement.get("rows", ()):
             for name, kind in group["metrics"].items():
+                if only_of and name != only_of:
+                    continue
                 width = 5 if kind == "macro_f1" else len(group["parts"][0])
                 parts = np.asarray(group["parts"], dtype=np.float64).reshape(-1, width)
                 found[name] = RowNumbers(kind, tuple(group["ids"]), parts)

@@ -54,7 +54,7 @@ class Change:
 def judge(metric: Metric, before: Mapping[str, Any], after: Mapping[str, Any]) -> Change:
     """Return what happened to a number between two measurements as `load_measurement` gives them."""
     left, right = _value(before, metric), _value(after, metric)
-    ours, theirs = _rows(after).get(metric.name), _rows(before).get(metric.name)
+    ours, theirs = _rows(after, metric), _rows(before, metric)
     if metric.name == "win_rate" and ours is not None:
         # It holds the models against each other by itself; without a difference each wins half.
         left, theirs = _EVEN, RowNumbers("ratio", ours.ids, np.asarray([[_EVEN, 1.0]] * len(ours.ids)))
@@ -81,11 +81,11 @@ def _weighed(rough: Direction, evidence: Evidence) -> Direction:
             return "unclear" if evidence.num_rows else rough
 
 
-def _rows(measurement: Mapping[str, Any]) -> dict[str, RowNumbers]:
+def _rows(measurement: Mapping[str, Any], metric: Metric) -> RowNumbers | None:
     try:
-        return rows_of(measurement)
+        return rows_of(measurement, metric.name).get(metric.name)
     except ValueError:
-        return {}
+        return None
 
 
 def _value(measurement: Mapping[str, Any], metric: Metric) -> float | None:

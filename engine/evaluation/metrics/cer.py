@@ -6,6 +6,8 @@ import datasets
 import evaluate
 import jiwer
 
+from engine.evaluation.metrics.wer import error_counts
+
 _DESCRIPTION = (
     "Character errors per expected character (missing, added and replaced), counted over all rows at once; "
     "may exceed 1."
@@ -21,12 +23,7 @@ Returns:
 
 def cer_counts(predictions: Sequence[str], references: Sequence[str]) -> list[list[float]]:
     """Return what each row adds: its errors, and the characters that are expected."""
-    rows = []
-    for prediction, reference in zip(predictions, references, strict=True):
-        found = jiwer.process_characters([reference], [prediction])
-        errors = found.substitutions + found.deletions + found.insertions
-        rows.append([float(errors), float(found.hits + found.substitutions + found.deletions)])
-    return rows
+    return error_counts(jiwer.process_characters, predictions, references)
 
 
 class Cer(evaluate.Metric):

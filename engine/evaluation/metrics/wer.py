@@ -1,6 +1,7 @@
 """Word error rate of a whole set of answers, by jiwer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import datasets
 import evaluate
@@ -18,14 +19,21 @@ Returns:
 """
 
 
-def wer_counts(predictions: Sequence[str], references: Sequence[str]) -> list[list[float]]:
-    """Return what each row adds: its errors, and the words that are expected."""
+def error_counts(
+    process: Callable[..., Any], predictions: Sequence[str], references: Sequence[str]
+) -> list[list[float]]:
+    """Return the errors of each row, and the units that are expected, as one of jiwer's functions counts them."""
     rows = []
     for prediction, reference in zip(predictions, references, strict=True):
-        found = jiwer.process_words([reference], [prediction])
+        found = process([reference], [prediction])
         errors = found.substitutions + found.deletions + found.insertions
         rows.append([float(errors), float(found.hits + found.substitutions + found.deletions)])
     return rows
+
+
+def wer_counts(predictions: Sequence[str], references: Sequence[str]) -> list[list[float]]:
+    """Return what each row adds: its errors, and the words that are expected."""
+    return error_counts(jiwer.process_words, predictions, references)
 
 
 class Wer(evaluate.Metric):
